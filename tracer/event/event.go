@@ -1,0 +1,262 @@
+// Package event defines the one record that every source produces and
+// everything else consumes: a timestamped fact about a boot.
+//
+// The JSON form of Event is the line format of the boot log and part of the
+// program's interface: field names are stable, fields are only ever added, and
+// the log's header line carries Version.
+package event
+
+import "time"
+
+// Version is the version of the JSON form. It changes only when an older
+// reader would misunderstand a newer log, not when a field is added.
+const Version = 1
+
+// Time is nanoseconds since boot on CLOCK_BOOTTIME. Wall time appears in one
+// place only, the Clock event.
+type Time int64
+
+// Duration is the distance between two times in nanoseconds.
+type Duration = time.Duration
+
+// Sub returns t-u.
+func (t Time) Sub(u Time) Duration { return Duration(t - u) }
+
+// Add returns t+d.
+func (t Time) Add(d Duration) Time { return t + Time(d) }
+
+// Seconds returns t in seconds since boot.
+func (t Time) Seconds() float64 { return float64(t) / 1e9 }
+
+// Kind says what happened, and with it which payload an Event carries.
+type Kind string
+
+// The kinds. The comment names the payload.
+const (
+	Exec      Kind = "exec"       // Proc, Exec: a guest began to run its program
+	Fork      Kind = "fork"       // Proc: a guest's process made another (Proc.PPID is the guest)
+	Exit      Kind = "exit"       // Proc, Exit: a guest's process ended
+	Open      Kind = "open"       // Proc, Open: an open, or a failed open, of one path
+	Link      Kind = "link"       // Proc, Open: a symbolic link under /dev was made (Open.Path), pointing to Open.Target
+	DMCreate  Kind = "dm_create"  // Proc, DM
+	DMLoad    Kind = "dm_load"    // Proc, DM: a table entered the inactive slot
+	DMResume  Kind = "dm_resume"  // Proc, DM: the inactive table, if any, went live
+	DMSuspend Kind = "dm_suspend" // Proc, DM
+	DMRename  Kind = "dm_rename"  // Proc, DM: DM.NewName or DM.NewUUID
+	DMRemove  Kind = "dm_remove"  // Proc, DM
+	Uevent    Kind = "uevent"     // Dev: the kernel announced a device
+	Udev      Kind = "udev"       // Dev: udev has finished with that announcement
+	Net       Kind = "net"        // Net: a network link changed
+	Backfill  Kind = "backfill"   // DM, Dev or Exec: existed already when tracing began
+	Source    Kind = "source"     // Source: a source was attached, or ended
+	Clock     Kind = "clock"      // Clock: the offset to wall time
+	Host      Kind = "host"       // Host: the host's name, known later than the log's first line
+	Mark      Kind = "mark"       // Mark: a point in the boot or in the service's life
+	Loss      Kind = "loss"       // Loss: something was or may have been missed
+	Hold      Kind = "hold"       // Proc, Hold: a guest's start is being kept back
+	Release   Kind = "release"    // Proc, Hold: and goes on
+)
+
+// Event is one fact. Exactly the payloads that its kind names are set.
+type Event struct {
+	// ID is the event's place in its boot's log: from 1, increasing. Findings
+	// name their evidence by it. Sources leave it 0; the log assigns it.
+	ID uint64 `json:"id"`
+	// At is when it happened. Where only a window is known, At is its end.
+	At Time `json:"t_ns"`
+	// From is the start of that window, 0 where At is exact.
+	From Time `json:"from_ns,omitempty"`
+	Kind Kind `json:"kind"`
+	// Src names the source, as in a SourceInfo.
+	Src string `json:"src,omitempty"`
+
+	Proc   *Proc       `json:"proc,omitempty"`
+	Exec   *ExecInfo   `json:"exec,omitempty"`
+	Exit   *ExitInfo   `json:"exit,omitempty"`
+	Open   *OpenInfo   `json:"open,omitempty"`
+	DM     *DMInfo     `json:"dm,omitempty"`
+	Dev    *DevInfo    `json:"dev,omitempty"`
+	Net    *NetInfo    `json:"net,omitempty"`
+	Source *SourceInfo `json:"source,omitempty"`
+	Clock  *ClockInfo  `json:"clock,omitempty"`
+	Host   *HostInfo   `json:"host,omitempty"`
+	Mark   *MarkInfo   `json:"mark,omitempty"`
+	Loss   *LossInfo   `json:"loss,omitempty"`
+	Hold   *HoldInfo   `json:"hold,omitempty"`
+}
+
+// Earliest returns the earliest instant at which e can have happened.
+func (e *Event) Earliest() Time {
+	if e.From != 0 {
+		return e.From
+	}
+	return e.At
+}
+
+// Proc is the process that did something.
+type Proc struct {
+	PID  int    `json:"pid"`            // thread group id in the initial pid namespace
+	TID  int    `json:"tid,omitempty"`  // 0 where it equals PID
+	PPID int    `json:"ppid,omitempty"` // thread group id of the parent
+	UID  uint32 `json:"uid,omitempty"`
+	Comm string `json:"comm,omitempty"` // at most 15 bytes
+	// Args is the command line of a process that changed a mapping, cut to 512
+	// bytes. Guests' own arguments are in ExecInfo.
+	Args []string `json:"args,omitempty"`
+}
+
+// ExecInfo is a guest's exec, with secrets already redacted.
+type ExecInfo struct {
+	Filename string   `json:"filename,omitempty"` // as given to execve
+	Args     []string `json:"args"`
+	// ArgsBytes is the length of the argument area; where it is larger than
+	// what Args holds, Truncated is set.
+	ArgsBytes int    `json:"args_bytes,omitempty"`
+	Truncated bool   `json:"truncated,omitempty"`
+	Cwd       string `json:"cwd,omitempty"` // backfill only
+	// Files are the block devices and files under /dev that a backfilled guest
+	// holds open.
+	Files []OpenInfo `json:"files,omitempty"`
+}
+
+// ExitInfo is how a process ended.
+type ExitInfo struct {
+	Status int `json:"status"`           // exit status, 0 to 255
+	Signal int `json:"signal,omitempty"` // signal that ended it, 0 if none
+}
+
+// Dev is a device number.
+type Dev struct {
+	Major uint32 `json:"major"`
+	Minor uint32 `json:"minor"`
+}
+
+// IsZero reports whether d is not known.
+func (d Dev) IsZero() bool { return d == Dev{} }
+
+// OpenInfo is one open of one path.
+type OpenInfo struct {
+	Path string `json:"path"` // as given by the process; may be relative
+	// Target is where the link leads, for events of kind Link.
+	Target string `json:"target,omitempty"`
+	Flags  uint32 `json:"flags,omitempty"` // O_* of the open
+	Errno  int    `json:"errno,omitempty"` // 0: it succeeded
+	Dev    *Dev   `json:"dev,omitempty"`   // of the block device that was opened
+	// Type is block, char, file, dir or other, of a successful open.
+	Type string `json:"type,omitempty"`
+	// Size is the size in bytes of the block device or file at the open, -1
+	// where not known. A device without a live table opens with size 0.
+	Size int64 `json:"size"`
+}
+
+// DMInfo is a device-mapper device, as far as the event tells.
+type DMInfo struct {
+	Name    string `json:"name,omitempty"`
+	UUID    string `json:"uuid,omitempty"`
+	NewName string `json:"new_name,omitempty"`
+	NewUUID string `json:"new_uuid,omitempty"`
+	Dev     *Dev   `json:"dev,omitempty"`
+	Size    int64  `json:"size,omitempty"` // bytes, of the table that was loaded or is live
+	// Table is the table that was loaded (or is live, in a backfill), a line a
+	// target: "start length type parameters". Keys of crypt targets are
+	// replaced.
+	Table []string `json:"table,omitempty"`
+	Errno int      `json:"errno,omitempty"` // 0: the request succeeded
+	// Flags are the DM_* flags that the kernel returned.
+	Flags uint32 `json:"flags,omitempty"`
+	// LiveAt is the exact instant at which a resume took effect, 0 where the
+	// kernel has no way to tell; then Event.From to Event.At is the window.
+	LiveAt Time `json:"live_ns,omitempty"`
+	// State is the state found, in a backfill: created, loaded, live, suspended.
+	State  string `json:"state,omitempty"`
+	Cookie uint32 `json:"cookie,omitempty"`
+}
+
+// DevInfo is a kernel uevent, or udev's event after it has handled one, or a
+// record of udev's database.
+type DevInfo struct {
+	Action    string   `json:"action,omitempty"` // add, change, remove, bind, ...
+	Path      string   `json:"devpath,omitempty"`
+	Subsystem string   `json:"subsystem,omitempty"`
+	Name      string   `json:"devname,omitempty"` // node without /dev/: dm-3, vdb, vdb1
+	Type      string   `json:"devtype,omitempty"` // disk, partition
+	Dev       *Dev     `json:"dev,omitempty"`
+	Seq       uint64   `json:"seq,omitempty"`   // SEQNUM: the same in a uevent and its udev event
+	Links     []string `json:"links,omitempty"` // DEVLINKS of a udev event, absolute paths
+	// Initialized is udev's USEC_INITIALIZED as a boottime instant: when udev
+	// first knew the device. Known to the microsecond.
+	Initialized Time `json:"initialized_ns,omitempty"`
+	// Props are the further properties that explain readiness: DM_NAME,
+	// DM_UUID, DM_COOKIE, DM_ACTIVATION, DM_UDEV_*_FLAG, SYSTEMD_READY,
+	// ID_FS_TYPE, LVM_*, ...
+	Props map[string]string `json:"props,omitempty"`
+}
+
+// NetInfo is a network link: a guest's tap device and where it is attached.
+type NetInfo struct {
+	Action  string `json:"action"` // new, del
+	Index   int    `json:"index"`
+	Name    string `json:"name"`
+	Type    string `json:"type,omitempty"`   // tun, bridge, veth, ...
+	Master  int    `json:"master,omitempty"` // index of the bridge, 0 if none
+	Up      bool   `json:"up,omitempty"`
+	Carrier bool   `json:"carrier,omitempty"`
+}
+
+// SourceInfo is a source and what it can tell.
+type SourceInfo struct {
+	Name string `json:"name"` // ebpf, uevent, udev, net, snapshot, hold
+	// State is attached (everything from Event.At on is seen), upgraded (an
+	// ability was added), or ended.
+	State     string    `json:"state"`
+	Abilities []Ability `json:"abilities,omitempty"`
+}
+
+// Ability is one thing that a source can or cannot do on this host.
+type Ability struct {
+	Name string `json:"name"` // dm, dm-live-instant, open, exec, exit, link, ...
+	OK   bool   `json:"ok"`
+	// Why says why not, or what the consequence is.
+	Why string `json:"why,omitempty"`
+}
+
+// ClockInfo ties boottime to wall time.
+type ClockInfo struct {
+	// WallOffset is CLOCK_REALTIME minus CLOCK_BOOTTIME, in nanoseconds.
+	WallOffset int64 `json:"wall_offset_ns"`
+	// Uncertainty bounds the reading's own error, in nanoseconds. It says
+	// nothing about how right the host's wall clock is; Trusted does.
+	Uncertainty int64 `json:"uncertainty_ns"`
+	// Trusted is set once the kernel reports the clock as synchronized.
+	Trusted bool `json:"trusted"`
+}
+
+// HostInfo names the host.
+type HostInfo struct {
+	Name      string `json:"name,omitempty"`
+	MachineID string `json:"machine_id,omitempty"`
+	OS        string `json:"os,omitempty"` // PRETTY_NAME of os-release
+}
+
+// MarkInfo is a named point in time: start, adopted, settled, stop, ...
+type MarkInfo struct {
+	Name string `json:"name"`
+	Text string `json:"text,omitempty"`
+}
+
+// LossInfo says what may be missing between Event.From and Event.At.
+type LossInfo struct {
+	Source string `json:"source"`
+	What   string `json:"what"`            // which events: open, exec, uevent, ...
+	Count  uint64 `json:"count,omitempty"` // 0: not known
+	Why    string `json:"why,omitempty"`
+	// Recovered is set where a snapshot has since replaced what was missed:
+	// states are right again, instants in between are not known.
+	Recovered bool `json:"recovered,omitempty"`
+}
+
+// HoldInfo is a hold's reason.
+type HoldInfo struct {
+	Reason   string   `json:"reason"`
+	Blockers []string `json:"blockers,omitempty"`
+}
