@@ -1,0 +1,352 @@
+// Package timeline turns the events of one boot into a Timeline: each
+// mapping's life, each guest's start and opens, the margin between "ready" and
+// "opened", and the findings that follow.
+//
+// It is a pure function. It reads no clock, no file and no kernel, and its
+// result does not depend on the order in which the events arrive: netlink and
+// the ring buffer are different queues, so a log is only nearly sorted. The
+// running service, the commands that read a copied log and the tests all run
+// the same code.
+package timeline
+
+import (
+	"github.com/bootrace/bootrace/tracer/event"
+)
+
+// Timeline is what happened in one boot. Its JSON form is part of the
+// program's interface: names are stable, fields are only added. Every name
+// that ends in _ns is nanoseconds; an instant counts from the boot
+// (CLOCK_BOOTTIME), everything else is a duration.
+type Timeline struct {
+	BootID string `json:"boot_id"`
+	// Host is the host's name and system, as far as it became known.
+	Host   event.HostInfo `json:"host"`
+	Kernel string         `json:"kernel,omitempty"` // release, as uname -r
+	// Clock is the best offset to wall time, nil if none was recorded: a
+	// trusted one before an untrusted one, else the latest.
+	Clock *event.ClockInfo `json:"clock,omitempty"`
+
+	// First and Last span the instants of all events.
+	First  event.Time `json:"first_ns"`
+	Last   event.Time `json:"last_ns"`
+	Events int        `json:"events"`
+
+	// Complete is set if nothing that a verdict could depend on is missing:
+	// tracing began before any mapping or guest existed, every source that is
+	// needed was attached all the time, and nothing was lost.
+	Complete bool `json:"complete"`
+	// CompleteFrom is the instant from which on that is true, nil if it never
+	// is.
+	CompleteFrom *event.Time `json:"complete_from_ns,omitempty"`
+	// Incomplete says what is missing, ordered by time.
+	Incomplete []Gap `json:"incomplete"`
+
+	Sources  []Source   `json:"sources"`
+	Losses   []Loss     `json:"losses"`
+	Marks    []Mark     `json:"marks"`
+	Mappings []*Mapping `json:"mappings"` // by first appearance
+	Guests   []*Guest   `json:"guests"`   // by exec
+	Findings []*Finding `json:"findings"` // by time
+}
+
+// Instant is when something happened, and the event that says so.
+type Instant struct {
+	// At is when; where only a window is known, its end.
+	At event.Time `json:"at_ns"`
+	// From is the start of the window, equal to At where the instant is exact.
+	From event.Time `json:"from_ns"`
+	// OrBefore is set where tracing began too late to see it: it was so at At
+	// already. From is then the earliest instant at which it can have happened.
+	OrBefore bool `json:"or_before,omitempty"`
+	// Event is the id of the event, 0 if there is none of its own.
+	Event uint64 `json:"event,omitempty"`
+}
+
+// Gap is a part of the boot about which the record cannot be trusted.
+type Gap struct {
+	From event.Time `json:"from_ns"`
+	To   event.Time `json:"to_ns"`
+	// What is missing: dm, open, exec, exit, uevent, udev, log, ...; all where
+	// the gap concerns everything.
+	What string `json:"what"`
+	// Why is a sentence for people, lower case.
+	Why   string `json:"why"`
+	Event uint64 `json:"event,omitempty"`
+}
+
+// Source is one source of events and how long it was attached.
+type Source struct {
+	Name      string          `json:"name"`
+	Attached  event.Time      `json:"attached_ns"`
+	Ended     *event.Time     `json:"ended_ns,omitempty"`
+	Abilities []event.Ability `json:"abilities,omitempty"`
+}
+
+// Loss is something that was or may have been missed between From and At.
+type Loss struct {
+	Instant
+	event.LossInfo
+}
+
+// Mark is a named point in the boot or in the service's life.
+type Mark struct {
+	Instant
+	event.MarkInfo
+}
+
+// Mapping is one device-mapper device over the whole boot. One with a dm UUID
+// keeps its identity when it is removed and created again; one without is new
+// each time it is created.
+type Mapping struct {
+	// ID is unique in this timeline: the dm UUID, else NAME@CREATED_NS.
+	ID   string `json:"id"`
+	Name string `json:"name"` // the last one it had
+	UUID string `json:"uuid,omitempty"`
+	// VG, LV and Layer are set for LVM's mappings: names, not uuids. Layer is
+	// not empty for the private ones, which no guest opens.
+	VG    string `json:"vg,omitempty"`
+	LV    string `json:"lv,omitempty"`
+	Layer string `json:"layer,omitempty"`
+	// Renamed lists the former names, oldest first.
+	Renamed []string `json:"renamed,omitempty"`
+	Lives   []*Life  `json:"lives"` // oldest first, at least one
+}
+
+// Life is the time from one creation of a mapping to its removal.
+type Life struct {
+	// Dev is the device number, zero if no event told it. The kernel gives the
+	// number of a removed device to the next one.
+	Dev event.Dev `json:"dev"`
+	// Size is that of the last live table, in bytes; 0 if not known.
+	Size int64 `json:"size"`
+	// Table is the last live table, a line a target; nil if not known.
+	Table []string `json:"table,omitempty"`
+	// Backfilled is set where the mapping existed when tracing began: it has a
+	// state at a time, and no creation.
+	Backfilled bool `json:"backfilled,omitempty"`
+	// Created, Live and Removed are nil where they did not happen or were not
+	// seen. Live is the first time.
+	Created *Instant `json:"created,omitempty"`
+	Live    *Instant `json:"live,omitempty"`
+	Removed *Instant `json:"removed,omitempty"`
+	// Udev is when udev first had finished with the live device, nil if never.
+	Udev *Instant `json:"udev,omitempty"`
+	// Private is set where udev was told to keep the device to itself
+	// (DM_UDEV_DISABLE_OTHER_RULES_FLAG): it never becomes ready for a guest.
+	Private bool `json:"private,omitempty"`
+	// Steps is everything that happened to it, ordered by time.
+	Steps []Step `json:"steps"`
+	// Paths are the ways in, each with the time from which on it was ready.
+	Paths []Path `json:"paths"`
+}
+
+// Step kinds.
+const (
+	StepFound   = "found"   // backfill: existed in State
+	StepCreated = "created" // the device exists, without a table
+	StepLoaded  = "loaded"  // a table is in the inactive slot
+	StepLive    = "live"    // the inactive table became active
+	StepResumed = "resumed" // goes on after a suspend, with the table it had
+	StepSuspend = "suspended"
+	StepRenamed = "renamed"
+	StepRemoved = "removed"
+	StepUevent  = "uevent" // the kernel announced it; Detail is the action
+	StepUdev    = "udev"   // udev has finished with that; Detail is the action
+	StepLink    = "link"   // a link to it was made; Detail is the path
+	StepReady   = "ready"  // ready by its own node; Detail is the path
+	StepFailed  = "failed" // a request failed; Detail is which, Errno why
+)
+
+// Step is one thing that happened to a mapping.
+type Step struct {
+	Kind string `json:"kind"`
+	Instant
+	Detail string `json:"detail,omitempty"`
+	State  string `json:"state,omitempty"` // of found: created, loaded, live, suspended
+	Errno  int    `json:"errno,omitempty"`
+	// By is the process that did it.
+	By *event.Proc `json:"by,omitempty"`
+}
+
+// Path is one path under /dev that leads to a mapping.
+type Path struct {
+	Path string `json:"path"`
+	// Link is set where it is a symbolic link that udev makes, not a node.
+	Link bool `json:"link,omitempty"`
+	// Made is when it first led there.
+	Made Instant `json:"made"`
+	// Gone is when it no longer did, nil if it still does.
+	Gone *Instant `json:"gone,omitempty"`
+	// Ready is when the mapping was first ready by this path, nil if never.
+	Ready *Instant `json:"ready,omitempty"`
+}
+
+// Guest is one qemu process that opens disks.
+type Guest struct {
+	// ID is unique in this timeline: PID@EXEC_NS.
+	ID string `json:"id"`
+	// Identity survives reboots; IdentityFrom says what it is: uuid, name,
+	// pidfile, or empty where there is none.
+	Identity     string `json:"identity,omitempty"`
+	IdentityFrom string `json:"identity_from,omitempty"`
+	Name         string `json:"name,omitempty"`
+	UUID         string `json:"uuid,omitempty"`
+	Binary       string `json:"binary,omitempty"`
+	PID          int    `json:"pid"`
+	PPID         int    `json:"ppid,omitempty"`
+	// Forks are the further processes of this guest (-daemonize).
+	Forks []int   `json:"forks,omitempty"`
+	Exec  Instant `json:"exec"`
+	// Backfilled is set where the guest ran when tracing began: its opens are
+	// unknown, so it has no margins.
+	Backfilled bool `json:"backfilled,omitempty"`
+	// Truncated is set where the command line was longer than what was
+	// recorded: there may be further disks.
+	Truncated bool   `json:"truncated,omitempty"`
+	Exit      *Exit  `json:"exit,omitempty"`
+	Disks     []Disk `json:"disks"`
+	Holds     []Hold `json:"holds,omitempty"`
+}
+
+// Exit is how and when a guest ended.
+type Exit struct {
+	Instant
+	event.ExitInfo
+}
+
+// Hold is a time in which a guest's start was kept back.
+type Hold struct {
+	Instant           // when it began
+	Released *Instant `json:"released,omitempty"`
+	Reason   string   `json:"reason,omitempty"` // of the release, else of the hold
+	Blockers []string `json:"blockers,omitempty"`
+}
+
+// Disk is one storage path of a guest.
+type Disk struct {
+	Path     string `json:"path"` // as on the command line
+	ID       string `json:"id,omitempty"`
+	Format   string `json:"format,omitempty"`
+	Kind     string `json:"kind,omitempty"` // disk, cdrom, firmware, ...
+	ReadOnly bool   `json:"read_only,omitempty"`
+	// Announced is set where the command line names it; otherwise the guest
+	// was seen to open it: a backing file, as a rule.
+	Announced bool `json:"announced"`
+	// BackingOf is the path of the announced disk that this one was opened
+	// for, empty if that is not clear.
+	BackingOf string `json:"backing_of,omitempty"`
+	// Mapping is the id of the mapping that it led to at the first use, or
+	// would have led to; empty if none.
+	Mapping string `json:"mapping,omitempty"`
+	// Uses are ordered by time; empty if the guest never opened it.
+	Uses []Use `json:"uses"`
+}
+
+// Use is a guest's open of one path: a run of opens with the same outcome.
+// qemu opens a disk two or three times over, and tries a missing path twice.
+type Use struct {
+	Instant // of the first open of the run
+	// Errno is 0 if it succeeded; Error is its name (ENOENT).
+	Errno int    `json:"errno,omitempty"`
+	Error string `json:"error,omitempty"`
+	// Count is how many opens the run had; Opens lists the first of them.
+	Count int    `json:"count"`
+	Opens []Open `json:"opens"`
+	// Dev, Type and Size are those of the file that was opened.
+	Dev  *event.Dev `json:"dev,omitempty"`
+	Type string     `json:"type,omitempty"`
+	Size int64      `json:"size"` // bytes, -1 if not known
+	// Mapping is the id of the mapping that the path led to, or would have.
+	Mapping string `json:"mapping,omitempty"`
+	// Ready is when that mapping was ready by this path: the last time before
+	// the open, else the first time after it; nil if never.
+	Ready *Instant `json:"ready,omitempty"`
+	// Margin is nil where there is nothing to measure: no mapping, never
+	// ready, or the guest was backfilled.
+	Margin *Margin `json:"margin,omitempty"`
+}
+
+// Open is one open of a run.
+type Open struct {
+	Instant
+	PID   int    `json:"pid"`
+	Flags uint32 `json:"flags"` // O_*
+}
+
+// Margin is the time from ready to the open; negative means that the guest
+// came first. The true value lies between NS and NS+Error.
+type Margin struct {
+	NS    event.Duration `json:"margin_ns"`
+	Error event.Duration `json:"margin_error_ns"`
+	// AtLeast is set where the mapping was ready when tracing began: the
+	// margin is NS or more, and Error says nothing.
+	AtLeast bool `json:"at_least,omitempty"`
+}
+
+// Negative reports whether the guest certainly came first.
+func (m *Margin) Negative() bool { return m != nil && !m.AtLeast && m.NS+m.Error < 0 }
+
+// Positive reports whether the mapping was certainly ready first.
+func (m *Margin) Positive() bool { return m != nil && m.NS >= 0 }
+
+// Finding is a classified statement about the boot.
+type Finding struct {
+	Kind string `json:"kind"`
+	// Race is set where the kind is a race: the guest came first.
+	Race bool `json:"race"`
+	// Withheld is the reason why the record does not support a verdict: then
+	// the finding is a possibility and no more. Empty: it is certain.
+	Withheld string `json:"withheld,omitempty"`
+
+	Guest     string `json:"guest"`                // Guest.ID
+	GuestName string `json:"guest_name,omitempty"` // for people: name, else identity
+	Disk      string `json:"disk"`                 // Disk.Path
+	BackingOf string `json:"backing_of,omitempty"` // Disk.BackingOf
+	Mapping   string `json:"mapping,omitempty"`    // Mapping.ID
+	// MappingName is the mapping's dm name when this happened.
+	MappingName string     `json:"mapping_name,omitempty"`
+	At          event.Time `json:"at_ns"` // of the open
+	// Margin is nil where the mapping never became ready.
+	Margin *Margin  `json:"margin,omitempty"`
+	Ready  *Instant `json:"ready,omitempty"`
+	Errno  int      `json:"errno,omitempty"`
+	Error  string   `json:"error,omitempty"` // the name of Errno: ENOENT
+	// State is the mapping's at the open: absent, created, loaded, live,
+	// suspended, removed.
+	State string `json:"state,omitempty"`
+	// Exit is how the guest ended, nil if it still ran.
+	Exit *Exit `json:"exit,omitempty"`
+	// Evidence are the ids of the events that it follows from, in order.
+	Evidence []uint64 `json:"evidence"`
+	// Late accounts for the time until the mapping was ready, nil if it was
+	// not late or never came.
+	Late *Account `json:"late,omitempty"`
+}
+
+// Account says where the time until a mapping was ready went.
+type Account struct {
+	Steps []AccountStep `json:"steps"` // in order, without gaps
+	// Longest is the index of the step that took longest.
+	Longest int `json:"longest"`
+}
+
+// AccountStep is one part of that time: from the step before to this one.
+type AccountStep struct {
+	Kind string `json:"kind"` // a Step kind, or disk: the first uevent of a device beneath it
+	// Detail is the device, action or path.
+	Detail string     `json:"detail,omitempty"`
+	From   event.Time `json:"from_ns"`
+	To     event.Time `json:"to_ns"`
+	Event  uint64     `json:"event,omitempty"` // that ended it
+}
+
+// Races returns the findings that are races and certain.
+func (t *Timeline) Races() []*Finding {
+	var races []*Finding
+	for _, f := range t.Findings {
+		if f.Race && f.Withheld == "" {
+			races = append(races, f)
+		}
+	}
+	return races
+}
