@@ -1,0 +1,161 @@
+// Package config reads /etc/bootrace/config.yaml: one strict YAML file, every
+// key optional, the same names as the flags of `bootrace run`.
+package config
+
+import (
+	"bytes"
+	_ "embed"
+	"errors"
+	"fmt"
+	"io"
+	"io/fs"
+	"os"
+	"strings"
+	"time"
+
+	"github.com/dustin/go-humanize"
+	"go.yaml.in/yaml/v3"
+)
+
+// Path is where an installed bootrace looks.
+const Path = "/etc/bootrace/config.yaml"
+
+// Config is what an operator can decide.
+type Config struct {
+	// Mode is trace: record, change nothing.
+	Mode Mode `yaml:"mode"`
+	// NearMiss is the margin below which a use that went well is reported.
+	NearMiss time.Duration `yaml:"near-miss"`
+	// GuestBinaries are the names of the programs that run guests, or their
+	// beginnings: at most 15 bytes of them count, the length of a task's comm.
+	GuestBinaries []string `yaml:"guest-binaries"`
+	// KeepBoots and KeepSize limit the recorded boots together.
+	KeepBoots int  `yaml:"keep-boots"`
+	KeepSize  Size `yaml:"keep-size"`
+	// MaxLogSize limits the log of one boot.
+	MaxLogSize Size `yaml:"max-log-size"`
+}
+
+// Mode is what bootrace does besides looking.
+type Mode string
+
+// Trace records and changes nothing.
+const Trace Mode = "trace"
+
+// Set checks and sets the mode; it makes Mode a flag.
+func (m *Mode) Set(s string) error {
+	if s != string(Trace) {
+		return fmt.Errorf("mode %q is not known to this version: use %q", s, Trace)
+	}
+	*m = Mode(s)
+	return nil
+}
+
+func (m *Mode) String() string { return string(*m) }
+
+// UnmarshalYAML checks the mode.
+func (m *Mode) UnmarshalYAML(n *yaml.Node) error {
+	if err := m.Set(n.Value); err != nil {
+		return fmt.Errorf("line %d: %w", n.Line, err)
+	}
+	return nil
+}
+
+// Size is a number of bytes, written like 64MiB.
+type Size int64
+
+// Set parses s; it makes Size a flag.
+func (s *Size) Set(text string) error {
+	n, err := humanize.ParseBytes(text)
+	if err != nil || n == 0 || n > 1<<62 {
+		return fmt.Errorf("size %q: want a number and a unit, such as 64MiB", text)
+	}
+	*s = Size(n)
+	return nil
+}
+
+func (s *Size) String() string { return strings.ReplaceAll(humanize.IBytes(uint64(*s)), " ", "") }
+
+// UnmarshalYAML parses the size.
+func (s *Size) UnmarshalYAML(n *yaml.Node) error {
+	if err := s.Set(n.Value); err != nil {
+		return fmt.Errorf("line %d: %w", n.Line, err)
+	}
+	return nil
+}
+
+// Default returns what holds where the file says nothing; the installed file
+// spells out the same.
+func Default() Config {
+	return Config{
+		Mode:          Trace,
+		NearMiss:      time.Second,
+		GuestBinaries: []string{"qemu-system-", "qemu-kvm", "kvm"},
+		KeepBoots:     30,
+		KeepSize:      256 << 20,
+		MaxLogSize:    64 << 20,
+	}
+}
+
+// Load reads the file at path over the defaults. A file that does not exist
+// means the defaults where path is Path, and is an error elsewhere.
+func Load(path string) (Config, error) {
+	data, err := os.ReadFile(path)
+	if errors.Is(err, fs.ErrNotExist) && path == Path {
+		return Default(), nil
+	}
+	if err != nil {
+		return Config{}, fmt.Errorf("read the configuration: %w", err)
+	}
+	c, err := Parse(data)
+	if err != nil {
+		return Config{}, fmt.Errorf("configuration %s: %w", path, err)
+	}
+	return c, nil
+}
+
+// Parse decodes a configuration over the defaults. A key that is not known is
+// an error with its line.
+func Parse(data []byte) (Config, error) {
+	c := Default()
+	dec := yaml.NewDecoder(bytes.NewReader(data))
+	dec.KnownFields(true)
+	if err := dec.Decode(&c); err != nil && !errors.Is(err, io.EOF) {
+		return Config{}, oneLine(err)
+	}
+	if err := c.Validate(); err != nil {
+		return Config{}, err
+	}
+	return c, nil
+}
+
+// Validate checks what the types don't.
+func (c *Config) Validate() error {
+	switch {
+	case c.NearMiss < 0:
+		return fmt.Errorf("near-miss %s: can't be negative", c.NearMiss)
+	case len(c.GuestBinaries) == 0:
+		return errors.New("guest-binaries: name at least one program")
+	case c.KeepBoots < 1:
+		return fmt.Errorf("keep-boots %d: keep at least 1", c.KeepBoots)
+	}
+	for _, name := range c.GuestBinaries {
+		if name == "" || strings.Contains(name, "/") {
+			return fmt.Errorf("guest-binaries: %q is not the name of a program (no path, not empty)", name)
+		}
+	}
+	return nil
+}
+
+// oneLine folds the YAML library's several lines into one.
+func oneLine(err error) error {
+	var te *yaml.TypeError
+	if !errors.As(err, &te) {
+		return err
+	}
+	parts := make([]string, len(te.Errors))
+	for i, e := range te.Errors {
+		parts[i] = strings.ReplaceAll(e, " not found in type config.Config", " is not known")
+	}
+	return errors.New(strings.Join(parts, "; "))
+}

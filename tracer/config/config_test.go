@@ -1,0 +1,65 @@
+package config
+
+import (
+	"os"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/google/go-cmp/cmp"
+)
+
+// The installed file documents the defaults, so it has to be them.
+func TestInstalledFileIsTheDefault(t *testing.T) {
+	data, err := os.ReadFile("../../packaging/config/config.yaml")
+	if err != nil {
+		t.Fatal(err)
+	}
+	got, err := Parse(data)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if diff := cmp.Diff(Default(), got); diff != "" {
+		t.Error(diff)
+	}
+}
+
+func TestParse(t *testing.T) {
+	got, err := Parse([]byte("near-miss: 250ms\nkeep-size: 1GiB\n"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	want := Default()
+	want.NearMiss = 250 * time.Millisecond
+	want.KeepSize = 1 << 30
+	if diff := cmp.Diff(want, got); diff != "" {
+		t.Error(diff)
+	}
+	if got, err := Parse(nil); err != nil || !cmp.Equal(got, Default()) {
+		t.Errorf("an empty file: %+v, %v", got, err)
+	}
+}
+
+func TestParseErrors(t *testing.T) {
+	for in, want := range map[string]string{
+		"mode: trace\nnear-mis: 1s\n": "line 2: field near-mis is not known",
+		"mode: ludicrous\n":           `line 1: mode "ludicrous" is not known`,
+		"keep-size: much\n":           `line 1: size "much"`,
+		"keep-boots: 0\n":             "keep-boots 0",
+		"near-miss: 5\n":              "line 1",
+		"guest-binaries: [/bin/kvm]":  "/bin/kvm",
+		"guest-binaries: []":          "at least one",
+		"mode: [":                     "line 1",
+	} {
+		_, err := Parse([]byte(in))
+		if err == nil || !strings.Contains(err.Error(), want) || strings.Contains(err.Error(), "\n") {
+			t.Errorf("%q: got %v, want %q on one line", in, err, want)
+		}
+	}
+}
+
+func TestLoad(t *testing.T) {
+	if _, err := Load("/nonexistent/config.yaml"); err == nil {
+		t.Error("a file that was named and does not exist is no error")
+	}
+}

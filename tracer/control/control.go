@@ -1,0 +1,197 @@
+// Package control is how bootrace's commands talk to the running service: one
+// JSON request and one JSON answer, a line each, over a Unix socket that only
+// root can reach.
+package control
+
+import (
+	"bufio"
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io/fs"
+	"log/slog"
+	"net"
+	"os"
+	"path/filepath"
+	"syscall"
+	"time"
+
+	"golang.org/x/sys/unix"
+)
+
+// Socket is where the service of this host listens. It is under /run so that
+// an instance started in the initramfs can be reached from the real root.
+const Socket = "/run/bootrace/control"
+
+// maxLine bounds a request and an answer, in bytes.
+const maxLine = 1 << 20
+
+// ErrNoService says that nothing listens on the socket.
+var ErrNoService = errors.New("bootrace is not running")
+
+// Request asks the service for one thing.
+type Request struct {
+	// Do is what to do: see the constants.
+	Do string `json:"do"`
+	// Args are the arguments, by name.
+	Args map[string]string `json:"args,omitempty"`
+}
+
+// What a service can be asked to do.
+const (
+	Status     = "status"     // answer with the service's status
+	Sync       = "sync"       // write what is buffered, so that the log can be read
+	Flush      = "flush"      // /var is writable: move the log there
+	Relinquish = "relinquish" // /var is about to go: close the log
+	Adopt      = "adopt"      // take over from the initramfs into the real root
+	Stop       = "stop"       // end, leaving the boot log to a successor
+)
+
+// answer is the wire form of what a handler returned.
+type answer struct {
+	Error  string          `json:"error,omitempty"`
+	Result json.RawMessage `json:"result,omitempty"`
+}
+
+// Handler answers one request. pid is the peer's process id, already known to
+// belong to root. What it returns is sent as JSON.
+type Handler func(ctx context.Context, pid int, r Request) (any, error)
+
+// Server listens for requests.
+type Server struct {
+	listener *net.UnixListener
+	handle   Handler
+	log      *slog.Logger
+}
+
+// Listen binds path, replacing a socket that a dead process left behind. A
+// socket with a live process behind it is an error that wraps
+// syscall.EADDRINUSE.
+func Listen(path string, handle Handler, log *slog.Logger) (*Server, error) {
+	if err := os.MkdirAll(filepath.Dir(path), 0o700); err != nil {
+		return nil, fmt.Errorf("create the folder of the control socket: %w", err)
+	}
+	if conn, err := net.DialTimeout("unix", path, time.Second); err == nil {
+		conn.Close()
+		return nil, fmt.Errorf("listen on %s: another bootrace is running: %w", path, syscall.EADDRINUSE)
+	}
+	if err := os.Remove(path); err != nil && !errors.Is(err, fs.ErrNotExist) {
+		return nil, fmt.Errorf("remove the stale control socket: %w", err)
+	}
+	listener, err := net.ListenUnix("unix", &net.UnixAddr{Name: path, Net: "unix"})
+	if err != nil {
+		return nil, fmt.Errorf("listen on %s: %w", path, err)
+	}
+	if err := os.Chmod(path, 0o600); err != nil {
+		listener.Close()
+		return nil, fmt.Errorf("restrict %s: %w", path, err)
+	}
+	// The path may name a successor's socket by the time this one closes.
+	listener.SetUnlinkOnClose(false)
+	return &Server{listener, handle, log}, nil
+}
+
+// Serve answers requests until ctx ends or the server is closed.
+func (s *Server) Serve(ctx context.Context) error {
+	stop := context.AfterFunc(ctx, func() { s.listener.Close() })
+	defer stop()
+	for {
+		conn, err := s.listener.AcceptUnix()
+		if errors.Is(err, net.ErrClosed) {
+			return nil
+		}
+		if err != nil {
+			return fmt.Errorf("accept on the control socket: %w", err)
+		}
+		go s.serve(ctx, conn)
+	}
+}
+
+// Close stops listening.
+func (s *Server) Close() error { return s.listener.Close() }
+
+func (s *Server) serve(ctx context.Context, conn *net.UnixConn) {
+	defer conn.Close()
+	peer, err := peerOf(conn)
+	if err != nil || peer.Uid != 0 {
+		return // the folder's mode already keeps others out
+	}
+	conn.SetReadDeadline(time.Now().Add(10 * time.Second))
+	var req Request
+	if err := readLine(conn, &req); err != nil {
+		s.log.Warn("unreadable control request", "pid", peer.Pid, "error", err)
+		return
+	}
+	var out answer
+	result, err := s.handle(ctx, int(peer.Pid), req)
+	if err != nil {
+		out.Error = err.Error()
+	} else if out.Result, err = json.Marshal(result); err != nil {
+		out.Error = fmt.Sprintf("encode the answer: %v", err)
+	}
+	conn.SetWriteDeadline(time.Now().Add(10 * time.Second))
+	if err := json.NewEncoder(conn).Encode(out); err != nil {
+		s.log.Warn("control answer not delivered", "pid", peer.Pid, "error", err)
+	}
+}
+
+func peerOf(conn *net.UnixConn) (cred *unix.Ucred, err error) {
+	raw, err := conn.SyscallConn()
+	if err != nil {
+		return nil, err
+	}
+	if ctlErr := raw.Control(func(fd uintptr) {
+		cred, err = unix.GetsockoptUcred(int(fd), unix.SOL_SOCKET, unix.SO_PEERCRED)
+	}); ctlErr != nil {
+		return nil, ctlErr
+	}
+	return cred, err
+}
+
+// Call sends one request to the service at path and decodes its answer into
+// result (nil: ignored). The error is ErrNoService where nothing listens.
+func Call(ctx context.Context, path string, req Request, result any) error {
+	var dialer net.Dialer
+	conn, err := dialer.DialContext(ctx, "unix", path)
+	switch {
+	case errors.Is(err, fs.ErrNotExist), errors.Is(err, syscall.ECONNREFUSED):
+		return ErrNoService
+	case errors.Is(err, fs.ErrPermission):
+		return fmt.Errorf("ask the service: %w (only root may)", err)
+	case err != nil:
+		return fmt.Errorf("ask the service: %w", err)
+	}
+	defer conn.Close()
+	stop := context.AfterFunc(ctx, func() { conn.SetDeadline(time.Unix(1, 0)) })
+	defer stop()
+	if err := json.NewEncoder(conn).Encode(req); err != nil {
+		return fmt.Errorf("ask the service to %s: %w", req.Do, err)
+	}
+	var out answer
+	if err := readLine(conn, &out); err != nil {
+		return fmt.Errorf("read the service's answer to %s: %w", req.Do, err)
+	}
+	if out.Error != "" {
+		return fmt.Errorf("service: %s", out.Error)
+	}
+	if result == nil {
+		return nil
+	}
+	if err := json.Unmarshal(out.Result, result); err != nil {
+		return fmt.Errorf("decode the service's answer to %s: %w", req.Do, err)
+	}
+	return nil
+}
+
+func readLine(conn net.Conn, into any) error {
+	in := bufio.NewScanner(conn)
+	in.Buffer(nil, maxLine)
+	if !in.Scan() {
+		if err := in.Err(); err != nil {
+			return err
+		}
+		return errors.New("the connection ended")
+	}
+	return json.Unmarshal(in.Bytes(), into)
+}
