@@ -261,9 +261,9 @@ type Use struct {
 	// Ready is when that mapping was ready by this path: the last time before
 	// the open, else the first time after it; nil if never.
 	Ready *Instant `json:"ready,omitempty"`
-	// Margin is nil where there is nothing to measure: no mapping, never
-	// ready, or the guest was backfilled.
-	Margin *Margin `json:"margin,omitempty"`
+	// Margin is nil, and its fields are not there in JSON, where there is
+	// nothing to measure: no mapping, or never ready.
+	*Margin
 }
 
 // Open is one open of a run.
@@ -274,17 +274,17 @@ type Open struct {
 }
 
 // Margin is the time from ready to the open; negative means that the guest
-// came first. The true value lies between NS and NS+Error.
+// came first. The true value lies between NS and NS+Width.
 type Margin struct {
 	NS    event.Duration `json:"margin_ns"`
-	Error event.Duration `json:"margin_error_ns"`
+	Width event.Duration `json:"margin_error_ns"`
 	// AtLeast is set where the mapping was ready when tracing began: the
-	// margin is NS or more, and Error says nothing.
-	AtLeast bool `json:"at_least,omitempty"`
+	// margin is NS or more, and Width says nothing.
+	AtLeast bool `json:"margin_at_least,omitempty"`
 }
 
 // Negative reports whether the guest certainly came first.
-func (m *Margin) Negative() bool { return m != nil && !m.AtLeast && m.NS+m.Error < 0 }
+func (m *Margin) Negative() bool { return m != nil && !m.AtLeast && m.NS+m.Width < 0 }
 
 // Positive reports whether the mapping was certainly ready first.
 func (m *Margin) Positive() bool { return m != nil && m.NS >= 0 }
@@ -306,11 +306,12 @@ type Finding struct {
 	// MappingName is the mapping's dm name when this happened.
 	MappingName string     `json:"mapping_name,omitempty"`
 	At          event.Time `json:"at_ns"` // of the open
-	// Margin is nil where the mapping never became ready.
-	Margin *Margin  `json:"margin,omitempty"`
-	Ready  *Instant `json:"ready,omitempty"`
-	Errno  int      `json:"errno,omitempty"`
-	Error  string   `json:"error,omitempty"` // the name of Errno: ENOENT
+	// Margin is nil, and its fields are not there in JSON, where the mapping
+	// never became ready.
+	*Margin
+	Ready *Instant `json:"ready,omitempty"`
+	Errno int      `json:"errno,omitempty"`
+	Error string   `json:"error,omitempty"` // the name of Errno: ENOENT
 	// State is the mapping's at the open: absent, created, loaded, live,
 	// suspended, removed.
 	State string `json:"state,omitempty"`
