@@ -1,0 +1,199 @@
+// Package guest understands qemu command lines: which guest it is, which disks
+// it will open, and where. It reads no file and opens nothing; it works on the
+// argument list alone, so the same code serves a held exec, a log that was
+// copied from another host, and the explain command.
+//
+// The syntax is qemu's own: QemuOpts and keyval lists (util/qemu-option.c,
+// util/keyval.c), its JSON dialect (qobject/json-lexer.c), file names with
+// protocols (block.c) and the node graph of -blockdev (qapi/block-core.json).
+//
+// Arguments are foreign text and may hold secrets. Parse reads them through
+// Redact, so that no Guest carries a secret; Redact and RedactCommand are for
+// the lists themselves. Control characters and invalid UTF-8 are kept as they
+// are: whoever prints them must escape them.
+package guest
+
+import "iter"
+
+// Guest is what a qemu command line says. Its JSON form is what the explain
+// command prints.
+type Guest struct {
+	// IsGuest is false for runs of qemu that never open a disk: questions for
+	// help or the version, and capability probes of launchers. NotGuest then
+	// says which.
+	IsGuest  bool   `json:"is_guest"`
+	NotGuest string `json:"not_guest,omitempty"`
+
+	// Binary is argv[0].
+	Binary string `json:"binary"`
+	// Name is the guest's name, without the quotes that a launcher may have
+	// left around it.
+	Name string `json:"name,omitempty"`
+	// UUID is in lower case with hyphens; empty where none was given, or the
+	// nil UUID.
+	UUID     string   `json:"uuid,omitempty"`
+	Identity Identity `json:"identity"`
+
+	PIDFile   string `json:"pidfile,omitempty"`
+	Daemonize bool   `json:"daemonize,omitempty"`
+	// Incoming is where a migration comes from, empty for a fresh start. Of a
+	// command only the scheme is kept: "exec:[redacted]".
+	Incoming string `json:"incoming,omitempty"`
+	// Snapshot is set by -snapshot: writes of all -drive disks go to temporary
+	// files. Disk.Snapshot has it for each disk.
+	Snapshot bool `json:"snapshot,omitempty"`
+
+	// Disks are in the order of the command line.
+	Disks []Disk `json:"disks"`
+	// Taps are the names of the tap interfaces, where the command line names
+	// them. Launchers that pass open descriptors do not.
+	Taps []string `json:"taps,omitempty"`
+	// NotUnderstood lists what Parse could not make sense of. The rest of the
+	// Guest holds regardless.
+	NotUnderstood []Problem `json:"not_understood,omitempty"`
+}
+
+// Problem is an argument that was not understood, redacted and cut to
+// maxProblemArg bytes, and why.
+type Problem struct {
+	Arg    string `json:"arg"`
+	Reason string `json:"reason"`
+}
+
+// Identity names the guest over reboots. It is the zero value where the
+// command line has nothing to tell the guest by.
+type Identity struct {
+	// Kind is what Value is: uuid, name, pidfile, or empty.
+	Kind  string `json:"kind,omitempty"`
+	Value string `json:"value,omitempty"`
+	// From is the option that Value was taken from.
+	From string `json:"from,omitempty"`
+}
+
+// String returns the identity as one key, such as "uuid:3aad3b6b-...", and an
+// empty string where there is none.
+func (i Identity) String() string {
+	if i.Kind == "" {
+		return ""
+	}
+	return i.Kind + ":" + i.Value
+}
+
+// Kind is what a guest sees a disk as.
+type Kind string
+
+// The kinds of disks.
+const (
+	KindDisk     Kind = "disk"
+	KindCDROM    Kind = "cdrom"
+	KindFloppy   Kind = "floppy"
+	KindFirmware Kind = "firmware" // pflash: code and variables
+)
+
+// Storage says what an image lies on.
+type Storage string
+
+// The kinds of storage.
+const (
+	StorageFile    Storage = "file"    // a local path: device node or file
+	StorageFD      Storage = "fd"      // a descriptor that the launcher passed
+	StorageNetwork Storage = "network" // Image.Protocol says which
+	StorageOther   Storage = "other"   // local, but no image: Image.Protocol says what (nvme, vvfat, null-co, ...)
+	StorageNone    Storage = "none"    // no medium, or nothing of its own (quorum)
+)
+
+// Disk is one disk of a guest.
+type Disk struct {
+	// ID is the id of the drive, else its node name, else a name made of the
+	// option: hda, cdrom, virtio0, ... It is the same for the same command
+	// line, and unique in it unless the launcher gave one name twice.
+	ID   string `json:"id"`
+	Kind Kind   `json:"kind"`
+	// Device is the driver of the -device that shows the disk to the guest,
+	// empty where no -device names it.
+	Device string `json:"device,omitempty"`
+	// Snapshot is set where writes go to a temporary file, and the image is
+	// only read.
+	Snapshot bool `json:"snapshot,omitempty"`
+	Image
+}
+
+// Image is one storage path of a disk with its format.
+type Image struct {
+	// Node is the node name, where the command line gives one.
+	Node string `json:"node,omitempty"`
+	// Path is what qemu will open, as given: a relative path stays relative to
+	// the working directory of qemu. For network storage it is the address,
+	// without secrets. Empty for a drive without a medium.
+	Path string `json:"path,omitempty"`
+	// Format is the image format in the bytes at Path (raw, qcow2, ...); empty
+	// where qemu probes it.
+	Format string `json:"format,omitempty"`
+	// Offset is where in the device the image begins, in bytes (the raw
+	// driver's offset).
+	Offset   int64   `json:"offset,omitempty"`
+	ReadOnly bool    `json:"read_only,omitempty"`
+	Storage  Storage `json:"storage"`
+	// Protocol is the block driver or URL scheme of network and other storage.
+	Protocol string `json:"protocol,omitempty"`
+	// Needs says that Path is a local path that must be there before the
+	// guest starts. It speaks of this image only; see Disk.Images.
+	Needs bool `json:"needs,omitempty"`
+	// FD is set for StorageFD.
+	FD *FD `json:"fd,omitempty"`
+	// Backing is the backing chain as far as the command line spells it out,
+	// nearest first. Each of them is opened read-only, and has no Backing
+	// itself.
+	Backing []Image `json:"backing,omitempty"`
+	// NoBacking is set where the chain is said to end here, whatever the
+	// image's header names ("backing": null).
+	NoBacking bool `json:"no_backing,omitempty"`
+	// DataFile is qcow2's external data file.
+	DataFile *Image `json:"data_file,omitempty"`
+	// Members are further images that are opened with this one: the children
+	// of a quorum, the two sides of blkverify, the log of blklogwrites.
+	Members []Image `json:"members,omitempty"`
+}
+
+// FD is a file descriptor that qemu inherits from its launcher.
+type FD struct {
+	// Set is the fdset number, -1 for a descriptor named directly.
+	Set int `json:"set"`
+	// FDs are the descriptors of that set, of each -add-fd in order.
+	FDs []int `json:"fds,omitempty"`
+	// Opaque is what the launchers noted about them; libvirt and qemu's manual
+	// write the access mode and the path there.
+	Opaque []string `json:"opaque,omitempty"`
+}
+
+// Images iterates over the disk's own image and all others that the command
+// line names for it: backing files, data files, members.
+func (d *Disk) Images() iter.Seq[*Image] {
+	return func(yield func(*Image) bool) { d.Image.each(yield) }
+}
+
+func (i *Image) each(yield func(*Image) bool) bool {
+	if !yield(i) {
+		return false
+	}
+	for _, list := range [][]Image{i.Members, i.Backing} {
+		for n := range list {
+			if !list[n].each(yield) {
+				return false
+			}
+		}
+	}
+	return i.DataFile == nil || i.DataFile.each(yield)
+}
+
+// Needs reports whether there is any local path to wait for.
+func (g *Guest) Needs() bool {
+	for n := range g.Disks {
+		for image := range g.Disks[n].Images() {
+			if image.Needs {
+				return true
+			}
+		}
+	}
+	return false
+}

@@ -1,0 +1,229 @@
+package guest
+
+import (
+	"strconv"
+	"strings"
+)
+
+// Bounds on what a node graph may unfold to: nodes can be shared, so that a
+// few of them can spell out exponentially many images.
+const (
+	maxImages = 1 << 16 // of one command line
+	maxDepth  = 1024    // of one node graph
+)
+
+// builder turns option trees into images.
+type builder struct {
+	nodes   map[string]*value // -blockdev nodes by name
+	fds     map[int]*FD
+	problem func(arg, reason string)
+	images  int
+	depth   int
+	full    bool // the bounds were hit, and this was reported
+}
+
+// enter counts an image about to be made.
+func (b *builder) enter(arg string) bool {
+	b.images++
+	if b.images > maxImages || b.depth >= maxDepth {
+		if !b.full {
+			b.problem(arg, "the disks' node graph is too large or has a cycle")
+		}
+		b.full = true
+		return false
+	}
+	b.depth++
+	return true
+}
+
+func (b *builder) leave() { b.depth-- }
+
+// drive makes the image of a -drive, where "file" is a file name with a
+// protocol, and "format" is another word for "driver".
+func (b *builder) drive(v *value) Image {
+	driver := v.first("format", "driver")
+	name := v.str("file")
+	if text, ok := strings.CutPrefix(name, "json:"); ok {
+		return b.jsonName(text, v)
+	}
+	if name == "" {
+		return b.image(withDriver(v, driver), false)
+	}
+	if !b.enter(name) {
+		return Image{Storage: StorageNone}
+	}
+	defer b.leave()
+	image := b.locate(name)
+	switch driverClasses[driver] {
+	case classLocal, classNetwork, classOther:
+		driver = "raw" // the protocol's own driver: nothing probes a format above it
+	case classFilter:
+		driver = "" // below a filter the format is probed
+	}
+	b.describe(&image, v, driver)
+	return image
+}
+
+// withDriver returns v with the driver that format= may have named.
+func withDriver(v *value, driver string) *value {
+	if driver == "" || v.str("driver") == driver {
+		return v
+	}
+	out := *v
+	out.members = append([]member{{"driver", &value{text: driver, hasText: true}}}, v.members...)
+	return &out
+}
+
+// jsonName makes the image of a json:{...} file name. Options beside it add to
+// it and override it.
+func (b *builder) jsonName(text string, v *value) Image {
+	options, err := parseJSON(text)
+	if err != nil {
+		b.problem("json:"+text, err.Error())
+		return Image{Storage: StorageNone}
+	}
+	if options.list || options.hasText || options.null {
+		b.problem("json:"+text, "not a JSON object")
+		return Image{Storage: StorageNone}
+	}
+	for _, m := range v.members {
+		if m.name != "file" && m.name != "format" {
+			*options.child(m.name) = *m.value
+		}
+	}
+	return b.image(withDriver(options, v.str("format")), false)
+}
+
+// image makes the image of a node. For the file below a format, which is a
+// protocol node, below is set: there no format is probed.
+func (b *builder) image(v *value, below bool) Image {
+	if v == nil || !b.enter(v.text) {
+		return Image{Storage: StorageNone}
+	}
+	defer b.leave()
+	if v.hasText {
+		return b.reference(v.text)
+	}
+	driver := v.str("driver")
+	var image Image
+	switch driverClasses[driver] {
+	case classLocal:
+		image, driver = local(v.str("filename")), "raw"
+	case classNetwork:
+		image, driver = remote(driver, v, StorageNetwork), "raw"
+	case classOther:
+		image, driver = remote(driver, v, StorageOther), "raw"
+	case classQuorum:
+		image = b.members(v.get("children").elements())
+	case classVerify:
+		image = b.members([]*value{v.get("raw"), v.get("test")})
+	case classFilter:
+		image = b.filtered(v)
+		driver = image.Format
+	default:
+		image = b.formatted(v, driver, below)
+	}
+	b.describe(&image, v, driver)
+	return image
+}
+
+func (b *builder) reference(name string) Image {
+	node := b.nodes[name]
+	if node == nil {
+		b.problem(name, "no such block node")
+		return Image{Node: name, Storage: StorageNone}
+	}
+	return b.image(node, false)
+}
+
+// formatted makes the image below a format, or of a node without a driver.
+func (b *builder) formatted(v *value, driver string, below bool) Image {
+	switch file := v.get("file"); {
+	case file != nil:
+		return b.image(file, true)
+	case v.str("filename") == "":
+		if driver != "" || below {
+			b.problem(nodeName(v, driver), "block node without a file")
+		}
+		return Image{Storage: StorageNone}
+	default:
+		image := local(v.str("filename"))
+		if below {
+			image.Format = "raw"
+		}
+		return image
+	}
+}
+
+func nodeName(v *value, driver string) string {
+	if name := v.first("node-name", "id"); name != "" {
+		return name
+	}
+	return driver
+}
+
+func (b *builder) members(list []*value) Image {
+	image := Image{Storage: StorageNone}
+	for _, v := range list {
+		image.Members = append(image.Members, b.image(v, false))
+	}
+	return image
+}
+
+// filtered returns what is below a filter; what the filter opens besides is a
+// member.
+func (b *builder) filtered(v *value) Image {
+	below := v.get("file")
+	if below == nil {
+		below = v.get("image")
+	}
+	image := b.image(below, false)
+	for _, name := range []string{"log", "target"} {
+		if m := v.get(name); m != nil {
+			image.Members = append(image.Members, b.image(m, false))
+		}
+	}
+	return image
+}
+
+// describe adds to an image what the node above says: its name, its format,
+// its access and its backing chain.
+func (b *builder) describe(image *Image, v *value, format string) {
+	if name := v.str("node-name"); name != "" {
+		image.Node = name
+	}
+	// A format on top of a raw layer is what the device's bytes are in; on top
+	// of another format, such as luks, they are in that.
+	if image.Format == "" || image.Format == "raw" {
+		image.Format = format
+	}
+	if n, err := strconv.ParseInt(v.str("offset"), 10, 64); err == nil && n > 0 && format == "raw" {
+		image.Offset += n
+	}
+	if v.on("read-only") || v.on("readonly") {
+		image.ReadOnly = true
+	}
+	if image.FD != nil && image.FD.Set >= 0 && b.fds[image.FD.Set] != nil {
+		image.FD = b.fds[image.FD.Set]
+	}
+	if data := v.get("data-file"); data != nil && !data.null {
+		file := b.image(data, true)
+		image.DataFile = &file
+	}
+	b.back(image, v.get("backing"))
+}
+
+// back adds the backing chain. An empty name ends it as null does.
+func (b *builder) back(image *Image, backing *value) {
+	switch {
+	case backing == nil:
+	case backing.null || backing.hasText && backing.text == "":
+		image.NoBacking = true
+	default:
+		next := b.image(backing, false)
+		next.ReadOnly = true
+		chain := next.Backing
+		next.Backing = nil
+		image.Backing = append([]Image{next}, chain...)
+	}
+}

@@ -1,0 +1,454 @@
+package guest
+
+import (
+	"fmt"
+	"maps"
+	"strconv"
+	"strings"
+)
+
+// Bounds on what Guest.NotUnderstood holds.
+const (
+	maxProblems   = 100
+	maxProblemArg = 200
+)
+
+// Parser reads qemu command lines. The zero value is ready to use.
+type Parser struct {
+	// ReadFile reads a file that -readconfig names; a relative path is relative
+	// to qemu's working directory. Without it the option is listed in
+	// Guest.NotUnderstood. What it returns beyond maxConfig is not looked at,
+	// but it should not read without bounds either.
+	ReadFile func(path string) ([]byte, error)
+}
+
+// Parse reads an argument list, argv[0] first, without reading any file. It
+// never fails: what it does not understand is listed in Guest.NotUnderstood,
+// and the rest is kept.
+func Parse(args []string) Guest { return Parser{}.Parse(args) }
+
+// Parse reads an argument list, argv[0] first. See the function Parse.
+func (p Parser) Parse(args []string) Guest {
+	s := &scan{readFile: p.ReadFile, devices: map[string]device{}, counts: map[string]int{}}
+	s.builder = builder{nodes: map[string]*value{}, fds: map[int]*FD{}, problem: s.problem}
+	if len(args) == 0 {
+		return Guest{NotGuest: "no arguments", Disks: []Disk{}}
+	}
+	s.guest.Binary = args[0]
+	for a := range arguments(Redact(args)) {
+		if a.problem != "" {
+			s.problem("-"+a.name, a.problem)
+			continue
+		}
+		s.option(a)
+	}
+	return s.finish()
+}
+
+// scan is the state of one Parse.
+type scan struct {
+	guest    Guest
+	readFile func(string) ([]byte, error)
+	builder  builder
+
+	// media are what becomes disks, in order; devices is by the drive or node
+	// that the device names.
+	media   []medium
+	devices map[string]device
+	counts  map[string]int // unnamed drives by what they are named for
+
+	machine   string // of -machine, the last
+	question  string // the option that asked for help
+	unread    bool   // a config file was not read
+	nUnlisted int    // problems beyond maxProblems
+}
+
+// medium is a -drive, one of its shorthands, or a -blockdev node.
+type medium struct {
+	id       string
+	kind     Kind
+	options  *value
+	node     bool // of -blockdev: a disk only if nothing else is built on it
+	readOnly bool // as the kind of medium implies
+}
+
+// device is a -device that shows a medium to the guest.
+type device struct {
+	driver string
+	kind   Kind
+}
+
+func (s *scan) problem(arg, reason string) {
+	if len(s.guest.NotUnderstood) >= maxProblems {
+		s.nUnlisted++
+		return
+	}
+	if len(arg) > maxProblemArg {
+		arg = arg[:maxProblemArg]
+	}
+	s.guest.NotUnderstood = append(s.guest.NotUnderstood, Problem{arg, reason})
+}
+
+// implied are the options' implied first keys that matter here.
+var implied = map[string]string{
+	"machine": "type", "M": "type", "name": "guest", "device": "driver", "blockdev": "driver",
+	"netdev": "type", "net": "type", "nic": "type",
+}
+
+// option takes in one argument.
+func (s *scan) option(a argument) {
+	if s.asksHelp(a) {
+		s.question = strings.TrimSpace("-" + a.name + " " + a.value)
+		return
+	}
+	switch a.name {
+	case "":
+		s.shorthand("image", "media=disk", a.value)
+	case "hda", "hdb", "hdc", "hdd", "sd", "mtdblock":
+		s.shorthand(a.name, "media=disk", a.value)
+	case "cdrom":
+		s.shorthand(a.name, "media=cdrom", a.value)
+	case "fda", "fdb":
+		s.shorthand(a.name, "if=floppy", a.value)
+	case "pflash":
+		s.shorthand(a.name, "if=pflash", a.value)
+	case "uuid":
+		s.setUUID(a.value, "-uuid")
+	case "pidfile":
+		s.guest.PIDFile = a.value
+	case "daemonize":
+		s.guest.Daemonize = true
+	case "snapshot":
+		s.guest.Snapshot = true
+	case "incoming":
+		s.guest.Incoming = a.value
+	case "readconfig":
+		s.readConfig(a.value)
+	case "set":
+		if strings.HasPrefix(a.value, "drive.") {
+			s.problem("-set "+a.value, "changes to a drive by -set are not followed")
+		}
+	case "drive", "blockdev", "device", "machine", "M", "global", "name", "smbios", "add-fd", "netdev", "net", "nic":
+		s.list(a)
+	}
+}
+
+// list takes in an option of keys and values.
+func (s *scan) list(a argument) {
+	if a.name == "global" {
+		s.global(a.value)
+		return
+	}
+	v, err := parseOpts(a.value, implied[a.name])
+	if err != nil {
+		s.problem("-"+a.name+" "+a.value, err.Error())
+	}
+	if v == nil {
+		return
+	}
+	switch a.name {
+	case "drive":
+		s.drive(v)
+	case "blockdev":
+		s.node(v)
+	case "device":
+		s.device(v)
+	case "machine", "M":
+		s.setMachine(v)
+	case "name":
+		if name := v.str("guest"); name != "" {
+			s.guest.Name = unquote(name)
+		}
+	case "smbios":
+		if id := v.str("uuid"); id != "" && v.str("type") == "1" {
+			s.setUUID(id, "-smbios")
+		}
+	case "add-fd":
+		s.addFD(a.value, v)
+	case "netdev", "net", "nic":
+		if name := v.str("ifname"); name != "" && v.str("type") == "tap" {
+			s.guest.Taps = append(s.guest.Taps, name)
+		}
+	}
+}
+
+// helpful are the options that print a list and exit when asked for help.
+var helpful = map[string]bool{
+	"machine": true, "M": true, "cpu": true, "accel": true, "device": true, "netdev": true, "net": true,
+	"nic": true, "object": true, "chardev": true, "audiodev": true, "audio": true, "soundhw": true,
+	"display": true, "vga": true, "d": true, "trace": true, "watchdog": true, "tpmdev": true, "L": true,
+	"usbdevice": true, "vnc": true, "spice": true,
+}
+
+// asksHelp reports whether qemu will answer this option and exit.
+func (s *scan) asksHelp(a argument) bool {
+	switch {
+	case a.name == "h", a.name == "help", a.name == "version", a.name == "audio-help":
+		return true
+	case a.name == "drive":
+		return helpItem(a.value, "format") || helpItem(a.value, "driver")
+	}
+	return helpful[a.name] && (helpItem(a.value, "") || helpItem(a.value, "model") || helpItem(a.value, "type"))
+}
+
+// helpItem looks for "help" or "?" standing alone, or as the value of a key.
+func helpItem(text, key string) bool {
+	if !strings.Contains(text, "help") && !strings.Contains(text, "?") || strings.HasPrefix(text, "{") {
+		return false
+	}
+	for from := 0; from < len(text); {
+		var it item
+		it, from = nextItem(text, from, "")
+		word := it.raw
+		if it.bare {
+			word = it.key
+		} else if it.key != key {
+			continue
+		}
+		if word == "help" || word == "?" {
+			return it.bare == (key == "")
+		}
+	}
+	return false
+}
+
+// shorthand is an option, or the positional argument, that takes a file name
+// as it is: its commas are not doubled.
+func (s *scan) shorthand(name, defaults, file string) {
+	v, err := parseOpts(defaults, "")
+	if err != nil {
+		return
+	}
+	v.set("file", file)
+	s.counts[name]++
+	if n := s.counts[name]; n > 1 {
+		name += "#" + strconv.Itoa(n)
+	}
+	v.set("id", name)
+	s.drive(v)
+}
+
+func (s *scan) drive(v *value) {
+	m := medium{id: v.first("id", "node-name"), options: v, kind: KindDisk}
+	switch {
+	case v.str("if") == "pflash":
+		m.kind = KindFirmware
+	case v.str("if") == "floppy":
+		m.kind = KindFloppy
+	case v.str("media") == "cdrom":
+		m.kind, m.readOnly = KindCDROM, true
+	}
+	if m.id == "" {
+		m.id = s.unnamed(v)
+	}
+	s.media = append(s.media, m)
+}
+
+// unnamed makes a name for a drive without one, after its interface and place,
+// as qemu does.
+func (s *scan) unnamed(v *value) string {
+	name := v.str("if")
+	if name == "" || name == "none" {
+		name = "drive"
+	}
+	place := v.first("index", "unit")
+	if bus := v.str("bus"); bus != "" {
+		place = bus + "-" + v.str("unit")
+	}
+	if place == "" {
+		place = strconv.Itoa(s.counts[name])
+		s.counts[name]++
+	}
+	return name + place
+}
+
+func (s *scan) node(v *value) {
+	name := v.str("node-name")
+	switch {
+	case name == "":
+		s.problem("-blockdev "+v.str("driver"), "it has no node-name")
+	case s.builder.nodes[name] != nil:
+		s.problem("-blockdev "+name, "the node-name is taken")
+		return
+	default:
+		s.builder.nodes[name] = v
+	}
+	s.media = append(s.media, medium{id: name, options: v, kind: KindDisk, node: true})
+}
+
+// deviceKinds are the devices that are not just disks.
+var deviceKinds = map[string]Kind{
+	"ide-cd": KindCDROM, "scsi-cd": KindCDROM,
+	"floppy": KindFloppy, "isa-fdc": KindFloppy, "sysbus-fdc": KindFloppy,
+	"cfi.pflash01": KindFirmware, "cfi.pflash02": KindFirmware,
+}
+
+func (s *scan) device(v *value) {
+	driver := v.str("driver")
+	for _, key := range []string{"drive", "driveA", "driveB"} {
+		s.show(v.str(key), device{driver, deviceKinds[driver]})
+	}
+}
+
+func (s *scan) show(medium string, d device) {
+	if _, taken := s.devices[medium]; medium != "" && !taken {
+		s.devices[medium] = d
+	}
+}
+
+func (s *scan) setMachine(v *value) {
+	if t := v.str("type"); t != "" {
+		s.machine = t
+	}
+	for _, key := range []string{"pflash0", "pflash1"} {
+		s.show(v.str(key), device{"", KindFirmware})
+	}
+}
+
+// global takes in the drives that libvirt once gave to the floppy controller
+// and the firmware that it gives to the machine's flash.
+func (s *scan) global(text string) {
+	property, drive, ok := strings.Cut(text, "=")
+	driver, name, dotted := strings.Cut(property, ".")
+	if !ok || !dotted {
+		return
+	}
+	if name == "drive" || name == "driveA" || name == "driveB" {
+		s.show(drive, device{driver, deviceKinds[driver]})
+	}
+}
+
+func (s *scan) addFD(text string, v *value) {
+	set, err := strconv.Atoi(v.str("set"))
+	fd, err2 := strconv.Atoi(v.str("fd"))
+	if err != nil || err2 != nil {
+		s.problem("-add-fd "+text, "it wants the numbers fd= and set=")
+		return
+	}
+	entry := s.builder.fds[set]
+	if entry == nil {
+		entry = &FD{Set: set}
+		s.builder.fds[set] = entry
+	}
+	entry.FDs = append(entry.FDs, fd)
+	if opaque := v.str("opaque"); opaque != "" {
+		entry.Opaque = append(entry.Opaque, opaque)
+	}
+}
+
+// finish makes the disks, now that all nodes and devices are known.
+func (s *scan) finish() Guest {
+	s.guest.Disks = []Disk{}
+	built := s.builtOn()
+	shown := maps.Clone(s.devices)
+	for _, m := range s.media {
+		d, ok := s.deviceOf(m, shown)
+		if m.node && !ok && built[m.id] {
+			continue
+		}
+		s.guest.Disks = append(s.guest.Disks, s.disk(m, d))
+	}
+	s.checkDevices(shown)
+	s.guest.Identity = s.identity()
+	s.judge()
+	if s.nUnlisted > 0 {
+		s.guest.NotUnderstood = append(s.guest.NotUnderstood,
+			Problem{"", fmt.Sprintf("and %d more", s.nUnlisted)})
+	}
+	return s.guest
+}
+
+// deviceOf finds the device that names the medium, and strikes it off.
+func (s *scan) deviceOf(m medium, shown map[string]device) (device, bool) {
+	for _, name := range []string{m.id, m.options.str("node-name")} {
+		if d, ok := s.devices[name]; ok {
+			delete(shown, name)
+			return d, true
+		}
+	}
+	return device{}, false
+}
+
+// checkDevices reports the devices that name what is not there.
+func (s *scan) checkDevices(left map[string]device) {
+	if s.unread || len(left) == 0 {
+		return
+	}
+	for _, m := range sortedKeys(left) {
+		s.problem(strings.TrimSpace(left[m].driver+" drive="+m), "no such drive or block node")
+	}
+}
+
+// disk makes a disk of a medium.
+func (s *scan) disk(m medium, d device) Disk {
+	disk := Disk{ID: m.id, Kind: m.kind, Device: d.driver}
+	if d.kind != "" {
+		disk.Kind = d.kind
+	}
+	if m.node {
+		disk.Image = s.builder.image(m.options, false)
+	} else {
+		disk.Image = s.builder.drive(m.options)
+		disk.Snapshot = s.guest.Snapshot && m.options.get("snapshot") == nil || m.options.on("snapshot")
+	}
+	if m.readOnly {
+		disk.ReadOnly = true
+	}
+	// Firmware code is a plain file that came with a package. Its variables,
+	// which are written, lie on a volume where the guest's disks do (Proxmox).
+	if disk.Kind == KindFirmware && disk.ReadOnly && !strings.HasPrefix(disk.Path, "/dev/") {
+		disk.Needs = false
+	}
+	return disk
+}
+
+// builtOn returns the names of the nodes that other nodes are built on.
+func (s *scan) builtOn() map[string]bool {
+	names := make(map[string]bool)
+	for _, m := range s.media {
+		collect(m.options, names, !m.node, 0)
+	}
+	return names
+}
+
+// nodeKeys are the keys that name a child node.
+var nodeKeys = map[string]bool{
+	"file": true, "backing": true, "data-file": true, "children": true, "image": true,
+	"raw": true, "test": true, "log": true, "target": true,
+}
+
+// collect gathers the references among a node's children. The "file" of a
+// drive is a file name.
+func collect(v *value, names map[string]bool, drive bool, depth int) {
+	if depth > maxNesting {
+		return
+	}
+	for _, m := range v.members {
+		if !v.list && !nodeKeys[m.name] && !isIndex(m.name) {
+			continue
+		}
+		if m.value.hasText && !(drive && m.name == "file") {
+			names[m.value.text] = true
+		}
+		collect(m.value, names, false, depth+1)
+	}
+}
+
+func isIndex(name string) bool {
+	return name != "" && strings.Trim(name, "0123456789") == ""
+}
+
+// judge decides whether this is a guest at all.
+func (s *scan) judge() {
+	g := &s.guest
+	switch {
+	case isTool(g.Binary):
+		g.NotGuest = program(g.Binary) + " is no system emulator"
+	case s.question != "":
+		g.NotGuest = "it asks for information: " + s.question
+	case s.machine == "none" && !g.Needs():
+		g.NotGuest = "a capability probe: machine none"
+	default:
+		g.IsGuest = true
+	}
+}
