@@ -1,0 +1,172 @@
+package lab
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"net/url"
+	"os"
+	"path/filepath"
+	"slices"
+	"strings"
+
+	"github.com/bootrace/bootrace/kernels"
+)
+
+// userland is what a virtualization host on LVM has, and strace as a witness.
+var userland = []string{
+	"systemd-sysv", "udev", "dbus", "kmod", "procps", "iproute2",
+	"lvm2", "thin-provisioning-tools", "dmsetup", "xfsprogs",
+	"qemu-system-x86", "qemu-utils",
+	"initramfs-tools", "zstd", "strace",
+}
+
+// left out of the packages: text for people, and drivers of hardware that the
+// machine does not have. They are two thirds of the initramfs, and unpacking
+// it is emulated. Everything about storage stays.
+var leftOut = []string{
+	"/usr/share/doc/*", "/usr/share/info/*", "/usr/share/locale/*", "/usr/share/man/*",
+	"*/kernel/sound/*",
+	"*/kernel/drivers/bluetooth/*", "*/kernel/drivers/comedi/*", "*/kernel/drivers/gpu/*",
+	"*/kernel/drivers/hid/*", "*/kernel/drivers/hwmon/*", "*/kernel/drivers/iio/*",
+	"*/kernel/drivers/infiniband/*", "*/kernel/drivers/media/*",
+	"*/kernel/drivers/net/ethernet/*", "*/kernel/drivers/net/wireless/*",
+	"*/kernel/drivers/staging/*",
+}
+
+// baseRecipe is what a base is made from; its hash is the base's key.
+type baseRecipe struct {
+	Version  int // of the code below
+	Kernel   kernels.Kernel
+	Userland string
+	Packages []string
+	LeftOut  []string
+}
+
+// keptBases is one more than there are kernels.
+var keptBases = len(kernels.All()) + 1
+
+// base returns the entry whose root.tar is Debian with the kernel.
+func (b builder) base(ctx context.Context) (*entry, string, error) {
+	recipe := baseRecipe{1, b.kernel, kernels.Userland, userland, leftOut}
+	key, err := keyOf(recipe)
+	if err != nil {
+		return nil, "", err
+	}
+	e, err := b.cache.get(ctx, "base", key, func(dir string) error {
+		b.progress.printf("making the base, Debian %s with kernel %s (2 minutes, once)", kernels.Userland, b.kernel.Name)
+		return b.makeBase(ctx, recipe, filepath.Join(dir, "root.tar"))
+	})
+	if err != nil {
+		return nil, "", fmt.Errorf("make the base for kernel %s: %w", b.kernel.Name, err)
+	}
+	return e, key, b.cache.keep("base", keptBases)
+}
+
+func (b builder) makeBase(ctx context.Context, r baseRecipe, tarball string) error {
+	archives, err := b.archives(ctx)
+	if err != nil {
+		return err
+	}
+	args := []string{"--quiet", "--variant=minbase", "--format=tar"}
+	for _, pattern := range r.LeftOut {
+		args = append(args, "--dpkgopt=path-exclude="+pattern)
+	}
+	pkgs := append(slices.Clone(r.Packages), r.Kernel.Package)
+	args = append(args, "--include="+strings.Join(pkgs, ","), r.Userland, tarball, "-")
+	if err := b.asRoot(ctx, strings.NewReader(sourceList(archives, r)), "mmdebstrap", args...); err != nil {
+		return err
+	}
+	return b.asRoot(ctx, nil, "chmod", "0644", tarball)
+}
+
+// archives are the addresses of a Debian archive and of its security updates.
+type archives struct{ main, security string }
+
+// sourceList is apt's for a base.
+func sourceList(a archives, r baseRecipe) string {
+	lines := []string{
+		"deb " + a.main + " " + r.Userland + " main",
+		"deb " + a.main + " " + r.Userland + "-updates main",
+	}
+	if a.security != "" {
+		lines = append(lines, "deb "+a.security+" "+r.Userland+"-security main")
+	}
+	return strings.Join(lines, "\n") + "\n"
+}
+
+// archives asks this machine's apt where it gets Debian from.
+func (b builder) archives(ctx context.Context) (archives, error) {
+	if b.mirror != "" {
+		return archives{main: b.mirror}, nil
+	}
+	if _, err := lookPath("apt-get"); err != nil {
+		return archives{}, errors.New("find a Debian archive: this machine has no apt: name a mirror")
+	}
+	out, err := b.output(ctx, nil, "apt-get", "indextargets",
+		"--format", "$(ORIGIN) $(RELEASE) $(COMPONENT) $(REPO_URI)", "Created-By: Packages")
+	if err != nil {
+		return archives{}, fmt.Errorf("ask apt for its archives: %w", err)
+	}
+	a := parseArchives(string(out))
+	if a.main == "" {
+		// Before the first apt-get update, apt does not know whose its archives are.
+		if err := b.asRoot(ctx, nil, "apt-get", "update", "-qq"); err != nil {
+			return archives{}, fmt.Errorf("refresh the package lists: %w", err)
+		}
+		if out, err = b.output(ctx, nil, "apt-get", "indextargets",
+			"--format", "$(ORIGIN) $(RELEASE) $(COMPONENT) $(REPO_URI)", "Created-By: Packages"); err != nil {
+			return archives{}, fmt.Errorf("ask apt for its archives: %w", err)
+		}
+		a = parseArchives(string(out))
+	}
+	if a.main == "" {
+		return archives{}, errors.New("find a Debian archive: this machine's apt uses none: name a mirror")
+	}
+	return a, nil
+}
+
+// parseArchives reads lines of origin, release, component and address.
+func parseArchives(targets string) archives {
+	var a archives
+	for line := range strings.Lines(targets) {
+		f := strings.Fields(line)
+		if len(f) != 4 || f[0] != "Debian" || f[2] != "main" {
+			continue
+		}
+		if u, err := url.Parse(f[3]); err != nil || u.Scheme == "" {
+			continue
+		}
+		switch {
+		case strings.Contains(f[1], "-security"):
+			a.security = cmpFirst(a.security, f[3])
+		case !strings.Contains(f[1], "-"):
+			a.main = cmpFirst(a.main, f[3])
+		}
+	}
+	return a
+}
+
+func cmpFirst(old, new string) string {
+	if old != "" {
+		return old
+	}
+	return new
+}
+
+// makeExecutable marks the lab's own programs in a tree made from an embedded
+// one, which knows no modes.
+func makeExecutable(dir string) error {
+	for _, pattern := range []string{"usr/local/sbin/*"} {
+		files, err := filepath.Glob(filepath.Join(dir, pattern))
+		if err != nil {
+			return err
+		}
+		for _, f := range files {
+			if err := os.Chmod(f, 0o755); err != nil {
+				return err
+			}
+		}
+	}
+	return nil
+}

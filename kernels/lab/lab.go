@@ -1,0 +1,190 @@
+// Package lab boots a Debian host in QEMU, with bootrace installed the way a
+// user installs it, and reboots it: a real kernel, device-mapper, LVM, udev,
+// systemd and qemu, on any machine that can run QEMU.
+//
+// Run plays a Scenario from its first boot to its last. Prepare and Machine
+// are the parts it is made of, for tests that cut the power.
+//
+// QEMU emulates the processor (TCG): a /dev/kvm that exists may still hang a
+// kernel, and times in the machine are to be compared with each other only.
+package lab
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"os"
+	"path/filepath"
+	"time"
+
+	"github.com/bootrace/bootrace/kernels"
+)
+
+// Options says what to boot. Scenario and Out are needed, the rest has
+// defaults.
+type Options struct {
+	// Scenario is the scenario's folder.
+	Scenario string
+	// Out is the folder for what the scripts write under /lab/out, for bootN.log
+	// with each script's output, and for console.log. It is made if missing.
+	Out string
+	// Kernel is the name of one of the kernels; empty means kernels.Default.
+	Kernel string
+	// Install puts bootrace into the machine; nil leaves it out.
+	Install Install
+	// Enable names the systemd units to enable after Install; nil means
+	// bootrace.service, if Install is set.
+	Enable []string
+	// Append is added to the kernel's command line.
+	Append string
+	// Disks are the sizes in bytes of the empty disks, /dev/vdb the first; nil
+	// means three of 512 MiB.
+	Disks []int64
+	// Memory is the machine's, in MiB; 0 means 1536.
+	Memory int
+	// Timeout bounds the time from the machine's start to its end; 0 means 15
+	// minutes for each boot.
+	Timeout time.Duration
+	// Cache is the folder for what can be used again; empty means bootrace in
+	// the user's cache folder.
+	Cache string
+	// Mirror is the address of a Debian archive; empty means the one that this
+	// machine's own apt uses.
+	Mirror string
+	// Progress receives a line for each step, nil for none.
+	Progress io.Writer
+}
+
+// Result is what a run came to.
+type Result struct {
+	// Boots has one entry for each boot that got as far as its script.
+	Boots []Boot
+	// Built and Ran are the time spent on the image and on the machine.
+	Built, Ran time.Duration
+}
+
+// Boot is one boot of a run.
+type Boot struct {
+	N int // from 1
+	// Up is the time from the kernel's start until the system was up.
+	Up time.Duration
+	// State is the system's state then, as systemd names it: running, degraded.
+	State string
+	// Status is the exit status of the script.
+	Status int
+}
+
+// Status returns the exit status of the last script that failed, 0 where none
+// did.
+func (r Result) Status() int {
+	status := 0
+	for _, b := range r.Boots {
+		if b.Status != 0 {
+			status = b.Status
+		}
+	}
+	return status
+}
+
+// Run plays the scenario. The error says that the lab failed; that a script
+// did is in the Result.
+func Run(ctx context.Context, o Options) (Result, error) {
+	scenario, err := ReadScenario(o.Scenario)
+	if err != nil {
+		return Result{}, err
+	}
+	p := newProgress(o.Progress)
+	start := time.Now()
+	image, err := prepare(ctx, o, scenario.Rootfs, p)
+	if err != nil {
+		return Result{}, err
+	}
+	defer image.Close()
+	result := Result{Built: time.Since(start)}
+
+	m, err := image.machine(o, scenario, p)
+	if err != nil {
+		return result, err
+	}
+	defer m.Close()
+	result.Boots, err = play(ctx, m, scenario.Boots, o.timeout(scenario.Boots))
+	result.Ran = time.Since(start) - result.Built
+	return result, err
+}
+
+func (o Options) timeout(boots int) time.Duration {
+	if o.Timeout > 0 {
+		return o.Timeout
+	}
+	return time.Duration(boots) * 15 * time.Minute
+}
+
+func play(ctx context.Context, m *Machine, boots int, limit time.Duration) ([]Boot, error) {
+	ctx, cancel := context.WithTimeoutCause(ctx, limit, fmt.Errorf("the machine was not done after %v: look at %s", limit, m.ConsoleLog()))
+	defer cancel()
+	if err := m.Start(ctx, 1); err != nil {
+		return nil, err
+	}
+	err := m.Wait()
+	done := m.Boots()
+	if err == nil && len(done) < boots {
+		err = fmt.Errorf("the machine stopped before %s had ended: look at %s", scriptName(len(done)+1), m.ConsoleLog())
+	}
+	return done, err
+}
+
+// Prepare returns the image of a machine for o, from the cache or newly made;
+// rootfs is a folder to be copied over its root, empty for none. The caller
+// closes the image when the last machine with it has ended.
+func Prepare(ctx context.Context, o Options, rootfs string) (*Image, error) {
+	return prepare(ctx, o, rootfs, newProgress(o.Progress))
+}
+
+func prepare(ctx context.Context, o Options, rootfs string, p *progress) (*Image, error) {
+	kernel, err := kernels.Find(o.Kernel)
+	if err != nil {
+		return nil, err
+	}
+	c, err := openCache(o.Cache)
+	if err != nil {
+		return nil, err
+	}
+	h := host{progress: p}
+	if err := h.need(ctx, tools); err != nil {
+		return nil, err
+	}
+	b := builder{host: h, cache: c, kernel: kernel, mirror: o.Mirror}
+	if o.Install != nil {
+		b.install, b.enable = o.Install, o.Enable
+		if b.enable == nil {
+			b.enable = []string{"bootrace.service"}
+		}
+	}
+	return b.image(ctx, rootfs)
+}
+
+// NewMachine makes a machine with fresh disks that plays the scenario of o.
+func (img *Image) NewMachine(o Options) (*Machine, error) {
+	scenario, err := ReadScenario(o.Scenario)
+	if err != nil {
+		return nil, err
+	}
+	return img.machine(o, scenario, newProgress(o.Progress))
+}
+
+// Repo returns the root of the bootrace sources that dir is in.
+func Repo(dir string) (string, error) {
+	abs, err := filepath.Abs(dir)
+	if err != nil {
+		return "", err
+	}
+	for d := abs; ; d = filepath.Dir(d) {
+		if _, err := os.Stat(filepath.Join(d, "go.mod")); err == nil {
+			return d, nil
+		}
+		if d == filepath.Dir(d) {
+			return "", errors.New("find the sources: no go.mod in " + abs + " or above it; run this inside the repository")
+		}
+	}
+}

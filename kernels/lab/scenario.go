@@ -1,0 +1,107 @@
+package lab
+
+import (
+	"errors"
+	"fmt"
+	"io"
+	"io/fs"
+	"os"
+	"path/filepath"
+	"regexp"
+	"strconv"
+)
+
+// Scenario is a folder that says what happens in a machine:
+//
+//	boot1.sh, boot2.sh, ...  run as root in the boot of that number
+//	rootfs/                  optional, copied over the root before boot 1
+//
+// Other files in it are at /lab/share/scenario in the machine.
+type Scenario struct {
+	Dir string // absolute
+	// Boots is how many boots it has; the script of boot n is Script(n).
+	Boots int
+	// Rootfs is the absolute path of rootfs/, empty where there is none.
+	Rootfs string
+}
+
+// Script returns the path of the script of boot n, counted from 1.
+func (s Scenario) Script(n int) string { return filepath.Join(s.Dir, scriptName(n)) }
+
+func scriptName(n int) string { return fmt.Sprintf("boot%d.sh", n) }
+
+var scriptPattern = regexp.MustCompile(`^boot([0-9]+)\.sh$`)
+
+// ReadScenario reads and checks the scenario in dir. Whatever would only fail
+// minutes later, in the machine, is an error here.
+func ReadScenario(dir string) (Scenario, error) {
+	abs, err := filepath.Abs(dir)
+	if err != nil {
+		return Scenario{}, fmt.Errorf("scenario %s: %w", dir, err)
+	}
+	s := Scenario{Dir: abs}
+	entries, err := os.ReadDir(abs)
+	if err != nil {
+		return Scenario{}, fmt.Errorf("read scenario: %w", err)
+	}
+	for _, e := range entries {
+		if scriptPattern.MatchString(e.Name()) {
+			s.Boots++
+		}
+		if e.Name() == "rootfs" && e.IsDir() {
+			s.Rootfs = filepath.Join(abs, "rootfs")
+		}
+	}
+	if err := s.check(entries); err != nil {
+		return Scenario{}, fmt.Errorf("scenario %s: %w", dir, err)
+	}
+	return s, nil
+}
+
+func (s Scenario) check(entries []fs.DirEntry) error {
+	if s.Boots == 0 {
+		return errors.New("it has no boot1.sh: add the script that the first boot runs")
+	}
+	for n := 1; n <= s.Boots; n++ {
+		if _, err := os.Stat(s.Script(n)); errors.Is(err, fs.ErrNotExist) {
+			return fmt.Errorf("%s is missing: the %d boot scripts must be numbered from 1 without a gap", scriptName(n), s.Boots)
+		}
+		if err := checkScript(s.Script(n)); err != nil {
+			return fmt.Errorf("%s: %w", scriptName(n), err)
+		}
+	}
+	for _, e := range entries {
+		if m := scriptPattern.FindStringSubmatch(e.Name()); m != nil && m[1] != strconv.Itoa(atoi(m[1])) {
+			return fmt.Errorf("%s: write its number without leading zeros", e.Name())
+		}
+	}
+	return nil
+}
+
+func atoi(digits string) int {
+	n, _ := strconv.Atoi(digits) // out of range yields the largest int, which differs from its digits
+	return n
+}
+
+func checkScript(path string) error {
+	f, err := os.Open(path)
+	if err != nil {
+		return err
+	}
+	defer f.Close()
+	info, err := f.Stat()
+	if err != nil {
+		return err
+	}
+	if !info.Mode().IsRegular() {
+		return errors.New("it is not a regular file")
+	}
+	if info.Mode()&0o111 == 0 {
+		return errors.New("it is not executable: chmod +x it")
+	}
+	head := make([]byte, 2)
+	if _, err := io.ReadFull(f, head); err != nil || string(head) != "#!" {
+		return errors.New("its first line names no interpreter: begin it with #!/bin/sh or the like")
+	}
+	return nil
+}

@@ -1,0 +1,21 @@
+#!/bin/sh
+# The host has rebooted, and was traced. Shows what bootrace says of it.
+set -eu
+
+# The late volume is there once its unit is done; the guests have booted once
+# they have said so. Guest a never does: it came first.
+systemctl is-active --quiet activate-web-a.service
+for guest in db-b shop-c; do
+	timeout 120 sh -c "until grep -qs '$guest runs' /run/guest-$guest.console; do sleep 0.2; done"
+done
+timeout 60 sh -c 'until [ -e /run/bootrace/flushed ]; do sleep 0.2; done'
+
+bootrace show
+status=0
+bootrace races || status=$?
+[ "$status" = 3 ] || { echo "bootrace races ended with $status, expected 3" >&2; exit 1; }
+
+bootrace show --format json > /lab/out/trace.json
+cp /var/lib/bootrace/"$(cat /proc/sys/kernel/random/boot_id)".* /lab/out/trace.jsonl
+journalctl -b -o short-monotonic --no-hostname -u 'guest@*' -u 'activate-*' -u 'bootrace*' > /lab/out/journal.txt
+grep VmRSS "/proc/$(systemctl show -P MainPID bootrace)/status" > /lab/out/rss.txt

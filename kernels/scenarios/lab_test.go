@@ -1,0 +1,140 @@
+// Package scenarios holds the hosts that the lab boots, and what must hold on
+// each.
+package scenarios
+
+import (
+	"encoding/json"
+	"os"
+	"os/signal"
+	"path/filepath"
+	"slices"
+	"strings"
+	"testing"
+
+	"github.com/bootrace/bootrace/kernels/lab"
+	"github.com/bootrace/bootrace/tracer/timeline"
+)
+
+// inLab skips a test where virtual machines are not asked for, and says so.
+func inLab(t *testing.T) {
+	t.Helper()
+	if os.Getenv("BOOTRACE_LAB") == "" {
+		t.Skip("NOT RUN: boots a virtual machine; `make lab-test` runs it")
+	}
+}
+
+// play boots the scenario of that name and returns the folder of its results.
+// The test fails if one of its scripts does.
+func play(t *testing.T, scenario string, change func(*lab.Options)) (string, lab.Result) {
+	t.Helper()
+	inLab(t)
+	ctx, stop := signal.NotifyContext(t.Context(), os.Interrupt)
+	defer stop()
+	out := outFolder(t)
+	opts := lab.Options{
+		Scenario: scenario,
+		Out:      out,
+		Kernel:   os.Getenv("BOOTRACE_KERNEL"),
+		Install:  lab.MakeInstall(repo(t)),
+		Progress: progress{t},
+	}
+	if change != nil {
+		change(&opts)
+	}
+	result, err := lab.Run(ctx, opts)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, b := range result.Boots {
+		t.Logf("boot %d: up after %v, %s, script ended with %d", b.N, b.Up, b.State, b.Status)
+	}
+	if result.Status() != 0 {
+		t.Fatalf("a script failed: look at %s", out)
+	}
+	return out, result
+}
+
+// outFolder is build/lab/TEST, emptied: results are there to be looked at.
+func outFolder(t *testing.T) string {
+	t.Helper()
+	out := filepath.Join(repo(t), "build", "lab", strings.ReplaceAll(t.Name(), "/", "_"))
+	if err := os.RemoveAll(out); err != nil {
+		t.Fatal(err)
+	}
+	return out
+}
+
+func repo(t *testing.T) string {
+	t.Helper()
+	dir, err := lab.Repo(".")
+	if err != nil {
+		t.Fatal(err)
+	}
+	return dir
+}
+
+// progress writes the lab's progress into the test's log as it comes.
+type progress struct{ t *testing.T }
+
+func (p progress) Write(b []byte) (int, error) {
+	p.t.Log(strings.TrimRight(string(b), "\n"))
+	return len(b), nil
+}
+
+func readTimeline(t *testing.T, path string) *timeline.Timeline {
+	t.Helper()
+	data, err := os.ReadFile(path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	var tl timeline.Timeline
+	if err := json.Unmarshal(data, &tl); err != nil {
+		t.Fatalf("%s: %v", path, err)
+	}
+	return &tl
+}
+
+// kinds lists the findings as "guest kind", sorted; withheld ones with a
+// question mark.
+func kinds(tl *timeline.Timeline) []string {
+	var list []string
+	for _, f := range tl.Findings {
+		s := guestName(tl, f) + " " + f.Kind
+		if f.Withheld != "" {
+			s += "?"
+		}
+		list = append(list, s)
+	}
+	slices.Sort(list)
+	return list
+}
+
+func guestName(tl *timeline.Timeline, f *timeline.Finding) string {
+	if f.GuestName != "" {
+		return f.GuestName
+	}
+	return f.Guest
+}
+
+func guestNamed(t *testing.T, tl *timeline.Timeline, name string) *timeline.Guest {
+	t.Helper()
+	for _, g := range tl.Guests {
+		if g.Name == name {
+			return g
+		}
+	}
+	t.Fatalf("no guest %s in the timeline", name)
+	return nil
+}
+
+func mappingNamed(t *testing.T, tl *timeline.Timeline, name string) *timeline.Mapping {
+	t.Helper()
+	for _, m := range tl.Mappings {
+		if m.Name == name {
+			return m
+		}
+	}
+	t.Fatalf("no mapping %s in the timeline", name)
+	return nil
+}
+
