@@ -1,0 +1,187 @@
+/* SPDX-License-Identifier: GPL-2.0-only OR Apache-2.0 */
+
+/* What all probe families share: the ring and its losses, the set of guests,
+ * and the system calls that are under way. */
+
+#pragma once
+
+#define EPERM 1
+#define ENOENT 2
+
+struct {
+	__uint(type, BPF_MAP_TYPE_RINGBUF);
+	__uint(max_entries, 4 << 20);
+} events SEC(".maps");
+
+/* Events that could not be delivered, by kind. The ring itself does not count
+ * what it refuses. */
+struct {
+	__uint(type, BPF_MAP_TYPE_PERCPU_ARRAY);
+	__uint(max_entries, KIND_MAX);
+	__type(key, __u32);
+	__type(value, __u64);
+} losses SEC(".maps");
+
+/* Thread groups that are guests, or children of one. */
+struct {
+	__uint(type, BPF_MAP_TYPE_HASH);
+	__uint(max_entries, 8192);
+	__type(key, __u32);
+	__type(value, __u8);
+} guests SEC(".maps");
+
+enum call_kind {
+	CALL_OPEN = 1,
+	CALL_DM,
+	CALL_LINK,
+};
+
+/* One system call between its entry and its exit. */
+struct call {
+	__u64 from;
+	__u64 live;
+	const void *arg; /* path, struct dm_ioctl, or the new name */
+	const void *arg2; /* struct open_how, or the old name */
+	__u32 kind;
+	__u32 op; /* ioctl number, enum link_op */
+	__u32 flags;
+	__u32 guest;
+	__u32 data_size;
+	__u32 data_start;
+	__u32 targets;
+	__u32 cookie;
+};
+
+/* Keyed by pid_tgid: a thread is in one system call at a time. */
+struct {
+	__uint(type, BPF_MAP_TYPE_HASH);
+	__uint(max_entries, 4096);
+	__type(key, __u64);
+	__type(value, struct call);
+} calls SEC(".maps");
+
+/* Entries in calls, or a few more. While it is 0 the exit probes, which see
+ * every ioctl of every virtual CPU, have nothing to look up. */
+__u64 calls_open;
+
+/* The device-mapper's major: dynamic, 0 as long as it is not known. */
+__u32 dm_major;
+
+/* The context of syscall tracepoints (kernel/trace/trace_syscalls.c,
+ * struct syscall_tp_t). Kernels with a larger common header grow it from 8 to
+ * 12 bytes, which leaves the arguments where they are. */
+struct sys_enter {
+	__u64 common;
+	__s64 nr;
+	unsigned long args[6];
+};
+
+struct sys_exit {
+	__u64 common;
+	__s64 nr;
+	long ret;
+};
+
+static __always_inline void lost(__u32 kind)
+{
+	__u64 *n = bpf_map_lookup_elem(&losses, &kind);
+
+	if (n)
+		(*n)++; /* per CPU */
+}
+
+static __always_inline void emit(__u32 kind, void *record, __u64 size)
+{
+	if (bpf_ringbuf_output(&events, record, size, 0))
+		lost(kind);
+}
+
+static __always_inline void *reserve(__u32 kind, __u64 size)
+{
+	void *record = bpf_ringbuf_reserve(&events, size, 0);
+
+	if (!record)
+		lost(kind);
+	return record;
+}
+
+static __always_inline bool is_guest(__u32 tgid)
+{
+	return bpf_map_lookup_elem(&guests, &tgid) != NULL;
+}
+
+static __always_inline void add_guest(__u32 tgid)
+{
+	__u8 one = 1;
+
+	if (bpf_map_update_elem(&guests, &tgid, &one, BPF_ANY))
+		lost(KIND_GUEST);
+}
+
+static __always_inline void fill_header(struct header *h, __u32 kind, __u64 from, long ret)
+{
+	struct task_struct *task = (void *)bpf_get_current_task();
+	__u64 id = bpf_get_current_pid_tgid();
+
+	h->at = bpf_ktime_get_boot_ns();
+	h->from = from;
+	h->kind = kind;
+	h->ret = ret;
+	h->pid = id >> 32;
+	h->tid = id;
+	h->ppid = BPF_CORE_READ(task, real_parent, tgid);
+	h->uid = bpf_get_current_uid_gid();
+	bpf_get_current_comm(h->comm, sizeof(h->comm));
+}
+
+static __always_inline void call_enter(struct call *c, __u32 lossy)
+{
+	__u64 id = bpf_get_current_pid_tgid();
+
+	c->from = bpf_ktime_get_boot_ns();
+	if (bpf_map_update_elem(&calls, &id, c, BPF_ANY))
+		lost(lossy);
+	else
+		__sync_fetch_and_add(&calls_open, 1);
+}
+
+/* call_exit takes the thread's call out of the map. It is false if there is
+ * none of this kind. */
+static __always_inline bool call_exit(struct call *out, __u32 kind)
+{
+	__u64 id;
+	struct call *c;
+
+	if (!*(volatile __u64 *)&calls_open)
+		return false;
+	id = bpf_get_current_pid_tgid();
+	c = bpf_map_lookup_elem(&calls, &id);
+	if (!c)
+		return false;
+	__builtin_memcpy(out, c, sizeof(*out));
+	if (!bpf_map_delete_elem(&calls, &id))
+		__sync_fetch_and_add(&calls_open, -1);
+	return out->kind == kind;
+}
+
+/* file_of finds an open file of the current process. The descriptor table can
+ * change under us when threads share it; then a read fails or finds another
+ * file, but cannot fault. */
+static __always_inline struct file *file_of(__u32 fd)
+{
+	struct task_struct *task = (void *)bpf_get_current_task();
+	struct fdtable *fdt = BPF_CORE_READ(task, files, fdt);
+	struct file **table, *file = NULL;
+
+	if (fd >= BPF_CORE_READ(fdt, max_fds))
+		return NULL;
+	table = BPF_CORE_READ(fdt, fd);
+	bpf_probe_read_kernel(&file, sizeof(file), table + fd);
+	return file;
+}
+
+#define S_IFMT 0170000
+#define S_IFBLK 0060000
+#define S_IFCHR 0020000
+#define MAJOR(dev) ((dev) >> 20)
+#define MINOR(dev) ((dev) & 0xfffff)

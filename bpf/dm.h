@@ -1,0 +1,249 @@
+/* SPDX-License-Identifier: GPL-2.0-only OR Apache-2.0 */
+
+/* Device-mapper changes, from the entry and the exit of the ioctl on
+ * /dev/mapper/control. On success the kernel has filled in name, uuid and
+ * device by the exit, even if the caller gave only one of them. Works before
+ * dm_mod is loaded and needs none of its types. */
+
+#pragma once
+
+#define DM_IOCTL 0xfd
+#define DM_CONTROL_MAJOR 10 /* misc */
+#define DM_CONTROL_MINOR 236 /* MAPPER_CTRL_MINOR */
+
+enum {
+	DM_REMOVE_ALL = 1,
+	DM_DEV_CREATE = 3,
+	DM_DEV_REMOVE = 4,
+	DM_DEV_RENAME = 5,
+	DM_DEV_SUSPEND = 6,
+	DM_TABLE_LOAD = 9,
+};
+
+#define DM_SUSPEND_FLAG (1 << 1)
+#define DM_SECURE_DATA_FLAG (1 << 15)
+
+struct dm_table {
+	__u32 len;
+	__u32 pad;
+	char specs[TABLE_LEN];
+};
+
+/* Tables of the loads under way, keyed like calls. They are read at the entry:
+ * with DM_SECURE_DATA_FLAG the kernel wipes the caller's copy. */
+struct {
+	__uint(type, BPF_MAP_TYPE_HASH);
+	__uint(max_entries, 64);
+	__type(key, __u64);
+	__type(value, struct dm_table);
+} dm_tables SEC(".maps");
+
+struct dm_buffer {
+	struct dm_event e;
+	char specs[TABLE_LEN];
+};
+
+struct {
+	__uint(type, BPF_MAP_TYPE_PERCPU_ARRAY);
+	__uint(max_entries, 1);
+	__type(key, __u32);
+	__type(value, struct dm_buffer);
+} dm_buffers SEC(".maps");
+
+struct {
+	__uint(type, BPF_MAP_TYPE_PERCPU_ARRAY);
+	__uint(max_entries, 1);
+	__type(key, __u32);
+	__type(value, struct dm_table);
+} dm_table_buffers SEC(".maps");
+
+static __always_inline bool dm_wanted(__u32 nr)
+{
+	switch (nr) {
+	case DM_REMOVE_ALL:
+	case DM_DEV_CREATE:
+	case DM_DEV_REMOVE:
+	case DM_DEV_RENAME:
+	case DM_DEV_SUSPEND:
+	case DM_TABLE_LOAD:
+		return true;
+	}
+	return false;
+}
+
+/* is_control tells the device-mapper's control node from others that happen
+ * to use the same ioctl numbers. */
+static __always_inline bool is_control(__u32 fd)
+{
+	struct inode *inode = BPF_CORE_READ(file_of(fd), f_inode);
+	__u32 dev = BPF_CORE_READ(inode, i_rdev);
+
+	return (BPF_CORE_READ(inode, i_mode) & S_IFMT) == S_IFCHR &&
+	       MAJOR(dev) == DM_CONTROL_MAJOR && MINOR(dev) == DM_CONTROL_MINOR;
+}
+
+/* read_specs copies up to TABLE_LEN bytes of target specs and returns how many
+ * it got. In pieces, because the caller's buffer is mostly larger than its
+ * table, and one page that was never touched would fail a single read. */
+static __always_inline __u32 read_specs(char *to, const struct call *c)
+{
+	const char *from = (const char *)c->arg + c->data_start;
+	__u32 have, i, n = 0;
+
+	if (c->data_size <= c->data_start)
+		return 0;
+	have = c->data_size - c->data_start;
+#pragma unroll
+	for (i = 0; i < TABLE_LEN / TABLE_PIECE; i++) {
+		__u32 want = TABLE_PIECE;
+
+		if (have <= i * TABLE_PIECE)
+			break;
+		if (have - i * TABLE_PIECE < TABLE_PIECE)
+			want = have - i * TABLE_PIECE;
+		if (want > TABLE_PIECE)
+			break;
+		if (bpf_probe_read_user(to + i * TABLE_PIECE, want, from + i * TABLE_PIECE))
+			break;
+		n = i * TABLE_PIECE + want;
+	}
+	return n;
+}
+
+static __always_inline void keep_table(const struct call *c)
+{
+	__u64 id = bpf_get_current_pid_tgid();
+	struct dm_table *t;
+	__u32 zero = 0;
+
+	t = bpf_map_lookup_elem(&dm_table_buffers, &zero);
+	if (!t)
+		return;
+	t->len = read_specs(t->specs, c);
+	/* Full: the exit reads what the caller still has. */
+	bpf_map_update_elem(&dm_tables, &id, t, BPF_ANY);
+}
+
+SEC("tracepoint/syscalls/sys_enter_ioctl")
+int enter_ioctl(struct sys_enter *ctx)
+{
+	__u32 cmd = ctx->args[1];
+	struct call c = { .kind = CALL_DM, .arg = (const void *)ctx->args[2] };
+	struct {
+		__u32 data_size, data_start, targets, open_count, flags, event_nr;
+	} in = {};
+
+	c.op = cmd & 0xff;
+	if (((cmd >> 8) & 0xff) != DM_IOCTL || !dm_wanted(c.op) || !is_control(ctx->args[0]))
+		return 0;
+	/* What the kernel overwrites on its way back. */
+	bpf_probe_read_user(&in, sizeof(in), c.arg + __builtin_offsetof(struct dm_ioctl, data_size));
+	c.data_size = in.data_size;
+	c.data_start = in.data_start;
+	c.targets = in.targets;
+	c.flags = in.flags;
+	c.cookie = in.event_nr;
+	if (c.op == DM_TABLE_LOAD)
+		keep_table(&c);
+	call_enter(&c, KIND_DM);
+	return 0;
+}
+
+/* take_table moves the table of this thread's load into the event. */
+static __always_inline void take_table(struct dm_buffer *b, const struct call *c)
+{
+	__u64 id = bpf_get_current_pid_tgid();
+	struct dm_table *t = bpf_map_lookup_elem(&dm_tables, &id);
+	__u32 want = c->data_size - c->data_start;
+
+	b->e.table_size = c->data_size > c->data_start ? want : 0;
+	if (want > TABLE_LEN)
+		want = TABLE_LEN;
+	b->e.table_len = 0;
+	if (t) {
+		b->e.table_len = t->len;
+		bpf_probe_read_kernel(b->specs, sizeof(b->specs), t->specs);
+		bpf_map_delete_elem(&dm_tables, &id);
+	}
+	/* By now the kernel has touched all of it. */
+	if (b->e.table_len < want && !(c->flags & DM_SECURE_DATA_FLAG))
+		b->e.table_len = read_specs(b->specs, c);
+}
+
+static __always_inline void read_caller_args(struct dm_event *e)
+{
+	struct task_struct *task = (void *)bpf_get_current_task();
+	unsigned long start = BPF_CORE_READ(task, mm, arg_start);
+	unsigned long n = BPF_CORE_READ(task, mm, arg_end) - start;
+
+	e->args_len = 0;
+	if (n > CALLER_ARGS)
+		n = CALLER_ARGS;
+	if (!bpf_probe_read_user(e->args, n, (const void *)start))
+		e->args_len = n;
+}
+
+/* learn takes what other probes need from a request that succeeded. */
+static __always_inline void learn(const struct dm_event *e)
+{
+	__u32 major = (e->io.dev >> 8) & 0xfff;
+	__u32 minor = (e->io.dev & 0xff) | ((e->io.dev >> 12) & 0xfff00);
+	__u32 dev = major << 20 | minor;
+
+	if (!major)
+		return;
+	if (dm_major != major)
+		dm_major = major;
+	if (e->nr == DM_DEV_CREATE || e->nr == DM_DEV_SUSPEND)
+		bpf_map_delete_elem(&opened, &dev);
+}
+
+SEC("tracepoint/syscalls/sys_exit_ioctl")
+int exit_ioctl(struct sys_exit *ctx)
+{
+	struct dm_buffer *b;
+	struct call c;
+	__u32 zero = 0;
+	__u32 len = 0;
+
+	if (!call_exit(&c, CALL_DM))
+		return 0;
+	b = bpf_map_lookup_elem(&dm_buffers, &zero);
+	if (!b)
+		return 0;
+	b->e.live = c.live;
+	b->e.nr = c.op;
+	b->e.flags_in = c.flags;
+	b->e.cookie = c.cookie;
+	b->e.targets = c.targets;
+	b->e.table_len = b->e.table_size = 0;
+	b->e.new_name[0] = 0;
+	bpf_probe_read_user(&b->e.io, sizeof(b->e.io), c.arg);
+	if (c.op == DM_DEV_RENAME)
+		bpf_probe_read_user_str(b->e.new_name, 129, c.arg + c.data_start);
+	if (c.op == DM_TABLE_LOAD)
+		take_table(b, &c);
+	if (!ctx->ret)
+		learn(&b->e);
+	read_caller_args(&b->e);
+	fill_header(&b->e.h, KIND_DM, c.from, ctx->ret);
+	len = b->e.table_len;
+	if (len > TABLE_LEN)
+		return 0;
+	emit(KIND_DM, b, sizeof(b->e) + len);
+	return 0;
+}
+
+/* The instant at which a table is live and I/O flows: after the swap of the
+ * tables, before the uevent. Static in dm.c, but not inlined on any kernel
+ * from 3.10 to 7.2; same name everywhere. */
+SEC("kretprobe/dm_resume")
+int live(void *ctx __attribute__((unused)))
+{
+	__u64 id = bpf_get_current_pid_tgid();
+	struct call *c = bpf_map_lookup_elem(&calls, &id);
+
+	if (c && c->kind == CALL_DM)
+		c->live = bpf_ktime_get_boot_ns();
+	return 0;
+}

@@ -1,0 +1,140 @@
+/* SPDX-License-Identifier: GPL-2.0-only OR Apache-2.0 */
+
+/* The life of guests: exec, fork and exit, from the scheduler's raw
+ * tracepoints. */
+
+#pragma once
+
+#define SIGNAL_GROUP_EXIT 4
+
+/* Set before loading. */
+volatile const struct guest_name guest_names[GUEST_NAMES];
+volatile const __u32 guest_names_len;
+
+static __always_inline bool is_guest_name(const __u64 comm[2])
+{
+	__u32 i;
+
+#pragma unroll
+	for (i = 0; i < GUEST_NAMES; i++) {
+		if (i >= guest_names_len)
+			return false;
+		if ((comm[0] & guest_names[i].mask[0]) == guest_names[i].value[0] &&
+		    (comm[1] & guest_names[i].mask[1]) == guest_names[i].value[1])
+			return true;
+	}
+	return false;
+}
+
+/* emit_exec delivers the event with size bytes of room for arguments, in one
+ * record: either all of it arrives or it is counted as lost. It is false if
+ * the ring has no such room. */
+static __always_inline bool emit_exec(struct linux_binprm *bprm, unsigned long start, __u32 len, const __u32 size)
+{
+	struct exec_event *e = bpf_ringbuf_reserve(&events, sizeof(*e) + size, 0);
+	const char *filename = BPF_CORE_READ(bprm, filename);
+	__u32 n = len;
+
+	if (!e)
+		return false;
+	fill_header(&e->h, KIND_EXEC, 0, 0);
+	e->filename[0] = 0;
+	bpf_probe_read_kernel_str(e->filename, sizeof(e->filename), filename);
+	e->args_len = len;
+	if (n > size)
+		n = size;
+	/* The exec has just written these pages. */
+	if (bpf_probe_read_user(e + 1, n, (const void *)start))
+		n = 0;
+	e->captured = n;
+	bpf_ringbuf_submit(e, 0);
+	return true;
+}
+
+static __always_inline void guest_exec(struct linux_binprm *bprm)
+{
+	struct task_struct *task = (void *)bpf_get_current_task();
+	unsigned long start = BPF_CORE_READ(task, mm, arg_start);
+	__u32 len = BPF_CORE_READ(task, mm, arg_end) - start;
+
+	if (len > ARGS_MEDIUM && emit_exec(bprm, start, len, ARGS_LARGE))
+		return;
+	if (len > ARGS_SMALL && emit_exec(bprm, start, len, ARGS_MEDIUM))
+		return;
+	if (!emit_exec(bprm, start, len, ARGS_SMALL))
+		lost(KIND_EXEC);
+}
+
+SEC("raw_tracepoint/sched_process_exec")
+int on_exec(struct bpf_raw_tracepoint_args *ctx)
+{
+	__u32 tgid = bpf_get_current_pid_tgid() >> 32;
+	__u64 comm[2] = {};
+
+	bpf_get_current_comm(comm, sizeof(comm));
+	if (!is_guest_name(comm)) {
+		/* A child of a guest that went on to be something else. */
+		if (is_guest(tgid))
+			bpf_map_delete_elem(&guests, &tgid);
+		return 0;
+	}
+	add_guest(tgid);
+	guest_exec((struct linux_binprm *)ctx->args[2]);
+	return 0;
+}
+
+/* qemu -daemonize goes on in a child. */
+SEC("raw_tracepoint/sched_process_fork")
+int on_fork(struct bpf_raw_tracepoint_args *ctx)
+{
+	struct task_struct *child = (struct task_struct *)ctx->args[1];
+	__u32 parent = bpf_get_current_pid_tgid() >> 32;
+	struct fork_event *e;
+	__u32 tgid;
+
+	if (!is_guest(parent))
+		return 0;
+	tgid = BPF_CORE_READ(child, tgid);
+	if (tgid == parent)
+		return 0; /* a thread */
+	add_guest(tgid);
+	e = reserve(KIND_FORK, sizeof(*e));
+	if (!e)
+		return 0;
+	fill_header(&e->h, KIND_FORK, 0, 0);
+	e->h.pid = tgid;
+	e->h.tid = tgid;
+	e->h.ppid = parent;
+	bpf_ringbuf_submit(e, 0);
+	return 0;
+}
+
+/* exit_code is what the parent's wait will see. */
+static __always_inline __u32 exit_code(struct task_struct *task)
+{
+	if (BPF_CORE_READ(task, signal, flags) & SIGNAL_GROUP_EXIT)
+		return BPF_CORE_READ(task, signal, group_exit_code);
+	return BPF_CORE_READ(task, group_leader, exit_code);
+}
+
+SEC("raw_tracepoint/sched_process_exit")
+int on_exit(struct bpf_raw_tracepoint_args *ctx)
+{
+	struct task_struct *task = (struct task_struct *)ctx->args[0];
+	__u32 tgid = bpf_get_current_pid_tgid() >> 32;
+	struct exit_event *e;
+
+	if (!is_guest(tgid) || BPF_CORE_READ(task, signal, live.counter) > 0)
+		return 0;
+	/* Two threads that end together both see 0; one of them removes it. */
+	if (bpf_map_delete_elem(&guests, &tgid))
+		return 0;
+	e = reserve(KIND_EXIT, sizeof(*e));
+	if (!e)
+		return 0;
+	fill_header(&e->h, KIND_EXIT, 0, 0);
+	e->code = exit_code(task);
+	e->pad = 0;
+	bpf_ringbuf_submit(e, 0);
+	return 0;
+}

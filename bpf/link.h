@@ -1,0 +1,80 @@
+/* SPDX-License-Identifier: GPL-2.0-only OR Apache-2.0 */
+
+/* Symbolic links under /dev: udev making the names that guests open. systemd
+ * up to 252 makes a new link in place; later ones, and all that replace one,
+ * make it under a temporary name and rename it. */
+
+#pragma once
+
+static __always_inline bool user_in_dev(const void *path)
+{
+	__u64 head;
+
+	/* Not there yet: decide at the exit. */
+	return bpf_probe_read_user(&head, sizeof(head), path) || in_dev(head);
+}
+
+static __always_inline int link_enter(__u32 op, unsigned long from, unsigned long path)
+{
+	struct call c = { .kind = CALL_LINK, .op = op, .arg = (const void *)path, .arg2 = (const void *)from };
+
+	if (!user_in_dev(c.arg) || (op == LINK_RENAME && !user_in_dev(c.arg2)))
+		return 0;
+	call_enter(&c, KIND_LINK);
+	return 0;
+}
+
+static __always_inline int link_exit(long ret)
+{
+	struct link_event *e;
+	struct call c;
+	__u64 head = 0;
+
+	if (!call_exit(&c, CALL_LINK) || ret)
+		return 0;
+	if (bpf_probe_read_user(&head, sizeof(head), c.arg) || !in_dev(head))
+		return 0;
+	e = reserve(KIND_LINK, sizeof(*e));
+	if (!e)
+		return 0;
+	fill_header(&e->h, KIND_LINK, c.from, ret);
+	e->op = c.op;
+	e->pad = 0;
+	e->path[0] = e->from[0] = 0;
+	bpf_probe_read_user_str(e->path, sizeof(e->path), c.arg);
+	bpf_probe_read_user_str(e->from, sizeof(e->from), c.arg2);
+	bpf_ringbuf_submit(e, 0);
+	return 0;
+}
+
+SEC("tracepoint/syscalls/sys_enter_symlink")
+int enter_symlink(struct sys_enter *ctx)
+{
+	return link_enter(LINK_SYMLINK, ctx->args[0], ctx->args[1]);
+}
+
+SEC("tracepoint/syscalls/sys_enter_symlinkat")
+int enter_symlinkat(struct sys_enter *ctx)
+{
+	return link_enter(LINK_SYMLINK, ctx->args[0], ctx->args[2]);
+}
+
+SEC("tracepoint/syscalls/sys_enter_rename")
+int enter_rename(struct sys_enter *ctx)
+{
+	return link_enter(LINK_RENAME, ctx->args[0], ctx->args[1]);
+}
+
+/* And renameat2. */
+SEC("tracepoint/syscalls/sys_enter_renameat")
+int enter_renameat(struct sys_enter *ctx)
+{
+	return link_enter(LINK_RENAME, ctx->args[1], ctx->args[3]);
+}
+
+/* For the exits of all five. */
+SEC("tracepoint/syscalls/sys_exit_symlink")
+int exit_link(struct sys_exit *ctx)
+{
+	return link_exit(ctx->ret);
+}

@@ -1,0 +1,160 @@
+/* SPDX-License-Identifier: GPL-2.0-only OR Apache-2.0 */
+
+/* Opens, from the entry and the exit of open, openat and openat2. The system
+ * call boundary is the one place that sees every failure, a dangling link
+ * included, and that no kernel has moved or renamed. It does not see opens
+ * through io_uring, nor those of 32-bit programs. */
+
+#pragma once
+
+#define O_PATH 010000000
+
+/* Device-mapper devices of which an open by somebody who is no guest has been
+ * reported since they were created or resumed. Eviction costs one more event. */
+struct {
+	__uint(type, BPF_MAP_TYPE_LRU_HASH);
+	__uint(max_entries, 8192);
+	__type(key, __u32);
+	__type(value, __u8);
+} opened SEC(".maps");
+
+struct open_buffer {
+	struct open_event e;
+	char path[PATH_LEN];
+};
+
+/* Perf runs these programs one at a time on each CPU (bpf_prog_active), so one
+ * buffer a CPU is enough. */
+struct {
+	__uint(type, BPF_MAP_TYPE_PERCPU_ARRAY);
+	__uint(max_entries, 1);
+	__type(key, __u32);
+	__type(value, struct open_buffer);
+} open_buffers SEC(".maps");
+
+struct open_how {
+	__u64 flags;
+};
+
+/* in_dev looks at the first 8 bytes of a path: does it begin with "/dev/"? */
+static __always_inline bool in_dev(__u64 head)
+{
+	return (head & 0xffffffffffULL) == 0x2f7665642fULL;
+}
+
+static __always_inline int open_enter(const char *path, __u32 flags, const void *how)
+{
+	struct call c = { .kind = CALL_OPEN, .arg = path, .arg2 = how, .flags = flags };
+	__u64 head;
+
+	c.guest = is_guest(bpf_get_current_pid_tgid() >> 32);
+	/* A path on a page that is not there yet cannot be judged before the
+	 * kernel has read it: at the exit. */
+	if (!c.guest && !bpf_probe_read_user(&head, sizeof(head), path) && !in_dev(head))
+		return 0;
+	call_enter(&c, KIND_OPEN);
+	return 0;
+}
+
+/* describe_file fills in what fd is. */
+static __always_inline void describe_file(struct open_event *e, __u32 fd)
+{
+	struct file *file = file_of(fd);
+	struct inode *inode = BPF_CORE_READ(file, f_inode);
+
+	e->mode = BPF_CORE_READ(inode, i_mode);
+	e->dev = BPF_CORE_READ(inode, i_rdev);
+	/* The mapping of an open block device belongs to the device's own
+	 * inode, not to that of its node. O_PATH does not open the device. */
+	if (!(e->flags & O_PATH))
+		e->size = BPF_CORE_READ(file, f_mapping, host, i_size);
+}
+
+static __always_inline bool first_open(__u32 dev)
+{
+	__u8 one = 1;
+
+	/* BPF_NOEXIST would count on the error path of every later open. */
+	if (bpf_map_lookup_elem(&opened, &dev))
+		return false;
+	bpf_map_update_elem(&opened, &dev, &one, BPF_ANY);
+	return true;
+}
+
+/* worth_telling decides about opens by others than guests, once their path is
+ * known to be under /dev. */
+static __always_inline bool worth_telling(const struct open_event *e)
+{
+	if (e->h.ret < 0)
+		return true;
+	if ((e->mode & S_IFMT) != S_IFBLK || (e->flags & O_PATH))
+		return false;
+	if (!dm_major || MAJOR(e->dev) != dm_major)
+		return false;
+	return first_open(e->dev);
+}
+
+static __always_inline int open_exit(long ret)
+{
+	struct open_buffer *b;
+	struct open_how how = {};
+	struct call c;
+	__u32 zero = 0;
+	long n;
+
+	if (!call_exit(&c, CALL_OPEN))
+		return 0;
+	b = bpf_map_lookup_elem(&open_buffers, &zero);
+	if (!b)
+		return 0;
+	b->e.flags = c.flags;
+	if (c.arg2 && !bpf_probe_read_user(&how, sizeof(how), c.arg2))
+		b->e.flags = how.flags;
+	b->e.size = -1;
+	b->e.mode = b->e.dev = 0;
+	b->e.guest = c.guest;
+	b->e.h.ret = ret;
+	n = bpf_probe_read_user_str(b->path, sizeof(b->path), c.arg);
+	if (n <= 0) {
+		/* EFAULT: the caller's own mistake, of no use to a timeline. */
+		n = 1;
+		b->path[0] = 0;
+	}
+	if (!c.guest && (n < 8 || !in_dev(*(__u64 *)b->path)))
+		return 0;
+	if (ret >= 0)
+		describe_file(&b->e, ret);
+	if (!c.guest && !worth_telling(&b->e))
+		return 0;
+	fill_header(&b->e.h, KIND_OPEN, c.from, ret);
+	b->e.path_len = n;
+	if (n > PATH_LEN)
+		return 0;
+	emit(KIND_OPEN, b, sizeof(b->e) + n);
+	return 0;
+}
+
+SEC("tracepoint/syscalls/sys_enter_open")
+int enter_open(struct sys_enter *ctx)
+{
+	return open_enter((const char *)ctx->args[0], ctx->args[1], NULL);
+}
+
+SEC("tracepoint/syscalls/sys_enter_openat")
+int enter_openat(struct sys_enter *ctx)
+{
+	return open_enter((const char *)ctx->args[1], ctx->args[2], NULL);
+}
+
+SEC("tracepoint/syscalls/sys_enter_openat2")
+int enter_openat2(struct sys_enter *ctx)
+{
+	return open_enter((const char *)ctx->args[1], 0, (const void *)ctx->args[2]);
+}
+
+/* For the exits of all three. */
+SEC("tracepoint/syscalls/sys_exit_openat")
+int exit_open(struct sys_exit *ctx)
+{
+	return open_exit(ctx->ret);
+}

@@ -1,0 +1,112 @@
+package probe
+
+import (
+	"bytes"
+	"encoding/binary"
+	"fmt"
+	"slices"
+	"strings"
+)
+
+// redacted stands where a key was.
+const redacted = "[redacted]"
+
+// Offsets in struct dm_target_spec of the device-mapper user interface. The
+// parameters follow it, ended by a NUL.
+const (
+	specLength = 8
+	specNext   = 20 // from the start of this spec to the next
+	specType   = 24
+	specSize   = 40
+)
+
+const sectorSize = 512
+
+// dmTable is a table in the form of dmsetup: a line a target.
+type dmTable struct {
+	lines []string
+	size  int64 // bytes; 0 if the table is cut
+	cut   bool  // there are more targets than lines
+}
+
+// parseTable reads n target specs as they were passed to a table load. Keys
+// are replaced.
+func parseTable(specs []byte, n uint32) dmTable {
+	var t dmTable
+	for range n {
+		if len(specs) < specSize {
+			break
+		}
+		params, _, whole := bytes.Cut(specs[specSize:], []byte{0})
+		if !whole {
+			break
+		}
+		start := binary.LittleEndian.Uint64(specs)
+		length := binary.LittleEndian.Uint64(specs[specLength:])
+		kind := cstring(specs[specType:specSize])
+		line := fmt.Sprintf("%d %d %s %s", start, length, kind, redactParams(kind, string(params)))
+		t.lines = append(t.lines, strings.TrimSuffix(line, " "))
+		t.size = max(t.size, int64(start+length)*sectorSize)
+		next := binary.LittleEndian.Uint32(specs[specNext:])
+		specs = specs[min(int64(max(next, specSize)), int64(len(specs))):]
+	}
+	if t.cut = len(t.lines) < int(n); t.cut {
+		t.size = 0
+	}
+	return t
+}
+
+// redactParams replaces the keys in a target's parameters. A reference to a key
+// in a keyring is no secret. verity has no secrets: its digests are public.
+func redactParams(kind, params string) string {
+	fields := strings.Split(params, " ")
+	switch kind {
+	case "crypt", "inlinecrypt", "default-key": // cipher, key, ...
+		if len(fields) > 1 && fields[1] != "-" && !strings.HasPrefix(fields[1], ":") {
+			fields[1] = redacted
+		}
+	case "integrity": // ... internal_hash:algorithm:key ...
+		for i, f := range fields {
+			fields[i] = redactIntegrity(f)
+		}
+	}
+	return strings.Join(fields, " ")
+}
+
+func redactIntegrity(option string) string {
+	parts := strings.SplitN(option, ":", 3)
+	keyed := slices.Contains([]string{"internal_hash", "journal_crypt", "journal_mac"}, parts[0])
+	if !keyed || len(parts) < 3 {
+		return option
+	}
+	return parts[0] + ":" + parts[1] + ":" + redacted
+}
+
+// redactTableArgs replaces keys in the arguments of a command that may have a
+// table among them: dmsetup create NAME --table "0 8 crypt CIPHER KEY ...".
+func redactTableArgs(args []string) []string {
+	for i, arg := range args {
+		lines := strings.Split(arg, "\n")
+		for j, line := range lines {
+			lines[j] = redactTableLine(line)
+		}
+		args[i] = strings.Join(lines, "\n")
+	}
+	return args
+}
+
+func redactTableLine(line string) string {
+	head, table := "", line
+	if option, value, ok := strings.Cut(line, "="); ok && strings.HasPrefix(option, "-") {
+		head, table = option+"=", value
+	}
+	fields := strings.Fields(table)
+	if len(fields) < 4 {
+		return line
+	}
+	params := redactParams(fields[2], strings.Join(fields[3:], " "))
+	if params == strings.Join(fields[3:], " ") {
+		return line
+	}
+	return head + strings.Join(fields[:3], " ") + " " + params
+}

@@ -1,0 +1,345 @@
+package probe
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"maps"
+	"os"
+	"runtime/debug"
+	"slices"
+	"strings"
+	"sync"
+	"time"
+
+	"github.com/cilium/ebpf"
+	"github.com/cilium/ebpf/link"
+	"github.com/cilium/ebpf/ringbuf"
+	"github.com/cilium/ebpf/rlimit"
+	"golang.org/x/sys/unix"
+
+	"github.com/bootrace/bootrace/bpf"
+	"github.com/bootrace/bootrace/tracer/event"
+)
+
+// eBPF is the backend whose probes are the programs of package bpf.
+type eBPF struct {
+	log      *slog.Logger
+	interval time.Duration
+	objs     bpf.ProbesObjects
+	reader   *ringbuf.Reader
+	decoder  decoder
+	began    event.Time // of attaching
+	attached event.Time // everything from here on is seen
+
+	mu        sync.Mutex
+	links     []link.Link // in the order of attaching
+	live      link.Link   // nil: not attached
+	abilities []event.Ability
+	upgraded  []event.Event // for Run to deliver
+}
+
+// OpenEBPF loads and attaches the eBPF programs. What it cannot attach on this
+// kernel is in the abilities of Info; it fails if it can attach nothing. ctx
+// ends the attempt, not the backend.
+func OpenEBPF(ctx context.Context, opts Options) (Backend, error) {
+	b, err := openEBPF(ctx, opts.withDefaults())
+	if err != nil {
+		return nil, fmt.Errorf("start eBPF probes: %w", err)
+	}
+	return b, nil
+}
+
+func openEBPF(ctx context.Context, opts Options) (*eBPF, error) {
+	if err := checkHost(); err != nil {
+		return nil, err
+	}
+	b := &eBPF{
+		log:      opts.Log,
+		interval: opts.LossInterval,
+		began:    event.Now(),
+		decoder: decoder{
+			redact:   opts.Redact,
+			cmdline:  cmdline,
+			symlinks: make(map[uint32]symlink),
+		},
+	}
+	if err := b.load(opts); err != nil {
+		return nil, err
+	}
+	if err := b.start(ctx); err != nil {
+		return nil, errors.Join(err, b.Close())
+	}
+	// Loading reads the kernel's types: megabytes that are not needed again.
+	debug.FreeOSMemory()
+	return b, nil
+}
+
+// checkHost finds the reasons that would otherwise hide in an errno.
+func checkHost() error {
+	if _, err := os.Stat("/sys/kernel/btf/vmlinux"); err != nil {
+		return fmt.Errorf("%w (%w): it needs CONFIG_DEBUG_INFO_BTF, and sysfs mounted on /sys", ErrNoBTF, err)
+	}
+	if err := ensureTracefs(); err != nil {
+		return err
+	}
+	// Before Linux 5.11 maps count against RLIMIT_MEMLOCK.
+	if err := rlimit.RemoveMemlock(); err != nil {
+		return explain("raise the limit of locked memory", err)
+	}
+	return nil
+}
+
+func (b *eBPF) load(opts Options) error {
+	names, err := guestNames(opts.Guests)
+	if err != nil {
+		return err
+	}
+	spec, err := bpf.LoadProbes()
+	if err != nil {
+		return fmt.Errorf("read embedded programs: %w", err)
+	}
+	spec.Maps[bpf.ProbesMapEvents].MaxEntries = uint32(opts.RingBytes)
+	err = errors.Join(
+		spec.Variables[bpf.ProbesVarGuestNames].Set(names),
+		spec.Variables[bpf.ProbesVarGuestNamesLen].Set(uint32(len(opts.Guests))),
+	)
+	if err != nil {
+		return fmt.Errorf("set names of guest programs: %w", err)
+	}
+	if err := spec.LoadAndAssign(&b.objs, nil); err != nil {
+		return explain("load programs", err)
+	}
+	b.reader, err = ringbuf.NewReader(b.objs.Events)
+	if err != nil {
+		return errors.Join(fmt.Errorf("open ring buffer: %w", err), b.objs.Close())
+	}
+	return nil
+}
+
+// explain turns what the kernel answered into what to do about it.
+func explain(what string, err error) error {
+	switch {
+	case errors.Is(err, unix.EPERM), errors.Is(err, unix.EACCES) && !isVerifierError(err):
+		return fmt.Errorf("%s: %w: run as root, or with CAP_BPF, CAP_PERFMON and CAP_SYS_RESOURCE; kernel lockdown must not be \"confidentiality\" (%w)", what, ErrNotPermitted, err)
+	case isVerifierError(err):
+		return fmt.Errorf("%s: the kernel's verifier refuses them, please report it: %w", what, err)
+	case errors.Is(err, ebpf.ErrNotSupported), errors.Is(err, unix.ENOSYS):
+		return fmt.Errorf("%s: %w: eBPF with a ring buffer needs Linux 5.8 (%w)", what, ErrNotSupported, err)
+	}
+	return fmt.Errorf("%s: %w", what, err)
+}
+
+func isVerifierError(err error) bool {
+	var v *ebpf.VerifierError
+	return errors.As(err, &v) && len(v.Log) > 0
+}
+
+// start attaches everything and notes what that gives.
+func (b *eBPF) start(ctx context.Context) error {
+	if err := b.setMajor(); err != nil {
+		b.log.Warn("device-mapper's major is not known yet", "err", err)
+	}
+	var reasons []error
+	for _, f := range b.families() {
+		if err := ctx.Err(); err != nil {
+			return fmt.Errorf("attach probes: %w", context.Cause(ctx))
+		}
+		ability := event.Ability{Name: f.ability, OK: true, Why: f.limits}
+		if err := b.attach(f); err != nil {
+			ability.OK, ability.Why = false, err.Error()
+			reasons = append(reasons, err)
+		}
+		b.abilities = append(b.abilities, ability)
+	}
+	if len(reasons) == len(b.abilities) {
+		return errors.Join(reasons...)
+	}
+	b.abilities = append(b.abilities, b.attachLive())
+	b.attached = event.Now()
+	return nil
+}
+
+// setMajor tells the kernel side what it otherwise learns from the first
+// device-mapper request that succeeds.
+func (b *eBPF) setMajor() error {
+	devices, err := os.ReadFile("/proc/devices")
+	if err != nil {
+		return err
+	}
+	major, ok := dmMajor(string(devices))
+	if !ok {
+		return nil // dm_mod is not loaded
+	}
+	return b.objs.DmMajor.Set(major)
+}
+
+// attach attaches a family, or nothing of it.
+func (b *eBPF) attach(f family) error {
+	var links []link.Link
+	for _, a := range f.attachments {
+		l, err := a.attach()
+		switch {
+		case err == nil:
+			links = append(links, l)
+		case !a.required && errors.Is(err, os.ErrNotExist):
+		default:
+			return errors.Join(explain("attach to "+a.name, err), closeLinks(links))
+		}
+	}
+	b.links = append(b.links, links...)
+	return nil
+}
+
+// attachLive attaches the probe of dm_resume, or finds out why it cannot be.
+func (b *eBPF) attachLive() event.Ability {
+	ability := event.Ability{Name: AbilityDMLiveInstant}
+	l, err := link.Kretprobe("dm_resume", b.objs.Live, nil)
+	switch {
+	case err == nil:
+		ability.OK = true
+		if b.live != nil { // of a module that has been unloaded since
+			err = b.live.Close()
+		}
+		if err != nil {
+			b.log.Warn("detach earlier probe of dm_resume", "err", err)
+		}
+		b.live = l
+	case errors.Is(err, os.ErrNotExist) && !exists("/sys/module/dm_mod"):
+		ability.Why = "dm_mod is not loaded yet"
+	case !exists("/sys/bus/event_source/devices/kprobe") && errors.Is(err, os.ErrNotExist):
+		ability.Why = "kernel has no kprobes (CONFIG_KPROBE_EVENTS)"
+	default:
+		ability.Why = err.Error()
+	}
+	return ability
+}
+
+func (b *eBPF) Info() event.SourceInfo {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	return b.info("attached")
+}
+
+func (b *eBPF) info(state string) event.SourceInfo {
+	return event.SourceInfo{Name: srcEBPF, State: state, Abilities: slices.Clone(b.abilities)}
+}
+
+func (b *eBPF) AddGuest(pid int) error {
+	if err := b.objs.Guests.Put(uint32(pid), uint8(1)); err != nil {
+		return fmt.Errorf("watch process %d as a guest: %w", pid, err)
+	}
+	return nil
+}
+
+func (b *eBPF) DeviceMapperLoaded() error {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	majorErr := b.setMajor()
+	i := slices.IndexFunc(b.abilities, func(a event.Ability) bool { return a.Name == AbilityDMLiveInstant })
+	before := b.abilities[i]
+	b.abilities[i] = b.attachLive()
+	if !b.abilities[i].OK {
+		return fmt.Errorf("attach to dm_resume: %s", b.abilities[i].Why)
+	}
+	if !before.OK {
+		b.upgraded = append(b.upgraded, b.sourceEvent("upgraded", event.Now(), 0))
+		if err := b.reader.Flush(); err != nil {
+			return fmt.Errorf("wake the reader: %w", err)
+		}
+	}
+	return majorErr
+}
+
+func (b *eBPF) sourceEvent(state string, at, from event.Time) event.Event {
+	info := b.info(state)
+	return event.Event{At: at, From: from, Kind: event.Source, Src: srcEBPF, Source: &info}
+}
+
+// takeUpgraded returns the upgrades that Run has not delivered yet.
+func (b *eBPF) takeUpgraded() []event.Event {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	events := b.upgraded
+	b.upgraded = nil
+	return events
+}
+
+// Close detaches and frees everything. Run, if it still runs, fails.
+func (b *eBPF) Close() error {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	links := b.links
+	if b.live != nil {
+		links = append(links, b.live)
+	}
+	b.links, b.live = nil, nil
+	return errors.Join(closeLinks(links), b.reader.Close(), b.objs.Close())
+}
+
+// closeLinks detaches in reverse order: an entry before its exit, so that no
+// call is left waiting for its exit.
+func closeLinks(links []link.Link) error {
+	var errs []error
+	for _, l := range slices.Backward(links) {
+		errs = append(errs, l.Close())
+	}
+	return errors.Join(errs...)
+}
+
+func (b *eBPF) Losses() map[string]uint64 {
+	losses, err := b.countLosses()
+	if err != nil {
+		b.log.Warn("count lost events", "err", err)
+	}
+	return losses
+}
+
+func exists(path string) bool {
+	_, err := os.Stat(path)
+	return err == nil
+}
+
+// dmMajor finds the device-mapper's block major in the text of /proc/devices.
+func dmMajor(devices string) (major uint32, ok bool) {
+	_, block, _ := strings.Cut(devices, "Block devices:")
+	for line := range strings.Lines(block) {
+		var name string
+		if n, _ := fmt.Sscan(line, &major, &name); n == 2 && name == "device-mapper" {
+			return major, true
+		}
+	}
+	return 0, false
+}
+
+// cmdline reads a process's present arguments.
+func cmdline(pid int) ([]byte, error) {
+	return os.ReadFile(fmt.Sprintf("/proc/%d/cmdline", pid))
+}
+
+// countLosses sums up all CPUs' counters since the start, and adds what the
+// kernel did not even hand to a program.
+func (b *eBPF) countLosses() (map[string]uint64, error) {
+	losses := make(map[string]uint64)
+	var perCPU []uint64
+	for kind := bpf.Kind(1); kind < bpf.KindMax; kind++ {
+		if err := b.objs.Losses.Lookup(uint32(kind), &perCPU); err != nil {
+			return losses, fmt.Errorf("read loss counter %s: %w", kind, err)
+		}
+		for _, n := range perCPU {
+			losses[kind.String()] += n
+		}
+	}
+	for what, programs := range b.programs() {
+		for _, p := range programs {
+			stats, err := p.Stats()
+			if err != nil {
+				return losses, fmt.Errorf("read statistics of %s: %w", p, err)
+			}
+			losses[what] += stats.RecursionMisses // Linux 5.12
+		}
+	}
+	maps.DeleteFunc(losses, func(_ string, n uint64) bool { return n == 0 })
+	return losses, nil
+}

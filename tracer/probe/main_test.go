@@ -1,0 +1,62 @@
+package probe
+
+import (
+	"fmt"
+	"os"
+	"syscall"
+	"testing"
+
+	"golang.org/x/sys/unix"
+)
+
+// roleEnv makes this test binary play a process that is traced.
+const roleEnv = "BOOTRACE_TEST_ROLE"
+
+func TestMain(m *testing.M) {
+	switch role := os.Getenv(roleEnv); role {
+	case "":
+		os.Exit(m.Run())
+	case "guest":
+		playGuest()
+	case "child":
+		playChild()
+	default:
+		fmt.Fprintln(os.Stderr, "unknown role", role)
+		os.Exit(99)
+	}
+}
+
+// What a guest opens, and how it ends.
+const (
+	missingDisk = "/dev/bootrace-test/missing"
+	childDisk   = "/dev/bootrace-test/child"
+	imageName   = "disk.img" // in the directory of the program
+	imageSize   = 12345
+	guestStatus = 7
+)
+
+func playGuest() {
+	open := func(path string, flags int) {
+		if fd, err := unix.Open(path, flags, 0); err == nil {
+			unix.Close(fd)
+		}
+	}
+	open("/etc/passwd", unix.O_RDONLY)
+	open(missingDisk, unix.O_RDWR|unix.O_CLOEXEC)
+	open(imageName, unix.O_RDWR)
+	// Package exec would open /dev/null and fork once more on its own.
+	child, err := syscall.ForkExec(os.Args[0], os.Args[:1], &syscall.ProcAttr{Env: []string{roleEnv + "=child"}})
+	if err != nil {
+		os.Exit(98)
+	}
+	_, _ = unix.Wait4(child, nil, 0, nil)
+	os.Exit(guestStatus)
+}
+
+func playChild() {
+	if fd, err := unix.Open(childDisk, unix.O_RDONLY, 0); err == nil {
+		unix.Close(fd)
+	}
+	_ = unix.Kill(os.Getpid(), unix.SIGKILL)
+	select {}
+}

@@ -1,0 +1,94 @@
+// Package probe watches the kernel: guests as they start, fork and end, the
+// paths that they open, changes of device-mapper devices, and udev's links.
+//
+// A Backend is one way to do it. eBPF is the one for kernels from 5.8 on that
+// describe their types (BTF).
+package probe
+
+import (
+	"context"
+	"errors"
+	"log/slog"
+	"time"
+
+	"github.com/bootrace/bootrace/tracer/event"
+)
+
+// What keeps a backend from working on this host. Errors wrap one of these
+// and say what to do.
+var (
+	ErrNotPermitted = errors.New("not permitted")
+	ErrNoBTF        = errors.New("kernel has no BTF type information")
+	ErrNoTracefs    = errors.New("kernel has no tracefs")
+	ErrNotSupported = errors.New("not supported by this kernel")
+)
+
+// The abilities that a backend reports.
+const (
+	AbilityExec          = "exec"            // guests' execs
+	AbilityExit          = "exit"            // guests' forks and ends
+	AbilityOpen          = "open"            // opens
+	AbilityDM            = "dm"              // device-mapper changes
+	AbilityDMLiveInstant = "dm-live-instant" // DMInfo.LiveAt
+	AbilityLink          = "link"            // udev's links under /dev
+)
+
+// Backend is one way to watch the kernel.
+type Backend interface {
+	// Info says what this backend can see on this host, now.
+	Info() event.SourceInfo
+	// AddGuest makes a guest of a process that runs already. pid is its thread
+	// group id in the initial pid namespace.
+	AddGuest(pid int) error
+	// DeviceMapperLoaded is to be called when the dm_mod module has been
+	// loaded, to add what could not be attached before. It may be called at
+	// any time, again too.
+	DeviceMapperLoaded() error
+	// Run delivers events until ctx ends or the backend fails, from one
+	// goroutine. When ctx ends it delivers what the kernel has already
+	// recorded, then returns nil. It can be called once.
+	Run(ctx context.Context, emit func(event.Event)) error
+	// Losses counts the events that were lost since the start, by what they
+	// told. Run reports them as events, too.
+	Losses() map[string]uint64
+	Close() error
+}
+
+// DefaultGuests are the programs that are guests; see Options.Guests.
+var DefaultGuests = []string{"qemu-system-", "qemu-kvm", "kvm"}
+
+// Options change how a backend works. The zero value is the default.
+type Options struct {
+	Log *slog.Logger
+	// Guests are the names of programs that are guests, compared with the
+	// process name (comm), of which the kernel keeps 15 bytes. A name that
+	// ends in "-" stands for all that begin with it. At most 8.
+	Guests []string
+	// Redact removes secrets from a guest's arguments before they become an
+	// event. Without it they are delivered as they are.
+	Redact func(args []string) []string
+	// RingBytes is the size of the buffer between kernel and Run: a power of
+	// two, at least a page. 4 MiB if 0.
+	RingBytes int
+	// LossInterval is how often Run looks for lost events. 1 s if 0.
+	LossInterval time.Duration
+}
+
+func (o Options) withDefaults() Options {
+	if o.Log == nil {
+		o.Log = slog.New(slog.DiscardHandler)
+	}
+	if o.Guests == nil {
+		o.Guests = DefaultGuests
+	}
+	if o.Redact == nil {
+		o.Redact = func(args []string) []string { return args }
+	}
+	if o.RingBytes == 0 {
+		o.RingBytes = 4 << 20
+	}
+	if o.LossInterval == 0 {
+		o.LossInterval = time.Second
+	}
+	return o
+}

@@ -1,0 +1,124 @@
+package probe
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"maps"
+	"os"
+	"slices"
+	"time"
+
+	"github.com/cilium/ebpf/ringbuf"
+
+	"github.com/bootrace/bootrace/tracer/event"
+)
+
+// run is the state of one call of Run.
+type run struct {
+	*eBPF
+	emit     func(event.Event)
+	reported map[string]uint64 // losses, as of polled
+	polled   event.Time
+	next     time.Time // of the next poll
+}
+
+// Run implements Backend. One goroutine reads the ring, looks after losses and
+// calls emit; Flush is what wakes it, and what makes it see the ring's end.
+func (b *eBPF) Run(ctx context.Context, emit func(event.Event)) error {
+	stop := context.AfterFunc(ctx, func() {
+		if err := b.reader.Flush(); err != nil && !errors.Is(err, os.ErrClosed) {
+			b.log.Error("stop reading the ring buffer", "err", err)
+		}
+	})
+	defer stop()
+	b.mu.Lock()
+	first := b.sourceEvent("attached", b.attached, b.began)
+	b.mu.Unlock()
+	emit(first)
+	r := &run{eBPF: b, emit: emit, polled: b.attached}
+	r.schedule()
+	return r.loop(ctx)
+}
+
+func (r *run) loop(ctx context.Context) error {
+	var record ringbuf.Record
+	for {
+		err := r.reader.ReadInto(&record)
+		switch {
+		case err == nil:
+			r.deliver(record.RawSample)
+		case errors.Is(err, ringbuf.ErrFlushed) && ctx.Err() != nil:
+			r.finish()
+			return nil
+		case errors.Is(err, ringbuf.ErrFlushed), errors.Is(err, os.ErrDeadlineExceeded):
+			r.deliverUpgraded()
+		default:
+			return fmt.Errorf("read ring buffer: %w", err)
+		}
+		if !time.Now().Before(r.next) {
+			r.pollLosses()
+			r.schedule()
+		}
+	}
+}
+
+func (r *run) schedule() {
+	r.next = time.Now().Add(r.interval)
+	r.reader.SetDeadline(r.next)
+}
+
+func (r *run) deliver(sample []byte) {
+	e, ok, err := r.decoder.decode(sample)
+	if err != nil {
+		// Kernel side and user side are of one build: our own bug.
+		r.log.Error("decode probe record", "err", err)
+		r.lost("record", 1, "a record could not be decoded: "+err.Error())
+		return
+	}
+	if ok {
+		r.emit(e)
+	}
+}
+
+func (r *run) deliverUpgraded() {
+	for _, e := range r.takeUpgraded() {
+		r.emit(e)
+	}
+}
+
+// finish delivers what is left once the ring is empty.
+func (r *run) finish() {
+	r.deliverUpgraded()
+	r.pollLosses()
+	r.mu.Lock()
+	last := r.sourceEvent("ended", event.Now(), 0)
+	r.mu.Unlock()
+	r.emit(last)
+}
+
+// pollLosses reports what was lost since the last poll.
+func (r *run) pollLosses() {
+	losses, err := r.countLosses()
+	if err != nil {
+		r.log.Warn("count lost events", "err", err)
+		return
+	}
+	for _, what := range slices.Sorted(maps.Keys(losses)) {
+		if n := losses[what] - r.reported[what]; n > 0 {
+			r.lost(what, n, "a buffer between kernel and service was full")
+		}
+	}
+	r.reported = losses
+	r.polled = event.Now()
+}
+
+func (r *run) lost(what string, n uint64, why string) {
+	r.emit(event.Event{
+		At:   event.Now(),
+		From: r.polled,
+		Kind: event.Loss,
+		Src:  srcEBPF,
+		Loss: &event.LossInfo{Source: srcEBPF, What: what, Count: n, Why: why},
+	})
+}
