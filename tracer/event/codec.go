@@ -158,6 +158,7 @@ func (d *DMInfo) fields(f form) {
 	object(f, "dev", &d.Dev)
 	integer(f, "size", &d.Size, optional)
 	texts(f, "table", &d.Table, optional)
+	boolean(f, "table_cut", &d.TableCut, optional)
 	integer(f, "errno", &d.Errno, optional)
 	integer(f, "flags", &d.Flags, optional)
 	integer(f, "live_ns", &d.LiveAt, optional)

@@ -147,6 +147,9 @@ type OpenInfo struct {
 	// Size is the size in bytes of the block device or file at the open, -1
 	// where not known. A device without a live table opens with size 0.
 	Size int64 `json:"size"`
+	// Repeats is how many equal failed opens by the same process were left out
+	// just before this one.
+	Repeats int `json:"repeats,omitempty"`
 }
 
 // DMInfo is a device-mapper device, as far as the event tells.
@@ -161,6 +164,9 @@ type DMInfo struct {
 	// target: "start length type parameters". Keys of crypt targets are
 	// replaced.
 	Table []string `json:"table,omitempty"`
+	// TableCut is set where the table has more targets than Table, too many to
+	// capture. Then Size is not known.
+	TableCut bool `json:"table_cut,omitempty"`
 	Errno int      `json:"errno,omitempty"` // 0: the request succeeded
 	// Flags are the DM_* flags that the kernel returned.
 	Flags uint32 `json:"flags,omitempty"`
