@@ -229,11 +229,16 @@ type Disk struct {
 	Format   string `json:"format,omitempty"`
 	Kind     string `json:"kind,omitempty"` // disk, cdrom, firmware, ...
 	ReadOnly bool   `json:"read_only,omitempty"`
+	// Storage is file, fd, network, other or none, as in package guest; empty
+	// where the command line does not name it. Needs is set for a local path
+	// that must be there before the guest starts.
+	Storage string `json:"storage,omitempty"`
+	Needs   bool   `json:"needs,omitempty"`
 	// Announced is set where the command line names it; otherwise the guest
 	// was seen to open it: a backing file, as a rule.
 	Announced bool `json:"announced"`
-	// BackingOf is the path of the announced disk that this one was opened
-	// for, empty if that is not clear.
+	// BackingOf is the path of the disk that this one is opened for: a backing
+	// file, a data file, a member. Empty if it is a disk itself, or not clear.
 	BackingOf string `json:"backing_of,omitempty"`
 	// Mapping is the id of the mapping that it led to at the first use, or
 	// would have led to; empty if none.

@@ -1,0 +1,367 @@
+package timeline
+
+import (
+	"iter"
+	"slices"
+	"strings"
+	"time"
+
+	"github.com/bootrace/bootrace/tracer/event"
+	"github.com/bootrace/bootrace/tracer/guest"
+)
+
+// Boot is what a log says about its boot beside the events.
+type Boot struct {
+	ID     string
+	Host   string // name, if the log's first line knew it
+	Kernel string // release
+	// Current is set while the boot is still being recorded: then a record
+	// without an end is no fault.
+	Current bool
+}
+
+// Options are the thresholds of a Timeline.
+type Options struct {
+	// NearMiss is the margin below which a success was luck; 0 means
+	// DefaultNearMiss.
+	NearMiss event.Duration
+	// Settle is how long a mapping may be suspended and still count as ready:
+	// taking a snapshot suspends its origin for a moment, and an open in that
+	// moment only waits. 0 means DefaultSettle.
+	Settle event.Duration
+}
+
+// The thresholds where Options gives none.
+const (
+	DefaultNearMiss = time.Second
+	DefaultSettle   = time.Second
+)
+
+func (o Options) orDefaults() Options {
+	if o.NearMiss == 0 {
+		o.NearMiss = DefaultNearMiss
+	}
+	if o.Settle == 0 {
+		o.Settle = DefaultSettle
+	}
+	return o
+}
+
+// Build makes a Timeline of all events of a boot.
+func Build(boot Boot, opts Options, events iter.Seq[event.Event]) *Timeline {
+	b := NewBuilder(boot, opts)
+	for e := range events {
+		b.Add(&e)
+	}
+	return b.Timeline()
+}
+
+// Builder collects events and makes Timelines of them. It keeps no part of an
+// event that it was given. It is not safe for concurrent use.
+type Builder struct {
+	boot Boot
+	opts Options
+
+	names *symbols
+	dms   list[dmFact]
+	devs  list[devFact]
+	links list[linkFact]
+	opens list[openFact]
+	forks list[forkFact]
+	exits list[exitFact]
+	holds list[holdFact]
+
+	execs   []execFact
+	sources []sourceFact
+	losses  []Loss
+	marks   []Mark
+	clock   latest[event.ClockInfo]
+	host    latest[event.HostInfo]
+	damage  []Gap
+
+	disks map[event.Dev]*diskFact
+	// elsewhere holds the paths that were seen to lead to devices that are no
+	// mappings.
+	elsewhere map[sym]bool
+	procs     map[procKey][]*event.Proc
+	tables    map[string][]string
+
+	count       int
+	first, last event.Time
+	// seconds holds the latest event of each second of the boot, so that the
+	// end of a run of the service that crashed can be told.
+	seconds map[int64]event.Time
+}
+
+// NewBuilder returns a Builder without events.
+func NewBuilder(boot Boot, opts Options) *Builder {
+	return &Builder{
+		boot: boot, opts: opts.orDefaults(), names: newSymbols(),
+		disks: map[event.Dev]*diskFact{}, elsewhere: map[sym]bool{},
+		procs: map[procKey][]*event.Proc{}, tables: map[string][]string{},
+		seconds: map[int64]event.Time{},
+	}
+}
+
+// Damaged says that the log could not be read at one place: why is a sentence
+// for people. The times of what was lost are unknown.
+func (b *Builder) Damaged(why string) {
+	b.damage = append(b.damage, Gap{What: whatAll, Why: why})
+}
+
+// Add takes one event, in any order. It does not keep e.
+func (b *Builder) Add(e *event.Event) {
+	b.span(e)
+	switch e.Kind {
+	case event.DMCreate, event.DMLoad, event.DMResume, event.DMSuspend, event.DMRename, event.DMRemove:
+		b.addDM(e)
+	case event.Backfill:
+		b.addBackfill(e)
+	case event.Uevent, event.Udev:
+		b.addDev(e)
+	case event.Link:
+		b.addLink(e)
+	case event.Open:
+		b.addOpen(e)
+	case event.Exec:
+		b.addExec(e)
+	case event.Fork, event.Exit, event.Hold, event.Release:
+		b.addProcess(e)
+	default:
+		b.addNote(e)
+	}
+}
+
+func (b *Builder) span(e *event.Event) {
+	if b.count == 0 || e.At < b.first {
+		b.first = e.At
+	}
+	if b.count == 0 || e.At > b.last {
+		b.last = e.At
+	}
+	b.count++
+	if second := int64(e.At) / int64(time.Second); e.At > b.seconds[second] {
+		b.seconds[second] = e.At
+	}
+}
+
+func (b *Builder) addDM(e *event.Event) {
+	d := e.DM
+	if d == nil {
+		return
+	}
+	f := dmFact{
+		stamp: stampOf(e), kind: e.Kind,
+		name: b.names.add(d.Name), uuid: b.names.add(d.UUID),
+		newName: b.names.add(d.NewName), newUUID: b.names.add(d.NewUUID),
+		state: b.names.add(d.State), errno: int32(d.Errno), flags: d.Flags,
+		size: d.Size, table: b.table(d.Table), by: b.proc(e.Proc),
+	}
+	if e.Kind == event.DMResume && d.LiveAt != 0 {
+		f.stamp = f.exact(d.LiveAt)
+	}
+	if d.Dev != nil && !d.Dev.IsZero() {
+		f.dev, f.hasDev = *d.Dev, true
+	}
+	b.dms.add(f)
+}
+
+func (b *Builder) addBackfill(e *event.Event) {
+	switch {
+	case e.DM != nil:
+		b.addDM(e)
+	case e.Dev != nil:
+		b.addDev(e)
+	case e.Exec != nil:
+		b.addExec(e)
+	}
+}
+
+func (b *Builder) addDev(e *event.Event) {
+	d := e.Dev
+	if d == nil || d.Dev == nil || (d.Subsystem != "" && d.Subsystem != "block") {
+		return
+	}
+	s := stampOf(e)
+	if s.orBefore && d.Initialized != 0 && d.Initialized <= s.at {
+		s.from = max(s.from, d.Initialized)
+	}
+	if !isMapping(d) {
+		b.addDisk(d, s)
+		return
+	}
+	f := devFact{
+		stamp: s, kind: e.Kind, action: b.names.add(d.Action), minor: d.Dev.Minor,
+		name: b.names.add(d.Props["DM_NAME"]), uuid: b.names.add(d.Props["DM_UUID"]),
+		flags: udevFlags(d.Props),
+	}
+	for _, link := range d.Links {
+		f.links = append(f.links, b.names.add(link))
+	}
+	b.devs.add(f)
+}
+
+// isMapping goes by the node's name, which the kernel gives and no rule can
+// change, so that it does not need the properties that udev adds later.
+func isMapping(d *event.DevInfo) bool {
+	return strings.HasPrefix(d.Name, "dm-") || d.Props["DM_NAME"] != ""
+}
+
+// addDisk keeps when a device was first seen, and which paths lead to it.
+func (b *Builder) addDisk(d *event.DevInfo, s stamp) {
+	b.elsewhere[b.names.add("/dev/"+d.Name)] = true
+	for _, link := range d.Links {
+		b.elsewhere[b.names.add(link)] = true
+	}
+	if old := b.disks[*d.Dev]; old == nil {
+		b.disks[*d.Dev] = &diskFact{first: s, name: b.names.add(d.Name)}
+	} else if s.compare(&old.first) < 0 {
+		old.first = s
+	}
+}
+
+func (b *Builder) addLink(e *event.Event) {
+	if e.Open == nil || e.Open.Errno != 0 {
+		return
+	}
+	path := linkPath(e.Open.Path)
+	b.links.add(linkFact{
+		stamp: stampOf(e), path: b.names.add(path),
+		target: b.names.add(linkTarget(path, e.Open.Target)),
+	})
+}
+
+func (b *Builder) addOpen(e *event.Event) {
+	o := e.Open
+	if o == nil || e.Proc == nil {
+		return
+	}
+	f := openFact{
+		stamp: stampOf(e), path: b.names.add(o.Path), kind: b.names.add(o.Type),
+		pid: int32(e.Proc.PID), errno: int32(o.Errno), flags: o.Flags,
+		repeats: int32(o.Repeats), size: o.Size,
+	}
+	if o.Dev != nil {
+		f.dev, f.hasDev = *o.Dev, true
+	}
+	b.opens.add(f)
+}
+
+func (b *Builder) addExec(e *event.Event) {
+	if e.Exec == nil || e.Proc == nil {
+		return
+	}
+	f := execFact{
+		stamp: stampOf(e), pid: e.Proc.PID, parent: e.Proc.PPID,
+		binary: strings.Clone(e.Exec.Filename), guest: guest.Parse(cloned(e.Exec.Args)),
+		truncated: e.Exec.Truncated, backfilled: e.Kind == event.Backfill,
+	}
+	for _, file := range e.Exec.Files {
+		if file.Dev != nil {
+			f.files = append(f.files, heldFile{b.names.add(file.Path), *file.Dev, file.Size, file.Flags})
+		}
+	}
+	b.execs = append(b.execs, f)
+}
+
+func (b *Builder) addProcess(e *event.Event) {
+	if e.Proc == nil {
+		return
+	}
+	s, pid := stampOf(e), e.Proc.PID
+	switch e.Kind {
+	case event.Fork:
+		b.forks.add(forkFact{s, pid, e.Proc.PPID})
+	case event.Exit:
+		if e.Exit != nil {
+			b.exits.add(exitFact{s, pid, *e.Exit})
+		}
+	case event.Hold, event.Release:
+		f := holdFact{stamp: s, pid: pid, release: e.Kind == event.Release}
+		if e.Hold != nil {
+			f.info = event.HoldInfo{Reason: strings.Clone(e.Hold.Reason), Blockers: cloned(e.Hold.Blockers)}
+		}
+		b.holds.add(f)
+	}
+}
+
+// addNote takes the events about the record itself. Unknown kinds, of a later
+// version, and network links have no part in a verdict.
+func (b *Builder) addNote(e *event.Event) {
+	switch {
+	case e.Kind == event.Source && e.Source != nil:
+		info := *e.Source
+		info.Abilities = slices.Clone(info.Abilities)
+		b.sources = append(b.sources, sourceFact{stampOf(e), info})
+	case e.Kind == event.Loss && e.Loss != nil:
+		b.losses = append(b.losses, Loss{stampOf(e).instant(), *e.Loss})
+	case e.Kind == event.Mark && e.Mark != nil:
+		b.marks = append(b.marks, Mark{stampOf(e).instant(), *e.Mark})
+	case e.Kind == event.Clock && e.Clock != nil:
+		b.clock.offer(stampOf(e), *e.Clock, e.Clock.Trusted)
+	case e.Kind == event.Host && e.Host != nil:
+		b.host.offer(stampOf(e), *e.Host, true)
+	}
+}
+
+// latest keeps the latest of the best values that it is offered.
+type latest[T any] struct {
+	stamp stamp
+	best  bool
+	value *T
+}
+
+func (l *latest[T]) offer(s stamp, v T, best bool) {
+	if l.value == nil || best && !l.best || best == l.best && s.compare(&l.stamp) > 0 {
+		l.stamp, l.best, l.value = s, best, &v
+	}
+}
+
+// procKey finds the processes that are likely to be equal: one vgchange makes
+// thousands of mappings.
+type procKey struct {
+	pid, tid, parent int
+	uid              uint32
+}
+
+func (b *Builder) proc(p *event.Proc) *event.Proc {
+	if p == nil {
+		return nil
+	}
+	key := procKey{p.PID, p.TID, p.PPID, p.UID}
+	for _, known := range b.procs[key] {
+		if known.Comm == p.Comm && slices.Equal(known.Args, p.Args) {
+			return known
+		}
+	}
+	kept := *p
+	kept.Comm, kept.Args = strings.Clone(p.Comm), cloned(p.Args)
+	b.procs[key] = append(b.procs[key], &kept)
+	return &kept
+}
+
+// table copies a table; most mappings are loaded with the same one that a
+// snapshot finds later.
+func (b *Builder) table(lines []string) []string {
+	if len(lines) == 0 {
+		return nil
+	}
+	key := strings.Join(lines, "\n")
+	if known := b.tables[key]; known != nil {
+		return known
+	}
+	kept := cloned(lines)
+	b.tables[key] = kept
+	return kept
+}
+
+func cloned(texts []string) []string {
+	if texts == nil {
+		return nil
+	}
+	out := make([]string, len(texts))
+	for i, t := range texts {
+		out[i] = strings.Clone(t)
+	}
+	return out
+}

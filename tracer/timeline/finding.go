@@ -1,0 +1,146 @@
+package timeline
+
+import (
+	"cmp"
+	"slices"
+
+	"golang.org/x/sys/unix"
+
+	"github.com/bootrace/bootrace/tracer/event"
+)
+
+// rule finds one kind of thing that can be said about a boot.
+type rule interface {
+	find(r *record, report func(*Finding))
+}
+
+// rules lists all of them. Their order is that of findings at one instant.
+func rules() []rule {
+	return []rule{
+		missing{},
+		linkLate{},
+		notLive{},
+		neverReady{},
+		removed{},
+		nearMiss{},
+	}
+}
+
+// record is what rules judge by.
+type record struct {
+	opts   Options
+	gaps   gaps
+	last   event.Time
+	guests []*guestLife
+	// account explains why a life was ready no sooner.
+	account func(*life, stamp) *Account
+}
+
+// first is the first use of one disk by one guest: the one that decides
+// whether the guest came too early. What it opens again later, it had.
+type first struct {
+	guest *guestLife
+	disk  *Disk
+	use   *Use
+	route *route
+	life  *life // that the path led to or would have led to, nil if none
+	way   *access
+	// state is the mapping's at the open; certain is false where it changed
+	// just then.
+	state   string
+	certain bool
+}
+
+// uses iterates over the first uses of all disks that a mapping can be behind.
+func (r *record) uses(yield func(*first) bool) {
+	for _, g := range r.guests {
+		for i := range g.firsts {
+			if !yield(&g.firsts[i]) {
+				return
+			}
+		}
+	}
+}
+
+// absent reports whether the open failed because nothing was there.
+func (u *first) absent() bool {
+	switch unix.Errno(u.use.Errno) {
+	case unix.ENOENT, unix.ENXIO, unix.ENODEV:
+		return true
+	}
+	return false
+}
+
+// stamp returns the window of the open.
+func (u *first) stamp() stamp {
+	return stamp{from: u.use.From, at: u.use.At, id: u.use.Event}
+}
+
+// late reports whether the way in was open only after this use.
+func (u *first) late() bool { return u.way != nil && u.use.Margin.Negative() }
+
+// finding fills in everything that does not depend on the kind.
+func (r *record) finding(kind string, race bool, u *first) *Finding {
+	f := &Finding{
+		Kind: kind, Race: race,
+		Guest: u.guest.out.ID, GuestName: cmp.Or(u.guest.out.Name, u.guest.out.Identity),
+		Disk: u.disk.Path, BackingOf: u.disk.BackingOf, At: u.use.At,
+		Margin: u.use.Margin, Ready: u.use.Ready,
+		Errno: u.use.Errno, Error: u.use.Error, State: u.state, Exit: u.guest.out.Exit,
+	}
+	if u.life != nil {
+		f.Mapping, f.MappingName = u.life.mapping.ID, u.life.nameAt(u.stamp(), u.guest.names)
+	}
+	f.Evidence = u.evidence()
+	if u.way != nil {
+		f.Late = r.account(u.life, u.way.ready)
+	}
+	return f
+}
+
+// evidence names the exec, the open, and what made the mapping ready.
+func (u *first) evidence() []uint64 {
+	ids := []uint64{u.guest.out.Exec.Event, u.use.Event}
+	if l := u.life; l != nil {
+		ids = append(ids, l.start.id)
+		if l.live != nil {
+			ids = append(ids, l.live.id)
+		}
+		if l.out.Udev != nil {
+			ids = append(ids, l.out.Udev.Event)
+		}
+		if l.end != nil && u.state == stateRemoved {
+			ids = append(ids, l.end.id)
+		}
+	}
+	if u.use.Ready != nil {
+		ids = append(ids, u.use.Ready.Event)
+	}
+	slices.Sort(ids)
+	return slices.DeleteFunc(slices.Compact(ids), func(id uint64) bool { return id == 0 })
+}
+
+// readiness is what decides when a mapping was ready.
+var readiness = []string{whatDM, whatUdev, whatUevent, whatLink}
+
+// withheld returns why nothing certain can be said about [from, to], empty if
+// the record covers it.
+func (r *record) withheld(subjects []string, from, to event.Time) string {
+	if gap := r.gaps.find(subjects, from, to); gap != nil {
+		return gap.Why
+	}
+	return ""
+}
+
+// between returns why the time from a use to the mapping's readiness, in either
+// order, is not covered.
+func (r *record) between(u *first) string {
+	from, to := u.use.From, u.use.At
+	if ready := u.use.Ready; ready != nil {
+		from, to = min(from, ready.From), max(to, ready.At)
+		if ready.OrBefore {
+			from = u.use.From
+		}
+	}
+	return r.withheld(readiness, from, to)
+}

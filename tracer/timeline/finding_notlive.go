@@ -1,0 +1,68 @@
+package timeline
+
+// NotLive: the node was there, but no table behind it was active. The open
+// succeeds with size 0, or fails with ENXIO; qemu then runs on nothing. The
+// same holds for a mapping that stays suspended: its I/O hangs.
+const NotLive = "not-live"
+
+type notLive struct{}
+
+func (notLive) find(r *record, report func(*Finding)) {
+	for u := range r.uses {
+		if u.life == nil || !(u.use.Errno == 0 || u.nodeWithoutTable()) {
+			continue
+		}
+		if sure, possible := u.withoutTable(r); possible {
+			f := r.finding(NotLive, true, u)
+			f.Withheld = r.between(u)
+			if !sure && f.Withheld == "" {
+				f.Withheld = "the open and the activation cannot be told apart in time, and the size is not known"
+			}
+			report(f)
+		}
+	}
+}
+
+// withoutTable goes by the size, which is proof, and only where it is unknown
+// by the times.
+func (u *first) withoutTable(r *record) (sure, possible bool) {
+	switch {
+	case u.use.Errno != 0:
+		return true, true
+	case u.hangs(r):
+		return true, true
+	case u.use.Size == 0:
+		return true, true
+	case u.use.Size > 0:
+		return false, false
+	}
+	switch u.state {
+	case "created", "loaded":
+		return u.certain, true
+	case "live", "suspended":
+		return false, false
+	}
+	// The device was opened, so it existed: the state before the change that
+	// falls into the open does not count as long as it is none.
+	return false, !u.certain && !u.life.out.Backfilled && u.life.out.Created != nil
+}
+
+// hangs reports whether the mapping was suspended and did not go on soon.
+func (u *first) hangs(r *record) bool {
+	if u.state != "suspended" || !u.certain {
+		return false
+	}
+	for _, s := range u.life.suspensions {
+		if s.start.at > u.use.From {
+			break
+		}
+		end := r.last
+		if s.end != nil {
+			end = s.end.at
+		}
+		if end >= u.use.At && end.Sub(s.start.from) > r.opts.Settle {
+			return true
+		}
+	}
+	return false
+}

@@ -1,0 +1,18 @@
+package timeline
+
+// Removed: the mapping had been ready and was removed again before the guest
+// opened it, and did not come back.
+const Removed = "removed"
+
+type removed struct{}
+
+func (removed) find(r *record, report func(*Finding)) {
+	for u := range r.uses {
+		if !u.absent() || u.way != nil || !u.route.before(u.stamp()) {
+			continue
+		}
+		f := r.finding(Removed, false, u)
+		f.Withheld = r.withheld(readiness, u.use.From, r.last)
+		report(f)
+	}
+}

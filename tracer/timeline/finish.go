@@ -1,0 +1,193 @@
+package timeline
+
+import (
+	"cmp"
+	"fmt"
+	"slices"
+
+	"github.com/bootrace/bootrace/tracer/event"
+)
+
+// Timeline makes a Timeline of the events that were added so far. It changes
+// nothing in the Builder: more can be added, and it can be asked again.
+func (b *Builder) Timeline() *Timeline {
+	t := b.outline()
+	cover := b.coverage()
+	t.Sources = cover.spans()
+	lost := append(lossGaps(t.Losses), b.damageGaps()...)
+	lost = append(lost, cover.gaps("")...)
+
+	h := newHistory(b.names, lost)
+	for _, f := range sorted(&b.dms, func(f *dmFact) *stamp { return &f.stamp }) {
+		h.apply(f)
+	}
+	d := newDevices(h)
+	d.apply(
+		sorted(&b.devs, func(f *devFact) *stamp { return &f.stamp }),
+		sorted(&b.links, func(f *linkFact) *stamp { return &f.stamp }),
+	)
+	t.Mappings = append(t.Mappings, h.mappings()...)
+	r := b.resolve(h, d)
+
+	p := b.guests(h, r)
+	for _, g := range p.guests {
+		t.Guests = append(t.Guests, g.out)
+	}
+	b.judgeRecord(t, cover)
+	b.find(t, h, p)
+	return t
+}
+
+// outline fills in what the record says about itself.
+func (b *Builder) outline() *Timeline {
+	t := &Timeline{
+		BootID: b.boot.ID, Kernel: b.boot.Kernel, Host: event.HostInfo{Name: b.boot.Host},
+		Clock: b.clock.value, First: b.first, Last: b.last, Events: b.count,
+		Losses: []Loss{}, Marks: []Mark{}, Mappings: []*Mapping{}, Guests: []*Guest{}, Findings: []*Finding{},
+	}
+	if b.host.value != nil {
+		t.Host = *b.host.value
+		t.Host.Name = cmp.Or(t.Host.Name, b.boot.Host)
+	}
+	t.Losses = append(t.Losses, b.losses...)
+	t.Marks = append(t.Marks, b.marks...)
+	slices.SortStableFunc(t.Losses, func(a, b Loss) int { return a.Instant.compare(b.Instant) })
+	slices.SortStableFunc(t.Marks, func(a, b Mark) int { return a.Instant.compare(b.Instant) })
+	return t
+}
+
+func (i Instant) compare(o Instant) int {
+	return cmp.Or(cmp.Compare(i.At, o.At), cmp.Compare(i.From, o.From), cmp.Compare(i.Event, o.Event))
+}
+
+func (b *Builder) coverage() *coverage {
+	c := &coverage{marks: slices.Clone(b.marks), seconds: b.seconds, last: b.last}
+	for i := range b.sources {
+		c.sources = append(c.sources, &b.sources[i])
+	}
+	slices.SortStableFunc(c.sources, func(a, b *sourceFact) int { return a.compare(&b.stamp) })
+	slices.SortStableFunc(c.marks, func(a, b Mark) int { return a.Instant.compare(b.Instant) })
+	return c
+}
+
+func (b *Builder) damageGaps() gaps {
+	out := slices.Clone(b.damage)
+	for i := range out {
+		out[i].From, out[i].To = b.first, b.last
+	}
+	return out
+}
+
+func (b *Builder) resolve(h *history, d *devices) *resolver {
+	for _, l := range h.lives {
+		l.settle(b.opts.Settle, b.last)
+	}
+	r := &resolver{h: h, paths: d.paths, elsewhere: b.elsewhere, names: b.names, cache: map[sym]*route{}}
+	r.describePaths()
+	for _, l := range h.lives {
+		sortSteps(l.out.Steps)
+	}
+	return r
+}
+
+// guests follows the guests' processes, gives them their opens and measures
+// these.
+func (b *Builder) guests(h *history, r *resolver) *processes {
+	p := &processes{names: b.names, tenures: map[int][]tenure{}}
+	for _, s := range b.processSteps() {
+		p.apply(s)
+	}
+	for _, f := range b.opensOf(p) {
+		if g := p.of(int(f.pid), f.stamp); g != nil {
+			g.open(f)
+		}
+	}
+	for _, f := range sorted(&b.holds, func(f *holdFact) *stamp { return &f.stamp }) {
+		p.hold(f)
+	}
+	groups := map[string]bool{}
+	for _, l := range h.lives {
+		if l.mapping.VG != "" {
+			groups[l.mapping.VG] = true
+		}
+	}
+	for _, g := range p.guests {
+		g.judge(r, groups)
+	}
+	p.guests = slices.DeleteFunc(p.guests, func(g *guestLife) bool { return p.replaced(g) })
+	return p
+}
+
+// opensOf returns the opens by processes of guests, in the order of time.
+func (b *Builder) opensOf(p *processes) []*openFact {
+	var out []*openFact
+	for f := range b.opens.all {
+		if len(p.tenures[int(f.pid)]) > 0 {
+			out = append(out, f)
+		}
+	}
+	slices.SortFunc(out, func(a, b *openFact) int { return a.compare(&b.stamp) })
+	return out
+}
+
+// replaced reports whether g was only a wrapper: its process went on to run
+// another guest before it had opened a disk.
+func (p *processes) replaced(g *guestLife) bool {
+	if len(g.firsts) > 0 || g.out.Exit != nil {
+		return false
+	}
+	for i, t := range p.tenures[g.out.PID] {
+		if t.guest == g {
+			rest := p.tenures[g.out.PID][i+1:]
+			return t.end != nil && len(rest) > 0 && rest[0].start == *t.end
+		}
+	}
+	return false
+}
+
+// judgeRecord says how complete the record is.
+func (b *Builder) judgeRecord(t *Timeline, c *coverage) {
+	all := append(lossGaps(t.Losses), b.damageGaps()...)
+	all = append(all, c.gaps(b.existed(t, c))...)
+	if !b.boot.Current {
+		all = append(all, c.tail()...)
+	}
+	all = all.sort()
+	t.Incomplete = append([]Gap{}, all...)
+	t.Complete = len(all) == 0
+	t.CompleteFrom = all.completeFrom(t.Last)
+}
+
+// existed says what was there when tracing began, empty if certainly nothing.
+func (b *Builder) existed(t *Timeline, c *coverage) string {
+	mappings, guests := 0, 0
+	for _, m := range t.Mappings {
+		if m.Lives[0].Backfilled {
+			mappings++
+		}
+	}
+	for _, g := range t.Guests {
+		if g.Backfilled {
+			guests++
+		}
+	}
+	if mappings+guests > 0 {
+		return fmt.Sprintf("%d mappings and %d guests existed already", mappings, guests)
+	}
+	if !slices.ContainsFunc(c.sources, func(f *sourceFact) bool { return f.info.Name == sourceSnapshot }) {
+		return "no snapshot tells what existed already"
+	}
+	return ""
+}
+
+// find runs the rules.
+func (b *Builder) find(t *Timeline, h *history, p *processes) {
+	a := accounts{disks: b.disks, names: b.names, h: h}
+	r := &record{opts: b.opts, gaps: t.Incomplete, last: b.last, guests: p.guests, account: a.of}
+	for _, rule := range rules() {
+		rule.find(r, func(f *Finding) { t.Findings = append(t.Findings, f) })
+	}
+	slices.SortStableFunc(t.Findings, func(a, b *Finding) int {
+		return cmp.Or(cmp.Compare(a.At, b.At), cmp.Compare(a.Guest, b.Guest))
+	})
+}

@@ -1,0 +1,287 @@
+package timeline
+
+import (
+	"cmp"
+	"fmt"
+	"slices"
+	"strings"
+	"time"
+
+	"github.com/bootrace/bootrace/tracer/event"
+)
+
+// What a gap can concern: an ability of a source, or all.
+const (
+	whatAll    = "all"
+	whatDM     = "dm"
+	whatOpen   = "open"
+	whatExec   = "exec"
+	whatExit   = "exit"
+	whatUevent = "uevent"
+	whatUdev   = "udev"
+	whatLink   = "link"
+)
+
+// needed is what verdicts are made of. Links and exact instants make margins
+// narrower; without them the windows are wider, and still true.
+var needed = []string{whatDM, whatOpen, whatExec, whatExit, whatUevent, whatUdev}
+
+// Names of sources and states that the record's coverage depends on.
+const (
+	sourceSnapshot = "snapshot"
+	stateAttached  = "attached"
+	stateUpgraded  = "upgraded"
+	stateEnded     = "ended"
+	markStart      = "start"
+	markStop       = "stop"
+)
+
+// gaps are the parts of the boot that the record does not cover.
+type gaps []Gap
+
+// overlap reports whether something about what can be missing in [from, to].
+func (g gaps) overlap(what string, from, to event.Time) bool {
+	return g.find([]string{what}, from, to) != nil
+}
+
+// find returns the first gap in [from, to] that concerns one of the subjects.
+func (g gaps) find(subjects []string, from, to event.Time) *Gap {
+	for i := range g {
+		gap := &g[i]
+		if gap.From <= to && gap.To >= from && (gap.What == whatAll || slices.Contains(subjects, gap.What)) {
+			return gap
+		}
+	}
+	return nil
+}
+
+// lossSubject maps what a source lost to what may be missing.
+func lossSubject(l *event.LossInfo) string {
+	what := strings.ToLower(l.What)
+	switch {
+	case strings.HasPrefix(what, "dm"):
+		return whatDM
+	case what == "fork":
+		return whatExec
+	case what == "net":
+		return what
+	case what == whatLink, slices.Contains(needed, what):
+		return what
+	case l.Source == whatUevent, l.Source == whatUdev, l.Source == "net":
+		return l.Source
+	default:
+		return whatAll
+	}
+}
+
+// lossGaps are the gaps of losses that matter: a missed network link is no
+// evidence for anything here.
+func lossGaps(losses []Loss) gaps {
+	var out gaps
+	for i := range losses {
+		l := &losses[i]
+		what := lossSubject(&l.LossInfo)
+		if what == "net" {
+			continue
+		}
+		out = append(out, Gap{From: l.From, To: l.At, What: what, Event: l.Event, Why: lossReason(&l.LossInfo)})
+	}
+	return out
+}
+
+func lossReason(l *event.LossInfo) string {
+	count := "an unknown number of"
+	if l.Count > 0 {
+		count = fmt.Sprint(l.Count)
+	}
+	why := fmt.Sprintf("%s lost %s events (%s)", l.Source, count, l.What)
+	if l.Why != "" {
+		why += ": " + l.Why
+	}
+	if l.Recovered {
+		why += "; a snapshot has since put the states right"
+	}
+	return why
+}
+
+// coverage works out which sources were attached when.
+type coverage struct {
+	sources []*sourceFact // in order of time
+	marks   []Mark        // in order of time
+	seconds map[int64]event.Time
+	last    event.Time
+}
+
+// spans lists the sources for the Timeline.
+func (c *coverage) spans() []Source {
+	out := []Source{}
+	open := map[string]int{}
+	for _, f := range c.sources {
+		i, known := open[f.info.Name]
+		switch f.info.State {
+		case stateEnded:
+			if known {
+				out[i].Ended = &f.at
+				delete(open, f.info.Name)
+			}
+		case stateUpgraded:
+			if known {
+				out[i].Abilities = merged(out[i].Abilities, f.info.Abilities)
+			}
+		default:
+			open[f.info.Name] = len(out)
+			out = append(out, Source{Name: f.info.Name, Attached: f.at, Abilities: f.info.Abilities})
+		}
+	}
+	return out
+}
+
+// merged replaces abilities by those of the same name.
+func merged(old, add []event.Ability) []event.Ability {
+	out := slices.Clone(old)
+	for _, a := range add {
+		if i := slices.IndexFunc(out, func(o event.Ability) bool { return o.Name == a.Name }); i >= 0 {
+			out[i] = a
+		} else {
+			out = append(out, a)
+		}
+	}
+	return out
+}
+
+// tells reports whether a source that was attached with f sees what.
+func tells(f *event.SourceInfo, what string) bool {
+	for _, a := range f.Abilities {
+		if a.Name == what {
+			return a.OK
+		}
+	}
+	// The uevent and udev sources are abilities by themselves.
+	return f.Name == what
+}
+
+// gaps returns, for each thing that is needed, the times in which no source
+// told it. existed says why the time before the first one counts, empty if
+// nothing existed then.
+func (c *coverage) gaps(existed string) gaps {
+	var out gaps
+	for _, what := range needed {
+		out = append(out, c.absent(what, existed)...)
+	}
+	return out
+}
+
+func (c *coverage) absent(what, existed string) gaps {
+	var out gaps
+	attached, since, ever := "", event.Time(0), false
+	for _, f := range c.sources {
+		switch {
+		case f.info.State == stateEnded:
+			if attached == f.info.Name {
+				attached, since = "", f.at
+			}
+		case !tells(&f.info, what):
+		case attached == "":
+			if why := absence(what, ever, existed); why != "" {
+				out = append(out, Gap{From: since, To: f.at, What: what, Why: why, Event: f.id})
+			}
+			attached, ever = f.info.Name, true
+		case f.info.State == stateAttached && attached == f.info.Name:
+			out = append(out, c.restart(what, f))
+		}
+	}
+	if attached == "" {
+		why := "no source tells " + what + " events"
+		if ever {
+			why = "the source of " + what + " events ended"
+		}
+		out = append(out, Gap{From: since, To: c.last, What: what, Why: why})
+	}
+	return out
+}
+
+func absence(what string, ever bool, existed string) string {
+	switch {
+	case ever:
+		return "the source of " + what + " events was away"
+	case existed != "":
+		return what + " events were traced late: " + existed
+	default:
+		return ""
+	}
+}
+
+// restart is the gap between two runs of the service in one boot: from the stop
+// of the earlier one, or from its last event where it crashed.
+func (c *coverage) restart(what string, f *sourceFact) Gap {
+	gap := Gap{To: f.at, What: what, Event: f.id, Why: "the service was restarted"}
+	started := f.at
+	for i := len(c.marks) - 1; i >= 0; i-- {
+		switch m := &c.marks[i]; {
+		case m.At > f.at:
+		case m.Name == markStart && started == f.at:
+			started = m.At
+		case m.Name == markStop:
+			gap.From, gap.Why = m.At, "the service was stopped and started again"
+			return gap
+		case m.Name == markStart:
+			gap.From = c.before(started)
+			return gap
+		}
+	}
+	gap.From = c.before(started)
+	return gap
+}
+
+// before returns when the last event before t is known to have been recorded,
+// to the second, and earlier rather than later.
+func (c *coverage) before(t event.Time) event.Time {
+	second, best := int64(t)/int64(time.Second), event.Time(0)
+	for s, at := range c.seconds {
+		if s < second && at > best {
+			best = at
+		}
+	}
+	return best
+}
+
+// tail is the gap at the end of a record that nobody closed.
+func (c *coverage) tail() gaps {
+	for i := len(c.marks) - 1; i >= 0; i-- {
+		switch c.marks[i].Name {
+		case markStop:
+			return nil
+		case markStart:
+			return c.unfinished()
+		}
+	}
+	return c.unfinished()
+}
+
+func (c *coverage) unfinished() gaps {
+	return gaps{{From: c.last, To: c.last, What: whatAll, Why: "the record has no end: the host or the service stopped without notice"}}
+}
+
+// sort orders gaps by time and joins those that differ only in their subject.
+func (g gaps) sort() gaps {
+	slices.SortStableFunc(g, func(a, b Gap) int {
+		return cmp.Or(cmp.Compare(a.From, b.From), cmp.Compare(a.To, b.To), cmp.Compare(a.What, b.What), cmp.Compare(a.Why, b.Why), cmp.Compare(a.Event, b.Event))
+	})
+	return slices.Compact(g)
+}
+
+// completeFrom returns the instant from which on nothing is missing until the
+// record's end, nil if there is none.
+func (g gaps) completeFrom(last event.Time) *event.Time {
+	var from event.Time
+	for _, gap := range g {
+		if gap.From == last && gap.To == last {
+			continue // the missing end is beyond the record
+		}
+		from = max(from, gap.To)
+	}
+	if from >= last && len(g) > 0 && from != 0 {
+		return nil
+	}
+	return &from
+}

@@ -1,0 +1,291 @@
+package timeline
+
+import (
+	"fmt"
+	"strconv"
+	"strings"
+	"testing"
+	"time"
+
+	"golang.org/x/sys/unix"
+
+	"github.com/bootrace/bootrace/tracer/devmap"
+	"github.com/bootrace/bootrace/tracer/event"
+)
+
+// A history is a text that a person can read, a line an event:
+//
+//	TIME KIND WORD... KEY=VALUE...
+//
+// TIME is seconds, or FROM..AT. lv=VG/LV[/LAYER] stands for the name and uuid
+// that LVM would give. What follows "args:" is a command line. Two kinds stand
+// for several events: "sources" for all sources attached, "activate" for what
+// vgchange and udev do to one volume: live after 4 ms, the links made after 8,
+// ready after 10.
+type historyParser struct {
+	events []event.Event
+}
+
+func parseHistory(t testing.TB, text string) []event.Event {
+	t.Helper()
+	var p historyParser
+	for n, line := range strings.Split(text, "\n") {
+		line = strings.TrimSpace(line)
+		if line == "" || line[0] == '#' {
+			continue
+		}
+		if err := p.line(line); err != nil {
+			t.Fatalf("line %d: %q: %v", n+1, line, err)
+		}
+	}
+	for i := range p.events {
+		p.events[i].ID = uint64(i + 1)
+	}
+	return p.events
+}
+
+type words struct {
+	plain []string
+	keys  map[string]string
+	args  []string
+}
+
+func split(line string) words {
+	w := words{keys: map[string]string{}}
+	line, args, _ := strings.Cut(line, " args: ")
+	w.args = strings.Fields(args)
+	for _, field := range strings.Fields(line) {
+		if key, value, ok := strings.Cut(field, "="); ok {
+			w.keys[key] = value
+		} else {
+			w.plain = append(w.plain, field)
+		}
+	}
+	return w
+}
+
+func (w words) number(key string) int {
+	n, _ := strconv.Atoi(w.keys[key])
+	return n
+}
+
+func (p *historyParser) line(line string) error {
+	w := split(line)
+	if len(w.plain) < 2 {
+		return fmt.Errorf("want TIME KIND")
+	}
+	from, at, err := parseWindow(w.plain[0])
+	if err != nil {
+		return err
+	}
+	e := event.Event{At: at, From: from, Kind: event.Kind(w.plain[1])}
+	w.plain = w.plain[2:]
+	switch e.Kind {
+	case "sources":
+		p.sources(at)
+		return nil
+	case "activate":
+		return p.activate(at, w)
+	}
+	if err := fill(&e, w); err != nil {
+		return err
+	}
+	p.events = append(p.events, e)
+	return nil
+}
+
+func parseWindow(s string) (from, at event.Time, err error) {
+	first, second, window := strings.Cut(s, "..")
+	at, err = parseTime(first)
+	if err == nil && window {
+		from = at
+		at, err = parseTime(second)
+	}
+	return from, at, err
+}
+
+func parseTime(s string) (event.Time, error) {
+	d, err := time.ParseDuration(s + "s")
+	return event.Time(d), err
+}
+
+func (p *historyParser) sources(at event.Time) {
+	for _, name := range []string{"ebpf", "uevent", "udev", "snapshot"} {
+		p.events = append(p.events, event.Event{At: at, Kind: event.Source, Source: source(name, "attached", "dm,open,exec,exit,link")})
+	}
+}
+
+func source(name, state, abilities string) *event.SourceInfo {
+	s := &event.SourceInfo{Name: name, State: state}
+	if name == "ebpf" {
+		for _, a := range strings.Split(abilities, ",") {
+			s.Abilities = append(s.Abilities, event.Ability{Name: strings.TrimPrefix(a, "-"), OK: a[0] != '-'})
+		}
+	}
+	return s
+}
+
+func (p *historyParser) activate(at event.Time, w words) error {
+	t := at.Seconds()
+	lv, dev, links := w.keys["lv"], w.keys["dev"], w.keys["links"]
+	name, _ := lvNames(lv)
+	if vg, rest, ok := strings.Cut(lv, "/"); ok && links == "" {
+		links = "/dev/" + vg + "/" + rest + ",/dev/mapper/" + name
+	}
+	_, minor, _ := strings.Cut(dev, ":")
+	id := fmt.Sprintf("lv=%s dev=%s size=%s", lv, dev, w.keys["size"])
+	lines := []string{
+		fmt.Sprintf("%f..%f dm_create %s", t, t+.001, id),
+		fmt.Sprintf("%f..%f dm_load %s", t+.002, t+.003, id),
+		fmt.Sprintf("%f uevent add dm-%s dev=%s", t+.003, minor, dev),
+		// LVM resumes by number; the kernel fills in the rest.
+		fmt.Sprintf("%f..%f dm_resume %s live=%f flags=32", t+.003, t+.005, id, t+.004),
+		fmt.Sprintf("%f uevent change dm-%s dev=%s", t+.005, minor, dev),
+		fmt.Sprintf("%f..%f udev add dm-%s dev=%s lv=%s SYSTEMD_READY=0", t+.003, t+.006, minor, dev, lv),
+	}
+	for _, link := range strings.Split(links, ",") {
+		lines = append(lines, fmt.Sprintf("%f..%f link %s ../dm-%s", t+.0075, t+.008, link, minor))
+	}
+	lines = append(lines, fmt.Sprintf("%f..%f udev change dm-%s dev=%s lv=%s DM_ACTIVATION=1 links=%s", t+.005, t+.010, minor, dev, lv, links))
+	for _, line := range lines {
+		if err := p.line(line); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+func lvNames(lv string) (name, uuid string) {
+	parts := strings.SplitN(lv+"//", "/", 4)
+	id := devmap.LVMUUID{VG: fill32(parts[0]), LV: fill32(parts[1]), Layer: parts[2]}
+	return devmap.JoinName(parts[0], parts[1], parts[2]), id.String()
+}
+
+func fill32(s string) string {
+	s = strings.ReplaceAll(s, "-", "")
+	return s + strings.Repeat("0", 32-len(s))
+}
+
+func parseDev(s string) *event.Dev {
+	major, minor, ok := strings.Cut(s, ":")
+	if !ok {
+		return nil
+	}
+	ma, _ := strconv.Atoi(major)
+	mi, _ := strconv.Atoi(minor)
+	return &event.Dev{Major: uint32(ma), Minor: uint32(mi)}
+}
+
+func fill(e *event.Event, w words) error {
+	switch e.Kind {
+	case event.DMCreate, event.DMLoad, event.DMResume, event.DMSuspend, event.DMRename, event.DMRemove:
+		e.Proc = &event.Proc{PID: 50, Comm: "vgchange"}
+		return fillDM(e, w)
+	case event.Backfill:
+		switch w.plain[0] {
+		case "dm":
+			return fillDM(e, w)
+		case "guest":
+			fillExec(e, w)
+		default:
+			fillDev(e, words{plain: append([]string{""}, w.plain...), keys: w.keys})
+		}
+	case event.Uevent, event.Udev:
+		fillDev(e, w)
+	case event.Exec:
+		fillExec(e, w)
+	case event.Fork, event.Exit, event.Hold, event.Release:
+		fillProcess(e, w)
+	case event.Link:
+		e.Open = &event.OpenInfo{Path: w.plain[0], Target: w.plain[1]}
+	case event.Open:
+		fillOpen(e, w)
+	case event.Source:
+		e.Source = source(w.plain[0], w.plain[1], w.keys["abilities"])
+	case event.Mark:
+		e.Mark = &event.MarkInfo{Name: w.plain[0]}
+	case event.Loss:
+		e.Loss = &event.LossInfo{Source: w.plain[0], What: w.plain[1], Count: uint64(w.number("count"))}
+	default:
+		return fmt.Errorf("no such kind")
+	}
+	return nil
+}
+
+func fillDM(e *event.Event, w words) error {
+	d := &event.DMInfo{
+		Name: w.keys["name"], UUID: w.keys["uuid"], NewName: w.keys["new"], NewUUID: w.keys["newuuid"],
+		Dev: parseDev(w.keys["dev"]), State: w.keys["state"], Errno: w.number("errno"), Flags: uint32(w.number("flags")),
+		Size: 1 << 30,
+	}
+	if lv := w.keys["lv"]; lv != "" {
+		d.Name, d.UUID = lvNames(lv)
+	}
+	if size := w.keys["size"]; size != "" {
+		d.Size = int64(w.number("size"))
+	}
+	if table := w.keys["table"]; table != "" {
+		d.Table = []string{strings.ReplaceAll(table, "_", " ")}
+	}
+	var err error
+	if live := w.keys["live"]; live != "" {
+		d.LiveAt, err = parseTime(live)
+	}
+	e.DM = d
+	return err
+}
+
+func fillDev(e *event.Event, w words) {
+	d := &event.DevInfo{
+		Action: w.plain[0], Name: w.plain[1], Subsystem: "block", Dev: parseDev(w.keys["dev"]), Props: map[string]string{},
+	}
+	for key, value := range w.keys {
+		if strings.ToUpper(key) == key {
+			d.Props[key] = value
+		}
+	}
+	if lv := w.keys["lv"]; lv != "" {
+		d.Props["DM_NAME"], d.Props["DM_UUID"] = lvNames(lv)
+	}
+	if links := w.keys["links"]; links != "" {
+		d.Links = strings.Split(links, ",")
+	}
+	e.Dev = d
+}
+
+func fillExec(e *event.Event, w words) {
+	e.Proc = &event.Proc{PID: w.number("pid"), PPID: 1, Comm: "qemu-system-x86"}
+	e.Exec = &event.ExecInfo{Filename: "/usr/bin/qemu-system-x86_64", Args: w.args}
+	if held := w.keys["holds"]; held != "" {
+		file, dev, _ := strings.Cut(held, "@")
+		e.Exec.Files = []event.OpenInfo{{Path: file, Dev: parseDev(dev), Type: "block", Size: 1 << 30}}
+	}
+}
+
+func fillProcess(e *event.Event, w words) {
+	e.Proc = &event.Proc{PID: w.number("pid"), PPID: w.number("parent")}
+	switch e.Kind {
+	case event.Exit:
+		e.Exit = &event.ExitInfo{Status: w.number("status")}
+	case event.Hold, event.Release:
+		e.Hold = &event.HoldInfo{Reason: w.keys["reason"]}
+	}
+}
+
+var errnos = map[string]unix.Errno{
+	"ENOENT": unix.ENOENT, "ENXIO": unix.ENXIO, "EACCES": unix.EACCES, "EBUSY": unix.EBUSY, "ENOMEDIUM": unix.ENOMEDIUM,
+}
+
+func fillOpen(e *event.Event, w words) {
+	e.Proc = &event.Proc{PID: w.number("pid"), Comm: "qemu-system-x86"}
+	o := &event.OpenInfo{Path: w.plain[0], Size: -1, Dev: parseDev(w.keys["dev"]), Type: w.keys["type"]}
+	if len(w.plain) > 1 {
+		o.Errno = int(errnos[w.plain[1]])
+	} else if o.Dev != nil {
+		o.Type, o.Size = "block", 1<<30
+	}
+	if size := w.keys["size"]; size != "" {
+		o.Size = int64(w.number("size"))
+	}
+	e.Open = o
+}

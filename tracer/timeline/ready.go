@@ -1,0 +1,269 @@
+package timeline
+
+import (
+	"cmp"
+	"slices"
+	"strconv"
+	"strings"
+
+	"github.com/bootrace/bootrace/tracer/devmap"
+	"github.com/bootrace/bootrace/tracer/event"
+)
+
+// A mapping is ready by a path while it is live, udev has finished with it and
+// the path leads to it. Once that is so it stays so: a later event of udev,
+// from a trigger or a watch, takes nothing back by being under way. It ends
+// with the removal, with the link, and with a suspension that does not end
+// soon.
+
+// access is a time in which a path led to a ready mapping.
+type access struct {
+	life  *life
+	ready stamp
+	end   *stamp
+}
+
+// settle works out when l was ready, whatever the path.
+func (l *life) settle(limit event.Duration, last event.Time) {
+	if l.suspended != nil {
+		l.suspensions = append(l.suspensions, span{start: *l.suspended})
+	}
+	l.out.Private = l.private.private()
+	if id := l.mapping; id != nil && id.Layer != "" {
+		l.out.Private = true
+	}
+	if l.live == nil || l.out.Private {
+		return
+	}
+	finished := l.finished()
+	if finished == nil {
+		return
+	}
+	l.out.Udev = finished.pointer()
+	for _, up := range l.uptimes(limit, last) {
+		r := both(up.start, *finished)
+		if up.end == nil || r.from < up.end.at {
+			l.ready = append(l.ready, span{r, up.end})
+		}
+	}
+}
+
+// finished returns when udev first had finished with the live device.
+func (l *life) finished() *stamp {
+	for i := range l.udev {
+		if l.udev[i].at >= l.live.from {
+			return &l.udev[i]
+		}
+	}
+	return nil
+}
+
+// uptimes are the times in which l was live, short suspensions included.
+func (l *life) uptimes(limit event.Duration, last event.Time) []span {
+	times := []span{{*l.live, l.end}}
+	for _, s := range l.suspensions {
+		until := last
+		if s.end != nil {
+			until = s.end.at
+		}
+		if until.Sub(s.start.from) <= limit {
+			continue
+		}
+		begin := s.start
+		times[len(times)-1].end = &begin
+		if s.end == nil || s.end == l.end {
+			break
+		}
+		times = append(times, span{*s.end, l.end})
+	}
+	return times
+}
+
+// resolver answers which mapping a path led to, and when.
+type resolver struct {
+	h         *history
+	paths     map[sym][]pathSpan
+	elsewhere map[sym]bool
+	names     *symbols
+	cache     map[sym]*route
+}
+
+// route is everything that is known about one path.
+type route struct {
+	accesses []access
+	// lives are the mappings that it led to or, by its name, would have led
+	// to, in order of time.
+	lives []*life
+	// plausible is set where a mapping can be meant, even if none was seen.
+	plausible bool
+	// elsewhere is set where it led to a device that is no mapping.
+	elsewhere bool
+}
+
+func (r *resolver) route(p sym) *route {
+	if known := r.cache[p]; known != nil {
+		return known
+	}
+	out := &route{elsewhere: r.elsewhere[p]}
+	r.cache[p] = out
+	r.follow(out, p)
+	candidates := devmap.Candidates(r.names.get(p))
+	for _, c := range candidates {
+		r.candidate(out, c)
+	}
+	out.plausible = len(candidates) > 0 || strings.HasPrefix(r.names.get(p), "/dev/disk/")
+	slices.SortStableFunc(out.accesses, func(a, b access) int { return a.ready.compare(&b.ready) })
+	slices.SortStableFunc(out.lives, func(a, b *life) int { return a.start.compare(&b.start) })
+	out.lives = slices.Compact(out.lives)
+	return out
+}
+
+// follow adds what the links say.
+func (r *resolver) follow(out *route, p sym) {
+	for _, s := range r.paths[p] {
+		if s.life == nil {
+			out.elsewhere = true
+			continue
+		}
+		out.lives = append(out.lives, s.life)
+		out.add(s.life, s.span)
+	}
+}
+
+// add notes the times in which l was ready within s.
+func (out *route) add(l *life, s span) {
+	for _, up := range l.ready {
+		a := access{l, both(up.start, s.start), earlier(up.end, s.end)}
+		if a.end == nil || a.ready.from < a.end.at {
+			out.accesses = append(out.accesses, a)
+		}
+	}
+}
+
+func earlier(a, b *stamp) *stamp {
+	switch {
+	case a == nil:
+		return b
+	case b == nil || a.at <= b.at:
+		return a
+	default:
+		return b
+	}
+}
+
+// candidate adds what the path's name says: a node is there by itself, a link
+// only if somebody was seen to make it.
+func (r *resolver) candidate(out *route, c devmap.Candidate) {
+	switch {
+	case c.Node != "":
+		minor, _ := mappingNode("/dev/" + c.Node)
+		for _, l := range r.h.numbered[minor] {
+			out.lives = append(out.lives, l)
+			out.add(l, span{l.start, l.end})
+		}
+	case c.UUID != "":
+		if uuid, ok := r.names.of[c.UUID]; ok {
+			out.lives = append(out.lives, r.h.identified[uuid]...)
+		}
+	default:
+		if name, ok := r.names.of[c.Name]; ok {
+			out.lives = append(out.lives, r.h.named[name]...)
+		}
+	}
+}
+
+// at returns the way in that counts for an open: the one that was there then,
+// else the next one. only restricts it to the mapping that was opened. A failed
+// open that overlaps the end of a way in came after it.
+func (rt *route) at(s stamp, only *life, failed bool) *access {
+	var found *access
+	for i := range rt.accesses {
+		a := &rt.accesses[i]
+		if only != nil && a.life != only {
+			continue
+		}
+		if a.ready.from > s.at {
+			if found == nil {
+				found = a
+			}
+			break
+		}
+		if a.end == nil || a.end.at >= s.from && !(failed && a.end.from <= s.at) {
+			found = a
+		}
+	}
+	return found
+}
+
+// before reports whether a way in had ended when s happened.
+func (rt *route) before(s stamp) bool {
+	return slices.ContainsFunc(rt.accesses, func(a access) bool { return a.end != nil && a.end.from <= s.at })
+}
+
+// lifeAt returns the mapping that a path meant at s: the one that existed,
+// else the next one, else the last.
+func (rt *route) lifeAt(s stamp) *life {
+	for i := len(rt.lives) - 1; i >= 0; i-- {
+		if rt.lives[i].exists(s) {
+			return rt.lives[i]
+		}
+	}
+	for _, l := range rt.lives {
+		if l.start.from > s.at {
+			return l
+		}
+	}
+	if n := len(rt.lives); n > 0 {
+		return rt.lives[n-1]
+	}
+	return nil
+}
+
+// describePaths fills in the paths of all lives.
+func (r *resolver) describePaths() {
+	for _, l := range r.h.lives {
+		l.describeNode()
+	}
+	for p, spans := range r.paths {
+		for _, s := range spans {
+			if s.life == nil {
+				continue
+			}
+			var rt route
+			rt.add(s.life, s.span)
+			s.life.addPath(Path{Path: r.names.get(p), Link: true}, s.span, rt.accesses)
+		}
+	}
+	for _, l := range r.h.lives {
+		slices.SortFunc(l.out.Paths, func(a, b Path) int {
+			return cmp.Or(cmp.Compare(a.Made.At, b.Made.At), cmp.Compare(a.Made.From, b.Made.From), cmp.Compare(a.Path, b.Path))
+		})
+	}
+}
+
+func (l *life) describeNode() {
+	if !l.hasDev {
+		return
+	}
+	node := "/dev/dm-" + strconv.FormatUint(uint64(l.minor), 10)
+	var rt route
+	whole := span{l.start, l.end}
+	rt.add(l, whole)
+	l.addPath(Path{Path: node}, whole, rt.accesses)
+	if len(rt.accesses) > 0 {
+		l.out.Steps = append(l.out.Steps, Step{
+			Kind: StepReady, Instant: rt.accesses[0].ready.instant(), Detail: node,
+		})
+	}
+}
+
+func (l *life) addPath(p Path, s span, ways []access) {
+	p.Made = s.start.instant()
+	if s.end != nil {
+		p.Gone = s.end.pointer()
+	}
+	if len(ways) > 0 {
+		p.Ready = ways[0].ready.pointer()
+	}
+	l.out.Paths = append(l.out.Paths, p)
+}

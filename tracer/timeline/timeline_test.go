@@ -1,0 +1,248 @@
+package timeline
+
+import (
+	"encoding/json"
+	"flag"
+	"fmt"
+	"math/rand/v2"
+	"os"
+	"path/filepath"
+	"slices"
+	"strings"
+	"testing"
+
+	"github.com/google/go-cmp/cmp"
+	"github.com/rogpeppe/go-internal/txtar"
+
+	"github.com/bootrace/bootrace/tracer/event"
+)
+
+var update = flag.Bool("update", false, "write what came out as what is wanted")
+
+// TestHistories builds the timeline of each history under testdata and compares
+// what a person would want to know of it. Every history is also built from its
+// events in another order.
+func TestHistories(t *testing.T) {
+	files, err := filepath.Glob("testdata/*.txtar")
+	if err != nil || len(files) == 0 {
+		t.Fatalf("no histories: %v", err)
+	}
+	for _, file := range files {
+		t.Run(strings.TrimSuffix(filepath.Base(file), ".txtar"), func(t *testing.T) {
+			testHistory(t, file)
+		})
+	}
+}
+
+func testHistory(t *testing.T, file string) {
+	archive, err := txtar.ParseFile(file)
+	if err != nil {
+		t.Fatal(err)
+	}
+	events := parseHistory(t, section(archive, "events"))
+	tl := buildOf(events)
+	for i := range archive.Files {
+		f := &archive.Files[i]
+		got := describe(tl, f.Name)
+		switch {
+		case f.Name == "events":
+		case *update:
+			f.Data = []byte(got)
+		default:
+			if diff := cmp.Diff(strings.TrimSpace(string(f.Data)), strings.TrimSpace(got)); diff != "" {
+				t.Errorf("%s (-want +got):\n%s", f.Name, diff)
+			}
+		}
+	}
+	if *update {
+		if err := os.WriteFile(file, txtar.Format(archive), 0o644); err != nil {
+			t.Fatal(err)
+		}
+	}
+	checkOrder(t, tl, events)
+}
+
+func section(a *txtar.Archive, name string) string {
+	for _, f := range a.Files {
+		if f.Name == name {
+			return string(f.Data)
+		}
+	}
+	return ""
+}
+
+func buildOf(events []event.Event) *Timeline {
+	return Build(Boot{ID: "b", Host: "h", Kernel: "k", Current: true}, Options{}, slices.Values(events))
+}
+
+// checkOrder: the result must not depend on the order of arrival.
+func checkOrder(t *testing.T, want *Timeline, events []event.Event) {
+	t.Helper()
+	rng := rand.New(rand.NewPCG(1, 2))
+	for range 10 {
+		shuffled := slices.Clone(events)
+		rng.Shuffle(len(shuffled), func(i, j int) { shuffled[i], shuffled[j] = shuffled[j], shuffled[i] })
+		if diff := cmp.Diff(want, buildOf(shuffled)); diff != "" {
+			t.Fatalf("another order of arrival changes the result (-sorted +shuffled):\n%s", diff)
+		}
+	}
+}
+
+func describe(tl *Timeline, what string) string {
+	var b strings.Builder
+	switch what {
+	case "findings":
+		for _, f := range tl.Findings {
+			describeFinding(&b, f)
+		}
+	case "mappings":
+		for _, m := range tl.Mappings {
+			describeMapping(&b, m)
+		}
+	case "guests":
+		for _, g := range tl.Guests {
+			describeGuest(&b, g)
+		}
+	case "record":
+		describeRecord(&b, tl)
+	}
+	return b.String()
+}
+
+func describeFinding(b *strings.Builder, f *Finding) {
+	fmt.Fprintf(b, "%s guest=%s disk=%s mapping=%s state=%s", f.Kind, f.GuestName, f.Disk, f.MappingName, f.State)
+	if f.BackingOf != "" {
+		fmt.Fprintf(b, " backing_of=%s", f.BackingOf)
+	}
+	if f.Error != "" {
+		fmt.Fprintf(b, " error=%s", f.Error)
+	}
+	fmt.Fprintf(b, "%s evidence=%v", describeMargin(f.Margin), f.Evidence)
+	if f.Withheld != "" {
+		fmt.Fprintf(b, " WITHHELD: %s", f.Withheld)
+	}
+	fmt.Fprintln(b)
+	if f.Late != nil {
+		for i, s := range f.Late.Steps {
+			longest := ""
+			if i == f.Late.Longest {
+				longest = " <-- longest"
+			}
+			fmt.Fprintf(b, "    %s %s %v%s\n", s.Kind, s.Detail, s.To.Sub(s.From), longest)
+		}
+	}
+}
+
+func describeMargin(m *Margin) string {
+	switch {
+	case m == nil:
+		return ""
+	case m.AtLeast:
+		return fmt.Sprintf(" margin>=%v", m.NS)
+	default:
+		return fmt.Sprintf(" margin=%v..%v", m.NS, m.NS+m.Width)
+	}
+}
+
+func describeInstant(i *Instant) string {
+	switch {
+	case i == nil:
+		return "-"
+	case i.OrBefore:
+		return fmt.Sprintf("<=%g", i.At.Seconds())
+	case i.From == i.At:
+		return fmt.Sprintf("%g", i.At.Seconds())
+	default:
+		return fmt.Sprintf("%g..%g", i.From.Seconds(), i.At.Seconds())
+	}
+}
+
+func describeMapping(b *strings.Builder, m *Mapping) {
+	fmt.Fprintf(b, "%s vg=%s lv=%s layer=%s renamed=%v\n", m.Name, m.VG, m.LV, m.Layer, m.Renamed)
+	for _, l := range m.Lives {
+		fmt.Fprintf(b, "  %d:%d created=%s live=%s udev=%s removed=%s", l.Dev.Major, l.Dev.Minor,
+			describeInstant(l.Created), describeInstant(l.Live), describeInstant(l.Udev), describeInstant(l.Removed))
+		if l.Backfilled {
+			b.WriteString(" backfilled")
+		}
+		if l.Private {
+			b.WriteString(" private")
+		}
+		b.WriteString("\n")
+		for _, p := range l.Paths {
+			fmt.Fprintf(b, "    %s made=%s gone=%s ready=%s\n", p.Path, describeInstant(&p.Made), describeInstant(p.Gone), describeInstant(p.Ready))
+		}
+	}
+}
+
+func describeGuest(b *strings.Builder, g *Guest) {
+	fmt.Fprintf(b, "%s pid=%d forks=%v exec=%s", g.Name, g.PID, g.Forks, describeInstant(&g.Exec))
+	if g.Exit != nil {
+		fmt.Fprintf(b, " exit=%d at %s", g.Exit.Status, describeInstant(&g.Exit.Instant))
+	}
+	for _, h := range g.Holds {
+		fmt.Fprintf(b, " held=%s released=%s", describeInstant(&h.Instant), describeInstant(h.Released))
+	}
+	b.WriteString("\n")
+	for _, d := range g.Disks {
+		fmt.Fprintf(b, "  %s announced=%v backing_of=%s mapped=%v\n", d.Path, d.Announced, d.BackingOf, d.Mapping != "")
+		for _, u := range d.Uses {
+			fmt.Fprintf(b, "    %s error=%s count=%d ready=%s%s\n", describeInstant(&u.Instant), u.Error, u.Count, describeInstant(u.Ready), describeMargin(u.Margin))
+		}
+	}
+}
+
+func describeRecord(b *strings.Builder, tl *Timeline) {
+	from := "-"
+	if tl.CompleteFrom != nil {
+		from = fmt.Sprintf("%g", tl.CompleteFrom.Seconds())
+	}
+	fmt.Fprintf(b, "complete=%v from=%s\n", tl.Complete, from)
+	for _, g := range tl.Incomplete {
+		fmt.Fprintf(b, "  %s %g..%g %s\n", g.What, g.From.Seconds(), g.To.Seconds(), g.Why)
+	}
+}
+
+// TestJSON: the form survives a round trip, and empty lists are lists.
+func TestJSON(t *testing.T) {
+	archive, err := txtar.ParseFile("testdata/missing.txtar")
+	if err != nil {
+		t.Fatal(err)
+	}
+	want := buildOf(parseHistory(t, section(archive, "events")))
+	data, err := json.Marshal(want)
+	if err != nil {
+		t.Fatal(err)
+	}
+	got := new(Timeline)
+	if err := json.Unmarshal(data, got); err != nil {
+		t.Fatal(err)
+	}
+	if diff := cmp.Diff(want, got); diff != "" {
+		t.Errorf("round trip (-want +got):\n%s", diff)
+	}
+	empty, err := json.Marshal(buildOf(nil))
+	if err != nil {
+		t.Fatal(err)
+	}
+	if strings.Contains(string(empty), "null") {
+		t.Errorf("null in %s", empty)
+	}
+}
+
+// TestAgain: a Builder can be asked before the end, and goes on.
+func TestAgain(t *testing.T) {
+	archive, err := txtar.ParseFile("testdata/missing.txtar")
+	if err != nil {
+		t.Fatal(err)
+	}
+	events := parseHistory(t, section(archive, "events"))
+	b := NewBuilder(Boot{ID: "b", Host: "h", Kernel: "k", Current: true}, Options{})
+	for i := range events {
+		b.Add(&events[i])
+		b.Timeline()
+	}
+	if diff := cmp.Diff(buildOf(events), b.Timeline()); diff != "" {
+		t.Errorf("asking in between changes the result (-want +got):\n%s", diff)
+	}
+}
