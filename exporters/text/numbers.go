@@ -1,0 +1,61 @@
+package text
+
+import (
+	"strconv"
+	"time"
+
+	"github.com/bootrace/bootrace/tracer/event"
+)
+
+func itoa(n int) string { return strconv.Itoa(n) }
+
+// seconds is an instant, in seconds since boot as in the kernel's log.
+func seconds(t event.Time) string { return fixed(t.Seconds(), 3) + " s" }
+
+func fixed(v float64, decimals int) string { return strconv.FormatFloat(v, 'f', decimals, 64) }
+
+// duration is d, which is not negative, with about three digits.
+func duration(d event.Duration, s *signs) string {
+	switch {
+	case d < time.Microsecond:
+		return itoa(int(d)) + " ns"
+	case d < time.Millisecond:
+		return digits(float64(d)/1e3) + " " + s.micro + "s"
+	case d < time.Second:
+		return digits(float64(d)/1e6) + " ms"
+	case d < 100*time.Second:
+		return fixed(d.Seconds(), 3) + " s"
+	}
+	return long(d)
+}
+
+func digits(v float64) string {
+	switch {
+	case v < 10:
+		return fixed(v, 2)
+	case v < 100:
+		return fixed(v, 1)
+	}
+	return fixed(v, 0)
+}
+
+// long is a duration that people count in minutes or more.
+func long(d event.Duration) string {
+	switch d = d.Round(time.Second); {
+	case d < time.Minute:
+		return itoa(int(d/time.Second)) + " s"
+	case d < time.Hour:
+		return itoa(int(d/time.Minute)) + "m " + itoa(int(d%time.Minute/time.Second)) + "s"
+	case d < 48*time.Hour:
+		return itoa(int(d/time.Hour)) + "h " + itoa(int(d%time.Hour/time.Minute)) + "m"
+	}
+	return itoa(int(d/(24*time.Hour))) + "d " + itoa(int(d%(24*time.Hour)/time.Hour)) + "h"
+}
+
+// count is "1 race", "2 races".
+func count(n int, one, many string) string {
+	if n == 1 {
+		return "1 " + one
+	}
+	return itoa(n) + " " + many
+}
