@@ -9,7 +9,7 @@ func IsQEMU(name string) bool {
 	switch base := program(name); {
 	case base == "qemu-kvm", base == "kvm", base == "kvm-spice", base == "qemu":
 		return true
-	case strings.HasPrefix(base, "qemu-system-"):
+	case strings.HasPrefix(base, "qemu-system-"), base == "qemu-kvm-one": // the latter is OpenNebula's
 		return true
 	default:
 		// Kata Containers ships qemu-lite-system-x86_64 and the like.

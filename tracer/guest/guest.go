@@ -43,7 +43,8 @@ type Guest struct {
 	// files. Disk.Snapshot has it for each disk.
 	Snapshot bool `json:"snapshot,omitempty"`
 
-	// Disks are in the order of the command line.
+	// Disks are in the order of the command line. There are none where qemu
+	// will only answer a question and exit.
 	Disks []Disk `json:"disks"`
 	// Taps are the names of the tap interfaces, where the command line names
 	// them. Launchers that pass open descriptors do not.
@@ -110,8 +111,11 @@ type Disk struct {
 	ID   string `json:"id"`
 	Kind Kind   `json:"kind"`
 	// Device is the driver of the -device that shows the disk to the guest,
-	// empty where no -device names it.
-	Device string `json:"device,omitempty"`
+	// and DeviceID its id; empty where no -device names the disk. Where disks
+	// come and go, the id of libvirt's device (virtio-disk0, ua-...) is more
+	// stable than that of its node, which is numbered anew at each start.
+	Device   string `json:"device,omitempty"`
+	DeviceID string `json:"device_id,omitempty"`
 	// Snapshot is set where writes go to a temporary file, and the image is
 	// only read.
 	Snapshot bool `json:"snapshot,omitempty"`

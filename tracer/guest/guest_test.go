@@ -133,7 +133,7 @@ func describe(g Guest) string {
 	for _, d := range g.Disks {
 		what := string(d.Kind)
 		if d.Device != "" {
-			what += " on " + d.Device
+			what += " on " + strings.TrimSpace(d.Device+" "+d.DeviceID)
 		}
 		if d.Snapshot {
 			what += ", snapshot"

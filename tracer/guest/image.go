@@ -47,7 +47,7 @@ func (b *builder) drive(v *value) Image {
 		return b.jsonName(text, v)
 	}
 	if name == "" {
-		return b.image(withDriver(v, driver), false)
+		return b.image(withDriver(v.withoutName(), driver), false)
 	}
 	if !b.enter(name) {
 		return Image{Storage: StorageNone}
@@ -64,13 +64,33 @@ func (b *builder) drive(v *value) Image {
 	return image
 }
 
+// withoutName returns v without an empty file name: "file=" is no medium, and
+// no reference to a node either.
+func (v *value) withoutName() *value {
+	file := v.get("file")
+	if file == nil {
+		return v
+	}
+	out := &value{}
+	for _, m := range v.members {
+		if m.name == "file" {
+			m.value = value{members: file.members}
+			if len(file.members) == 0 {
+				continue
+			}
+		}
+		out.members = append(out.members, m)
+	}
+	return out
+}
+
 // withDriver returns v with the driver that format= may have named.
 func withDriver(v *value, driver string) *value {
 	if driver == "" || v.str("driver") == driver {
 		return v
 	}
 	out := *v
-	out.members = append([]member{{"driver", &value{text: driver, hasText: true}}}, v.members...)
+	out.members = append([]member{{"driver", value{text: driver, hasText: true}}}, v.members...)
 	return &out
 }
 
@@ -88,7 +108,7 @@ func (b *builder) jsonName(text string, v *value) Image {
 	}
 	for _, m := range v.members {
 		if m.name != "file" && m.name != "format" {
-			*options.child(m.name) = *m.value
+			*options.child(m.name) = m.value
 		}
 	}
 	return b.image(withDriver(options, v.str("format")), false)
@@ -97,7 +117,7 @@ func (b *builder) jsonName(text string, v *value) Image {
 // image makes the image of a node. For the file below a format, which is a
 // protocol node, below is set: there no format is probed.
 func (b *builder) image(v *value, below bool) Image {
-	if v == nil || !b.enter(v.text) {
+	if v == nil || !b.enter(nodeName(v)) {
 		return Image{Storage: StorageNone}
 	}
 	defer b.leave()
@@ -143,7 +163,7 @@ func (b *builder) formatted(v *value, driver string, below bool) Image {
 		return b.image(file, true)
 	case v.str("filename") == "":
 		if driver != "" || below {
-			b.problem(nodeName(v, driver), "block node without a file")
+			b.problem(nodeName(v), "block node without a file")
 		}
 		return Image{Storage: StorageNone}
 	default:
@@ -155,11 +175,12 @@ func (b *builder) formatted(v *value, driver string, below bool) Image {
 	}
 }
 
-func nodeName(v *value, driver string) string {
-	if name := v.first("node-name", "id"); name != "" {
-		return name
+// nodeName is what to call a node in a report.
+func nodeName(v *value) string {
+	if v.hasText {
+		return v.text
 	}
-	return driver
+	return v.first("node-name", "id", "filename", "driver")
 }
 
 func (b *builder) members(list []*value) Image {

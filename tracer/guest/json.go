@@ -15,22 +15,61 @@ var (
 	errTooDeep     = errors.New("nested too deeply")
 )
 
-// jsonDecoder reads qemu's JSON. Like qemu, it refuses invalid UTF-8.
-func jsonDecoder(text string) *jsontext.Decoder {
-	return jsontext.NewDecoder(bytes.NewBufferString(text), jsontext.AllowDuplicateNames(true))
+// jsonReader reads qemu's dialect of JSON. Like qemu, it refuses invalid UTF-8.
+type jsonReader struct {
+	text    string // with double quotes only
+	decoder *jsontext.Decoder
 }
+
+func newJSONReader(text string) jsonReader {
+	text = doubleQuotes(text)
+	d := jsontext.NewDecoder(bytes.NewBufferString(text), jsontext.AllowDuplicateNames(true))
+	return jsonReader{text, d}
+}
+
+// kind returns what comes next: one of {}[]"0tfn, or 0 at the end or where the
+// text is not valid.
+func (r *jsonReader) kind() jsontext.Kind { return r.decoder.PeekKind() }
+
+// skip reads a brace, a bracket, a boolean or a null.
+func (r *jsonReader) skip() error {
+	_, err := r.decoder.ReadToken()
+	return err
+}
+
+// scalar reads a string, number or boolean, and returns its text and where it
+// stands. Without escapes the text is a part of r.text.
+func (r *jsonReader) scalar() (text string, from, to int, err error) {
+	raw, err := r.decoder.ReadValue()
+	if err != nil {
+		return "", 0, 0, err
+	}
+	to = int(r.decoder.InputOffset())
+	from = to - len(raw)
+	switch {
+	case raw[0] != '"':
+		return r.text[from:to], from, to, nil
+	case bytes.IndexByte(raw, '\\') < 0:
+		return r.text[from+1 : to-1], from, to, nil
+	}
+	plain, err := jsontext.AppendUnquote(nil, raw)
+	return string(plain), from, to, err
+}
+
+// deep reports whether the text nests further than qemu would follow.
+func (r *jsonReader) deep() bool { return r.decoder.StackDepth() > maxNesting }
 
 // parseJSON reads one JSON value.
 func parseJSON(text string) (*value, error) {
-	d := jsonDecoder(doubleQuotes(text))
-	v, err := readValue(d)
+	r := newJSONReader(text)
+	v, err := r.value()
 	if err != nil {
 		return nil, fmt.Errorf("not valid JSON: %w", jsonReason(err))
 	}
-	if _, err := d.ReadToken(); err != io.EOF {
+	if err := r.skip(); err != io.EOF {
 		return nil, errors.New("not valid JSON: text after its end")
 	}
-	return v, nil
+	return &v, nil
 }
 
 // jsonReason keeps the place and drops the quotation of the text, which may
@@ -43,58 +82,57 @@ func jsonReason(err error) error {
 	return err
 }
 
-func readValue(d *jsontext.Decoder) (*value, error) {
-	if d.StackDepth() > maxNesting {
-		return nil, errTooDeep
+func (r *jsonReader) value() (value, error) {
+	if r.deep() {
+		return value{}, errTooDeep
 	}
-	token, err := d.ReadToken()
-	if err != nil {
-		return nil, err
-	}
-	switch token.Kind() {
+	switch r.kind() {
 	case '{':
-		return readObject(d)
+		return r.object()
 	case '[':
-		return readArray(d)
+		return r.array()
 	case 'n':
-		return &value{null: true}, nil
+		return value{null: true}, r.skip()
 	default:
-		return &value{text: token.String(), hasText: true}, nil
+		text, _, _, err := r.scalar()
+		return value{text: text, hasText: true}, err
 	}
 }
 
-func readObject(d *jsontext.Decoder) (*value, error) {
-	v := new(value)
-	for d.PeekKind() != '}' {
+func (r *jsonReader) object() (v value, err error) {
+	if err := r.skip(); err != nil {
+		return v, err
+	}
+	for r.kind() != '}' {
 		if len(v.members) == maxKeys {
-			return nil, errTooManyKeys
+			return v, errTooManyKeys
 		}
-		token, err := d.ReadToken()
+		name, _, _, err := r.scalar()
 		if err != nil {
-			return nil, err
+			return v, err
 		}
-		name := token.String()
-		m, err := readValue(d)
+		m, err := r.value()
 		if err != nil {
-			return nil, err
+			return v, err
 		}
-		*v.child(name) = *m
+		*v.child(name) = m
 	}
-	_, err := d.ReadToken()
-	return v, err
+	return v, r.skip()
 }
 
-func readArray(d *jsontext.Decoder) (*value, error) {
-	v := &value{list: true}
-	for d.PeekKind() != ']' {
-		m, err := readValue(d)
-		if err != nil {
-			return nil, err
-		}
-		v.members = append(v.members, member{value: m})
+func (r *jsonReader) array() (value, error) {
+	v := value{list: true}
+	if err := r.skip(); err != nil {
+		return v, err
 	}
-	_, err := d.ReadToken()
-	return v, err
+	for r.kind() != ']' {
+		m, err := r.value()
+		if err != nil {
+			return v, err
+		}
+		v.add("", m)
+	}
+	return v, r.skip()
 }
 
 // doubleQuotes turns the strings in single quotes that qemu takes besides

@@ -64,6 +64,8 @@ type argument struct {
 	kind  argKind // of a positional argument: argFile
 	value string
 	at    int // index of the value in the list, or of the option if it has none
+	// valued is set where there is a value.
+	valued bool
 	// problem says why the option was not understood.
 	problem string
 }
@@ -85,7 +87,7 @@ func arguments(args []string) iter.Seq[argument] {
 func option(args []string, i int) argument {
 	name, dashed := strings.CutPrefix(args[i], "-")
 	if !dashed {
-		return argument{kind: argFile, value: args[i], at: i}
+		return argument{kind: argFile, value: args[i], at: i, valued: true}
 	}
 	name = strings.TrimPrefix(name, "-")
 	kind, known := optionKinds[name]
@@ -95,13 +97,13 @@ func option(args []string, i int) argument {
 		a.problem = "not an option of qemu"
 		if next < len(args) && !strings.HasPrefix(args[next], "-") {
 			a.problem += "; the next argument was taken for its value"
-			a.kind, a.value, a.at = argOpts, args[next], next
+			a.kind, a.value, a.at, a.valued = argOpts, args[next], next, true
 		}
 	case kind == argNone:
 	case next == len(args):
 		a.problem = "its value is missing"
 	default:
-		a.value, a.at = args[next], next
+		a.value, a.at, a.valued = args[next], next, true
 	}
 	return a
 }

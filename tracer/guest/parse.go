@@ -31,10 +31,16 @@ func Parse(args []string) Guest { return Parser{}.Parse(args) }
 func (p Parser) Parse(args []string) Guest {
 	s := &scan{readFile: p.ReadFile, devices: map[string]device{}, counts: map[string]int{}}
 	s.builder = builder{nodes: map[string]*value{}, fds: map[int]*FD{}, problem: s.problem}
+	s.guest.Disks = []Disk{}
 	if len(args) == 0 {
-		return Guest{NotGuest: "no arguments", Disks: []Disk{}}
+		s.guest.NotGuest = "no arguments"
+		return s.guest
 	}
 	s.guest.Binary = args[0]
+	if isTool(args[0]) {
+		s.guest.NotGuest = program(args[0]) + " is no system emulator"
+		return s.guest
+	}
 	for a := range arguments(Redact(args)) {
 		if a.problem != "" {
 			s.problem("-"+a.name, a.problem)
@@ -65,7 +71,8 @@ type scan struct {
 
 // medium is a -drive, one of its shorthands, or a -blockdev node.
 type medium struct {
-	id       string
+	id       string // as given, may be empty
+	fallback string // what to call it without an id
 	kind     Kind
 	options  *value
 	node     bool // of -blockdev: a disk only if nothing else is built on it
@@ -74,8 +81,8 @@ type medium struct {
 
 // device is a -device that shows a medium to the guest.
 type device struct {
-	driver string
-	kind   Kind
+	driver, id string
+	kind       Kind
 }
 
 func (s *scan) problem(arg, reason string) {
@@ -83,11 +90,10 @@ func (s *scan) problem(arg, reason string) {
 		s.nUnlisted++
 		return
 	}
-	if len(arg) > maxProblemArg {
-		arg = arg[:maxProblemArg]
-	}
-	s.guest.NotUnderstood = append(s.guest.NotUnderstood, Problem{arg, reason})
+	s.guest.NotUnderstood = append(s.guest.NotUnderstood, Problem{cut(arg), reason})
 }
+
+func cut(arg string) string { return arg[:min(len(arg), maxProblemArg)] }
 
 // implied are the options' implied first keys that matter here.
 var implied = map[string]string{
@@ -98,7 +104,7 @@ var implied = map[string]string{
 // option takes in one argument.
 func (s *scan) option(a argument) {
 	if s.asksHelp(a) {
-		s.question = strings.TrimSpace("-" + a.name + " " + a.value)
+		s.question = cut(strings.TrimSpace("-" + a.name + " " + a.value))
 		return
 	}
 	switch a.name {
@@ -220,12 +226,8 @@ func (s *scan) shorthand(name, defaults, file string) {
 		return
 	}
 	v.set("file", file)
-	s.counts[name]++
-	if n := s.counts[name]; n > 1 {
-		name += "#" + strconv.Itoa(n)
-	}
-	v.set("id", name)
 	s.drive(v)
+	s.media[len(s.media)-1].fallback = name
 }
 
 func (s *scan) drive(v *value) {
@@ -239,22 +241,22 @@ func (s *scan) drive(v *value) {
 		m.kind, m.readOnly = KindCDROM, true
 	}
 	if m.id == "" {
-		m.id = s.unnamed(v)
+		m.fallback = s.unnamed(v)
 	}
 	s.media = append(s.media, m)
 }
 
 // unnamed makes a name for a drive without one, after its interface and place,
-// as qemu does.
+// much as qemu does.
 func (s *scan) unnamed(v *value) string {
 	name := v.str("if")
 	if name == "" || name == "none" {
 		name = "drive"
 	}
-	place := v.first("index", "unit")
 	if bus := v.str("bus"); bus != "" {
-		place = bus + "-" + v.str("unit")
+		name += bus + "-"
 	}
+	place := v.first("index", "unit")
 	if place == "" {
 		place = strconv.Itoa(s.counts[name])
 		s.counts[name]++
@@ -286,7 +288,7 @@ var deviceKinds = map[string]Kind{
 func (s *scan) device(v *value) {
 	driver := v.str("driver")
 	for _, key := range []string{"drive", "driveA", "driveB"} {
-		s.show(v.str(key), device{driver, deviceKinds[driver]})
+		s.show(v.str(key), device{driver, v.str("id"), deviceKinds[driver]})
 	}
 }
 
@@ -301,7 +303,7 @@ func (s *scan) setMachine(v *value) {
 		s.machine = t
 	}
 	for _, key := range []string{"pflash0", "pflash1"} {
-		s.show(v.str(key), device{"", KindFirmware})
+		s.show(v.str(key), device{kind: KindFirmware})
 	}
 }
 
@@ -314,7 +316,7 @@ func (s *scan) global(text string) {
 		return
 	}
 	if name == "drive" || name == "driveA" || name == "driveB" {
-		s.show(drive, device{driver, deviceKinds[driver]})
+		s.show(drive, device{driver, "", deviceKinds[driver]})
 	}
 }
 
@@ -338,13 +340,16 @@ func (s *scan) addFD(text string, v *value) {
 
 // finish makes the disks, now that all nodes and devices are known.
 func (s *scan) finish() Guest {
-	s.guest.Disks = []Disk{}
 	built := s.builtOn()
 	shown := maps.Clone(s.devices)
+	names := s.given()
 	for _, m := range s.media {
 		d, ok := s.deviceOf(m, shown)
 		if m.node && !ok && built[m.id] {
 			continue
+		}
+		if m.id == "" {
+			m.id = unique(m.fallback, names)
 		}
 		s.guest.Disks = append(s.guest.Disks, s.disk(m, d))
 	}
@@ -358,10 +363,28 @@ func (s *scan) finish() Guest {
 	return s.guest
 }
 
+// given returns the ids that the command line gives, each with the count 1.
+func (s *scan) given() map[string]int {
+	names := make(map[string]int, len(s.media))
+	for _, m := range s.media {
+		names[m.id] = 1
+	}
+	return names
+}
+
+// unique returns the name, with a number if it was used before.
+func unique(name string, used map[string]int) string {
+	used[name]++
+	if n := used[name]; n > 1 {
+		return unique(name+"#"+strconv.Itoa(n), used)
+	}
+	return name
+}
+
 // deviceOf finds the device that names the medium, and strikes it off.
 func (s *scan) deviceOf(m medium, shown map[string]device) (device, bool) {
 	for _, name := range []string{m.id, m.options.str("node-name")} {
-		if d, ok := s.devices[name]; ok {
+		if d, ok := s.devices[name]; ok && name != "" {
 			delete(shown, name)
 			return d, true
 		}
@@ -381,7 +404,7 @@ func (s *scan) checkDevices(left map[string]device) {
 
 // disk makes a disk of a medium.
 func (s *scan) disk(m medium, d device) Disk {
-	disk := Disk{ID: m.id, Kind: m.kind, Device: d.driver}
+	disk := Disk{ID: m.id, Kind: m.kind, Device: d.driver, DeviceID: d.id}
 	if d.kind != "" {
 		disk.Kind = d.kind
 	}
@@ -423,14 +446,15 @@ func collect(v *value, names map[string]bool, drive bool, depth int) {
 	if depth > maxNesting {
 		return
 	}
-	for _, m := range v.members {
+	for i := range v.members {
+		m := &v.members[i]
 		if !v.list && !nodeKeys[m.name] && !isIndex(m.name) {
 			continue
 		}
 		if m.value.hasText && !(drive && m.name == "file") {
 			names[m.value.text] = true
 		}
-		collect(m.value, names, false, depth+1)
+		collect(&m.value, names, false, depth+1)
 	}
 }
 
@@ -442,10 +466,9 @@ func isIndex(name string) bool {
 func (s *scan) judge() {
 	g := &s.guest
 	switch {
-	case isTool(g.Binary):
-		g.NotGuest = program(g.Binary) + " is no system emulator"
 	case s.question != "":
 		g.NotGuest = "it asks for information: " + s.question
+		g.Disks = []Disk{}
 	case s.machine == "none" && !g.Needs():
 		g.NotGuest = "a capability probe: machine none"
 	default:

@@ -1,7 +1,6 @@
 package guest
 
 import (
-	"bytes"
 	"io"
 	"slices"
 	"strings"
@@ -21,7 +20,7 @@ const Redacted = "[redacted]"
 func Redact(args []string) []string {
 	out := slices.Clone(args)
 	for a := range arguments(args) {
-		if a.kind != argNone {
+		if a.valued {
 			out[a.at] = redactOption(a.name, a.kind, a.value)
 		}
 	}
@@ -277,126 +276,88 @@ func redactJSON(text string, object bool, depth int) string {
 	if !suspicious(text) && !(object && strings.Contains(text, "data")) {
 		return text
 	}
-	text = doubleQuotes(text)
-	r := jsonRedactor{text: text, object: object, depth: depth, decoder: jsonDecoder(text)}
-	if !r.value(false) || !r.ended() {
+	r := jsonRedactor{jsonReader: newJSONReader(text), object: object, depth: depth}
+	if !r.value(false) || r.skip() != io.EOF {
 		return Redacted
 	}
-	if r.done == 0 {
-		return text
-	}
-	r.out.WriteString(text[r.done:])
+	r.out.WriteString(r.text[r.done:])
 	return r.out.String()
 }
 
 // jsonRedactor copies text to out up to done.
 type jsonRedactor struct {
-	text    string
-	object  bool // of -object: "data" is secret
-	depth   int
-	decoder *jsontext.Decoder
-	out     bytes.Buffer
-	done    int
-}
-
-// ended reports whether nothing follows the value.
-func (r *jsonRedactor) ended() bool {
-	_, err := r.decoder.ReadToken()
-	return err == io.EOF
+	jsonReader
+	object bool // of -object: "data" is secret
+	depth  int
+	out    strings.Builder
+	done   int
 }
 
 // value redacts the next value, all of it if secret is set, and reports
 // whether it was valid.
 func (r *jsonRedactor) value(secret bool) bool {
-	if r.decoder.StackDepth() > maxNesting {
+	if r.deep() {
 		return false
 	}
-	token, err := r.decoder.ReadToken()
-	if err != nil {
-		return false
-	}
-	switch token.Kind() {
+	switch kind := r.kind(); kind {
 	case '{':
 		return r.members(secret)
 	case '[':
 		return r.elements(secret)
-	case '"':
-		text := token.String()
-		if secret && text != "" {
-			return r.replace(text, Redacted)
-		}
-		return r.replace(text, redactAddress(text, r.depth))
-	case '0':
-		if secret {
-			return r.replace("", Redacted)
-		}
+	case '"', '0':
+		return r.plain(secret, kind)
+	default:
+		return r.skip() == nil
 	}
-	return true
+}
+
+// plain redacts a string or a number.
+func (r *jsonRedactor) plain(secret bool, kind jsontext.Kind) bool {
+	text, from, to, err := r.scalar()
+	if err != nil {
+		return false
+	}
+	clean := text
+	switch {
+	case secret && text != "":
+		clean = Redacted
+	case kind == '"':
+		clean = redactAddress(text, r.depth)
+	}
+	if clean == text {
+		return true
+	}
+	quoted, err := jsontext.AppendQuote(nil, clean)
+	r.out.WriteString(r.text[r.done:from])
+	r.out.Write(quoted)
+	r.done = to
+	return err == nil
 }
 
 func (r *jsonRedactor) members(secret bool) bool {
-	for r.decoder.PeekKind() != '}' {
-		name, err := r.decoder.ReadToken()
+	if r.skip() != nil {
+		return false
+	}
+	for r.kind() != '}' {
+		key, _, _, err := r.scalar()
 		if err != nil {
 			return false
 		}
-		key := name.String()
 		if !r.value(secret || isSecret(key) || r.object && key == "data") {
 			return false
 		}
 	}
-	_, err := r.decoder.ReadToken()
-	return err == nil
+	return r.skip() == nil
 }
 
 func (r *jsonRedactor) elements(secret bool) bool {
-	for r.decoder.PeekKind() != ']' {
+	if r.skip() != nil {
+		return false
+	}
+	for r.kind() != ']' {
 		if !r.value(secret) {
 			return false
 		}
 	}
-	_, err := r.decoder.ReadToken()
-	return err == nil
-}
-
-// replace puts clean in the place of the token that was just read.
-func (r *jsonRedactor) replace(text, clean string) bool {
-	if text == clean {
-		return true
-	}
-	quoted, err := jsontext.AppendQuote(nil, clean)
-	if err != nil {
-		return false
-	}
-	end := int(r.decoder.InputOffset())
-	start := r.tokenStart(end)
-	r.out.WriteString(r.text[r.done:start])
-	r.out.Write(quoted)
-	r.done = end
-	return true
-}
-
-// tokenStart returns where the string or number that ends at end begins.
-func (r *jsonRedactor) tokenStart(end int) int {
-	if r.text[end-1] != '"' {
-		for end > 0 && strings.IndexByte("+-.0123456789eE", r.text[end-1]) >= 0 {
-			end--
-		}
-		return end
-	}
-	for start := end - 2; start >= 0; start-- {
-		if r.text[start] == '"' && !escaped(r.text, start) {
-			return start
-		}
-	}
-	return 0
-}
-
-// escaped reports whether an odd number of backslashes stands before i.
-func escaped(text string, i int) bool {
-	n := 0
-	for i > n && text[i-1-n] == '\\' {
-		n++
-	}
-	return n%2 == 1
+	return r.skip() == nil
 }

@@ -73,9 +73,11 @@ type value struct {
 	members []member
 }
 
+// member holds its value itself: a pointer to it is good until the next member
+// is added beside it.
 type member struct {
 	name  string
-	value *value
+	value value
 }
 
 // get returns a member, or nil. It may be called on nil.
@@ -85,7 +87,7 @@ func (v *value) get(name string) *value {
 	}
 	for i := range v.members {
 		if v.members[i].name == name {
-			return v.members[i].value
+			return &v.members[i].value
 		}
 	}
 	return nil
@@ -123,9 +125,16 @@ func (v *value) child(name string) *value {
 	if m := v.get(name); m != nil {
 		return m
 	}
-	m := new(value)
+	return v.add(name, value{})
+}
+
+// add appends a member that is not there yet.
+func (v *value) add(name string, m value) *value {
+	if v.members == nil {
+		v.members = make([]member, 0, 8)
+	}
 	v.members = append(v.members, member{name, m})
-	return m
+	return &v.members[len(v.members)-1].value
 }
 
 // set puts text at a dotted key. The last of a repeated key wins.
@@ -153,7 +162,7 @@ func (v *value) elements() []*value {
 	var all []*value
 	for i := range v.members {
 		if v.list {
-			all = append(all, v.members[i].value)
+			all = append(all, &v.members[i].value)
 		} else if m := v.get(strconv.Itoa(i)); m != nil {
 			all = append(all, m)
 		}
@@ -175,14 +184,14 @@ func parseOpts(s, implied string) (*value, error) {
 		}
 		var it item
 		it, from = nextItem(s, from, implied)
-		if !v.add(it, implied) {
+		if !v.addItem(it, implied) {
 			return v, errTooDeep
 		}
 	}
 	return v, nil
 }
 
-func (v *value) add(it item, implied string) bool {
+func (v *value) addItem(it item, implied string) bool {
 	switch {
 	case it.key == "id" && v.get("id") != nil:
 		return true // the first id wins (opts_parse_id), unlike any other key
