@@ -51,15 +51,16 @@ var kinds = map[string]kind{
 	"never-ready": {failure, "disk never ready", "disks never ready",
 		opened + ", but the mapping {state}[ ({error})], and it never became ready in this boot."},
 	"not-live": {failure, "disk not live", "disks not live",
-		opened + ": the node was there, but the mapping {state}, so the guest saw an empty device[; it became ready at {ready}]" + by + "."},
+		opened + ": the node was there, but nothing behind it: the mapping {state}[ ({error})][; it became ready at {ready}]" + by + "."},
 	"link-late": {failure, "late link", "late links",
-		opened + "[ ({error})]: the mapping was live, only udev's link was missing[; it was there at {ready}]" + by + "."},
+		opened + "[ ({error})]: the mapping was there, only udev's link to it was missing[; it was ready at {ready}]" + by + "."},
 	"backing-missing": {failure, "missing backing file", "missing backing files",
 		opened + ", but the mapping {state}[ ({error})][; it became ready at {ready}]" + by + "."},
 	"removed": {failure, "removed disk", "removed disks",
 		opened + "[ ({error})], after the mapping[ {mapping}] had been ready and was removed again."},
 	"near-miss": {warning, "near miss", "near misses",
-		opened + "; the mapping had become ready[ at {ready}][: only {spare} to spare][: between {worst} too early and {best} to spare]. It worked by luck."},
+		opened + "[, only {spare} after the mapping became ready][, {early} before udev was done with the mapping, which was live]" +
+			"[, between {worst} before and {best} after the mapping became ready].[ It became ready at {ready}.] It worked by luck."},
 	"substituted": {failure, "substituted disk", "substituted disks",
 		opened + "; it led to another mapping[, {mapping},] than in the last boot in which this guest ran."},
 	"shrunk": {failure, "shrunk disk", "shrunk disks",
@@ -118,23 +119,22 @@ func textOf(f *timeline.Finding) string {
 // delays says of each part of the time until a mapping was ready what took so
 // long; {took} is how long, {detail} the device, action or path.
 var delays = map[string]string{
-	"disk":               "the device beneath it[, {detail},] was announced only {took} later",
-	timeline.StepFound:   "tracing found it only after {took}",
-	timeline.StepCreated: "nothing created the mapping for {took}",
-	timeline.StepLoaded:  "nothing loaded its table for {took}",
-	timeline.StepLive:    "its table went live only {took} later",
+	timeline.StepDisk:    "the device beneath it[, {detail},] appeared only {took} after the boot began",
+	timeline.StepCreated: "it took {took} until it was created",
+	timeline.StepLoaded:  "it took {took} until its table was loaded",
+	timeline.StepLive:    "it took {took} until its table was live",
 	timeline.StepResumed: "it was suspended for {took}",
-	timeline.StepUevent:  "the kernel announced it only {took} later",
+	timeline.StepUevent:  "it took {took} until the kernel announced it",
 	timeline.StepUdev:    "udev took {took} to finish with it",
-	timeline.StepLink:    "udev's link[ {detail}] came only {took} later",
-	timeline.StepReady:   "{took} passed until it was ready",
+	timeline.StepLink:    "it took {took} until udev's link[ {detail}] was made",
+	timeline.StepReady:   "it took {took} until it was ready",
 }
 
 const unknownDelay = "{step} took {took}"
 
 // stepNames are the short names of these parts.
 var stepNames = map[string]string{
-	"disk":               "device announced",
+	timeline.StepDisk:    "device appeared",
 	timeline.StepCreated: "created",
 	timeline.StepLoaded:  "table loaded",
 	timeline.StepLive:    "live",

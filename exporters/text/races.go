@@ -7,6 +7,7 @@ import (
 	"slices"
 	"strings"
 
+	"github.com/bootrace/bootrace/tracer/event"
 	"github.com/bootrace/bootrace/tracer/timeline"
 )
 
@@ -154,7 +155,7 @@ func (p *printer) finding(f *timeline.Finding) {
 	t.add(string(p.signs.glyph(c.sign)), c.style)
 	t.add(p.name(f.Kind, nameCols)+":", c.style)
 	t.tell(" "+textOf(f), p.says(f))
-	p.late(&t, f.Late)
+	p.late(&t, f)
 	p.ending(&t, f.Exit)
 	if f.Withheld != "" {
 		t.say("No verdict:", strong)
@@ -165,29 +166,58 @@ func (p *printer) finding(f *timeline.Finding) {
 }
 
 // late says what the time until the mapping was ready was spent on.
-func (p *printer) late(t *paragraph, late *timeline.Account) {
-	if late == nil || late.Longest < 0 || late.Longest >= len(late.Steps) {
+func (p *printer) late(t *paragraph, f *timeline.Finding) {
+	i := decisive(f)
+	if i < 0 {
 		return
 	}
-	t.say("It was late because", plain)
-	t.tell(" "+delay(late.Steps[late.Longest].Kind), p.saysStep(&late.Steps[late.Longest]))
-	if len(late.Steps) == 1 {
-		t.join(".", plain)
-		return
+	if f.Race {
+		t.say("It was late because", plain)
+	} else {
+		t.say("It was ready no sooner because", plain)
 	}
-	t.say(fmt.Sprintf("(longest of %d steps:", len(late.Steps)), dim)
+	steps := f.Late.Steps
+	t.tell(" "+delay(steps[i].Kind), p.saysStep(&steps[i]))
+	if len(steps) > 1 {
+		p.steps(t, steps)
+	}
+	t.join(".", plain)
+}
+
+// decisive returns the index of the step that took most of the time between
+// the open and ready, -1 if nothing is known. It need not be the longest: the
+// first step counts from the boot, and what was over when the guest came made
+// nobody wait. Where the guest did not wait at all, it is the longest.
+func decisive(f *timeline.Finding) int {
+	if f.Late == nil || len(f.Late.Steps) == 0 {
+		return -1
+	}
+	most, at := event.Duration(0), -1
+	for i, s := range f.Late.Steps {
+		if d := s.To.Sub(max(s.From, f.At)); d > most {
+			most, at = d, i
+		}
+	}
+	if at < 0 {
+		at = min(max(f.Late.Longest, 0), len(f.Late.Steps)-1)
+	}
+	return at
+}
+
+// steps lists all steps with the time that each took.
+func (p *printer) steps(t *paragraph, steps []timeline.AccountStep) {
 	const most = 12
-	for i := range late.Steps {
+	t.say("(step by step:", dim)
+	for i := range steps {
 		if i == most {
 			t.say("and more,", dim)
 			break
 		}
-		p.stepTime(t, &late.Steps[i])
+		p.stepTime(t, &steps[i])
 	}
 	last := t.words[len(t.words)-1]
 	last[len(last)-1].text = strings.TrimSuffix(last[len(last)-1].text, ",")
 	t.join(")", dim)
-	t.join(".", plain)
 }
 
 func (p *printer) stepTime(t *paragraph, s *timeline.AccountStep) {
@@ -195,8 +225,8 @@ func (p *printer) stepTime(t *paragraph, s *timeline.AccountStep) {
 	if !ok {
 		name = p.name(s.Kind, nameCols)
 	}
-	if s.Kind == "disk" && s.Detail != "" {
-		name = p.name(s.Detail, nameCols) + " announced"
+	if s.Kind == timeline.StepDisk && s.Detail != "" {
+		name = p.name(s.Detail, nameCols) + " appeared"
 	}
 	t.say(name, dim)
 	t.add(duration(max(s.To.Sub(s.From), 0), p.signs)+",", dim)

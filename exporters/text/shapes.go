@@ -72,7 +72,7 @@ func (s mappingShape) ready() *timeline.Instant {
 
 // stages returns the stages of a life, ordered by time.
 func (s mappingShape) stages(l *timeline.Life) []stage {
-	var list []stage
+	list := make([]stage, 0, 8)
 	if l.Created != nil {
 		list = append(list, stage{l.Created.At, markCreated, linePending})
 	}
@@ -87,7 +87,7 @@ func (s mappingShape) stages(l *timeline.Life) []stage {
 			list = append(list, st)
 		}
 	}
-	list = append(list, s.pathStages(l)...)
+	list = s.pathStages(l, list)
 	slices.SortStableFunc(list, func(a, b stage) int {
 		return cmp.Or(cmp.Compare(a.at, b.at), cmp.Compare(glyphs[a.mark].rank, glyphs[b.mark].rank))
 	})
@@ -117,9 +117,9 @@ func stageOf(st *timeline.Step) (stage, bool) {
 	return stage{}, false
 }
 
-// pathStages returns when the path was linked and ready: without a path of
+// pathStages adds when the path was linked and ready: without a path of
 // interest, the first link and the first time that any path was ready.
-func (s mappingShape) pathStages(l *timeline.Life) []stage {
+func (s mappingShape) pathStages(l *timeline.Life, list []stage) []stage {
 	var linked, ready *timeline.Instant
 	for i := range l.Paths {
 		p := &l.Paths[i]
@@ -133,7 +133,6 @@ func (s mappingShape) pathStages(l *timeline.Life) []stage {
 			ready = p.Ready
 		}
 	}
-	var list []stage
 	if linked != nil && !linked.OrBefore {
 		list = append(list, stage{linked.At, markLinked, resumed})
 	}

@@ -295,8 +295,8 @@ func (p *printer) briefly(f *timeline.Finding) {
 	t.add(string(p.signs.glyph(c.sign)), c.style)
 	t.add(p.name(f.Kind, nameCols)+":", c.style)
 	t.tell(briefText, p.says(f))
-	if late := f.Late; late != nil && late.Longest >= 0 && late.Longest < len(late.Steps) {
-		s := &late.Steps[late.Longest]
+	if i := decisive(f); i >= 0 {
+		s := &f.Late.Steps[i]
 		t.join(":", plain)
 		t.tell(" "+delay(s.Kind), p.saysStep(s))
 	}

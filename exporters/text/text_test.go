@@ -74,6 +74,7 @@ func TestGolden(t *testing.T) {
 		{"incomplete", map[string]Options{"40": {Width: 40}, "80": {}, "120": {Width: 120}, "80-color": {Color: true}}},
 		{"large", map[string]Options{"80": {}, "120": {Width: 120}}},
 		{"hostile", map[string]Options{"40": {Width: 40}, "80": {}, "120": {Width: 120}, "80-ascii": {ASCII: true}}},
+		{"kinds", map[string]Options{"80": {}, "120": {Width: 120}}},
 		{"empty", map[string]Options{"80": {}}},
 	}
 	for _, c := range cases {
