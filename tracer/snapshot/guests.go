@@ -1,0 +1,281 @@
+package snapshot
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"fmt"
+	"io/fs"
+	"os"
+	"path/filepath"
+	"strconv"
+	"strings"
+
+	"golang.org/x/sys/unix"
+
+	"github.com/bootrace/bootrace/tracer/event"
+)
+
+// Bounds of what is read of one guest. Real command lines have 2 to 10 KB; the
+// kernel allows 128 KiB an argument.
+const (
+	maxArgs  = 256 << 10 // bytes
+	maxFiles = 1024
+)
+
+// tick is the unit of times in /proc/PID/stat: USER_HZ is 100 on every
+// architecture that Go runs on, whatever the kernel's HZ is.
+const tick = event.Duration(1e9 / 100)
+
+// deleted is what the kernel appends to the name of a file that is gone, such
+// as a program that was upgraded.
+const deleted = " (deleted)"
+
+// guests looks for running guests. A task that is held in its exec before Linux
+// 5.7 blocks whoever reads its syscall, environ, maps or mem: nothing here
+// does. What is read never waits for the task.
+func (t *taker) guests(ctx context.Context) error {
+	entries, err := os.ReadDir(t.path("proc"))
+	if err != nil {
+		return err
+	}
+	for _, entry := range entries {
+		if err := ctx.Err(); err != nil {
+			return err
+		}
+		pid, err := strconv.Atoi(entry.Name())
+		if err != nil || pid <= 0 {
+			continue
+		}
+		if err := t.skip("guest", "process "+entry.Name(), t.process(pid)); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// process adds the guest that runs as pid, if one does.
+func (t *taker) process(pid int) error {
+	dir := t.path("proc", strconv.Itoa(pid))
+	before, err := readStat(dir)
+	if err != nil {
+		return err
+	}
+	// A kernel thread (kvm-pit is one) and a zombie have no program any more.
+	exe, err := os.Readlink(filepath.Join(dir, "exe"))
+	if vanished(err) {
+		return nil
+	}
+	if err != nil {
+		// Not root, or no ptrace right. Only a guest is worth an error.
+		if t.isGuest(before.comm) {
+			return err
+		}
+		return nil
+	}
+	exe = strings.TrimSuffix(exe, deleted)
+	if !t.isGuest(before.comm) && !t.isGuest(filepath.Base(exe)) {
+		return nil
+	}
+	info, err := t.exec(dir, exe)
+	if err != nil || len(info.Args) == 0 {
+		return err
+	}
+	uid, err := readUID(dir)
+	if err != nil {
+		return err
+	}
+	after, err := readStat(dir)
+	if err != nil || after.start != before.start {
+		return err // another process by now
+	}
+	t.found(0, event.Event{
+		Proc: &event.Proc{PID: pid, PPID: after.ppid, UID: uid, Comm: after.comm},
+		Exec: info,
+	})
+	e := &t.events[len(t.events)-1]
+	// When it was forked, within a tick; the exec came soon after.
+	e.From, e.At = max(after.start, bootStart), min(after.start.Add(tick), e.At)
+	return nil
+}
+
+func (t *taker) isGuest(name string) bool {
+	for _, prefix := range t.Programs {
+		// comm holds 15 bytes: a longer prefix is cut with it.
+		if strings.HasPrefix(name, prefix) || len(name) == 15 && strings.HasPrefix(prefix, name) {
+			return true
+		}
+	}
+	return false
+}
+
+func (t *taker) exec(dir, exe string) (*event.ExecInfo, error) {
+	raw, err := readFile(filepath.Join(dir, "cmdline"), maxArgs+1)
+	if err != nil {
+		return nil, err
+	}
+	info := &event.ExecInfo{Filename: exe, ArgsBytes: len(raw), Truncated: len(raw) > maxArgs}
+	if args := splitArgs(raw); len(args) > 0 {
+		info.Args = t.Redact(args)
+	}
+	// Its own mount namespace's paths; without the right to see it, empty.
+	info.Cwd, _ = os.Readlink(filepath.Join(dir, "cwd"))
+	info.Files, err = openFiles(dir)
+	return info, err
+}
+
+func splitArgs(raw []byte) []string {
+	raw = bytes.TrimSuffix(raw, []byte{0})
+	if len(raw) == 0 {
+		return nil
+	}
+	return strings.Split(string(raw), "\x00")
+}
+
+// openFiles returns the block devices and regular files under /dev that a
+// process holds open, one entry a path and access mode: qemu opens an image
+// more than once.
+func openFiles(dir string) ([]event.OpenInfo, error) {
+	entries, err := os.ReadDir(filepath.Join(dir, "fd"))
+	if err != nil {
+		return nil, err
+	}
+	type key struct {
+		path  string
+		flags uint32
+	}
+	seen := make(map[key]bool)
+	var files []event.OpenInfo
+	for _, entry := range entries {
+		if len(files) == maxFiles {
+			break
+		}
+		file, ok := openFile(dir, entry.Name())
+		if k := (key{file.Path, file.Flags}); ok && !seen[k] {
+			seen[k] = true
+			files = append(files, file)
+		}
+	}
+	return files, nil
+}
+
+// openFile describes an open file; ok is false for one that is of no interest
+// or closed by now. Size is -1: what it was at the open is not known.
+func openFile(dir, fd string) (info event.OpenInfo, ok bool) {
+	link := filepath.Join(dir, "fd", fd)
+	path, err := os.Readlink(link)
+	if err != nil || !filepath.IsAbs(path) {
+		return info, false // a socket, pipe or eventfd
+	}
+	mode, dev, err := statOpen(link)
+	if err != nil {
+		return info, false
+	}
+	info = event.OpenInfo{Path: strings.TrimSuffix(path, deleted), Size: -1}
+	switch mode & unix.S_IFMT {
+	case unix.S_IFBLK:
+		info.Type, info.Dev = "block", &dev
+	case unix.S_IFREG:
+		if !strings.HasPrefix(path, "/dev/") || strings.HasPrefix(path, "/dev/shm/") ||
+			strings.HasPrefix(path, "/dev/hugepages") {
+			return info, false // an image file, or a guest's memory
+		}
+		info.Type = "file"
+	default:
+		return info, false
+	}
+	info.Flags = readFlags(filepath.Join(dir, "fdinfo", fd))
+	return info, true
+}
+
+// statOpen returns the type and device number of an open file without asking a
+// server: the image may be on NFS, and the server down. Before statx (Linux
+// 4.11) only files that look local are asked.
+func statOpen(link string) (mode uint32, dev event.Dev, err error) {
+	var stx unix.Statx_t
+	err = unix.Statx(unix.AT_FDCWD, link, unix.AT_STATX_DONT_SYNC, unix.STATX_TYPE, &stx)
+	if err == nil {
+		return uint32(stx.Mode), event.Dev{Major: stx.Rdev_major, Minor: stx.Rdev_minor}, nil
+	}
+	path, rerr := os.Readlink(link)
+	if !errors.Is(err, unix.ENOSYS) || rerr != nil || !strings.HasPrefix(path, "/dev/") {
+		return 0, event.Dev{}, err
+	}
+	var st unix.Stat_t
+	if err := unix.Stat(link, &st); err != nil {
+		return 0, event.Dev{}, err
+	}
+	return st.Mode, event.Dev{Major: unix.Major(st.Rdev), Minor: unix.Minor(st.Rdev)}, nil
+}
+
+// readFlags reads the flags of an open file, 0 where they are not to be had.
+func readFlags(name string) uint32 {
+	data, err := readFile(name, 4096)
+	if err != nil {
+		return 0
+	}
+	for line := range strings.Lines(string(data)) {
+		if octal, ok := strings.CutPrefix(line, "flags:"); ok {
+			flags, _ := strconv.ParseUint(strings.TrimSpace(octal), 8, 32)
+			return uint32(flags)
+		}
+	}
+	return 0
+}
+
+// stat is the part of /proc/PID/stat that is used.
+type stat struct {
+	comm  string
+	ppid  int
+	start event.Time // since boot, with time suspended, in whole ticks
+}
+
+func readStat(dir string) (stat, error) {
+	data, err := readFile(filepath.Join(dir, "stat"), 4096)
+	if err != nil {
+		return stat{}, err
+	}
+	return parseStat(string(data))
+}
+
+var errStat = errors.New("/proc/PID/stat is not as expected")
+
+// parseStat reads "pid (comm) state ppid ...", where field 22 is the start
+// time. comm can hold anything, parentheses and spaces included; the last ")"
+// ends it.
+func parseStat(line string) (stat, error) {
+	open, end := strings.IndexByte(line, '('), strings.LastIndexByte(line, ')')
+	if open < 0 || end < open {
+		return stat{}, errStat
+	}
+	fields := strings.Fields(line[end+1:]) // from field 3 on
+	if len(fields) < 20 {
+		return stat{}, errStat
+	}
+	ppid, err1 := strconv.Atoi(fields[1])
+	ticks, err2 := strconv.ParseInt(fields[19], 10, 64)
+	if err1 != nil || err2 != nil || ticks < 0 || ticks > 1<<62/int64(tick) {
+		return stat{}, errStat
+	}
+	return stat{comm: line[open+1 : end], ppid: ppid, start: event.Time(ticks * int64(tick))}, nil
+}
+
+// readUID reads the real user id. The directory's owner is not it: a process
+// that may not be dumped belongs to root there.
+func readUID(dir string) (uint32, error) {
+	data, err := readFile(filepath.Join(dir, "status"), 64<<10)
+	if err != nil {
+		return 0, err
+	}
+	for line := range strings.Lines(string(data)) {
+		rest, ok := strings.CutPrefix(line, "Uid:")
+		if !ok {
+			continue
+		}
+		if fields := strings.Fields(rest); len(fields) > 0 {
+			uid, err := strconv.ParseUint(fields[0], 10, 32)
+			return uint32(uid), err
+		}
+	}
+	return 0, fmt.Errorf("no Uid in %s: %w", filepath.Join(dir, "status"), fs.ErrInvalid)
+}
