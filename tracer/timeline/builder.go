@@ -88,9 +88,6 @@ type Builder struct {
 
 	count       int
 	first, last event.Time
-	// seconds holds the latest event of each second of the boot, so that the
-	// end of a run of the service that crashed can be told.
-	seconds map[int64]event.Time
 }
 
 // NewBuilder returns a Builder without events.
@@ -99,12 +96,12 @@ func NewBuilder(boot Boot, opts Options) *Builder {
 		boot: boot, opts: opts.orDefaults(), names: newSymbols(),
 		disks: map[event.Dev]*diskFact{}, elsewhere: map[sym]bool{},
 		procs: map[procKey][]*event.Proc{}, tables: map[string][]string{},
-		seconds: map[int64]event.Time{},
 	}
 }
 
 // Damaged says that the log could not be read at one place: why is a sentence
-// for people. The times of what was lost are unknown.
+// for people. The record is incomplete for it; when that was, a loss event says,
+// which the log's reader puts in the place of what it could not read.
 func (b *Builder) Damaged(why string) {
 	b.damage = append(b.damage, Gap{What: whatAll, Why: why})
 }
@@ -140,9 +137,6 @@ func (b *Builder) span(e *event.Event) {
 		b.last = e.At
 	}
 	b.count++
-	if second := int64(e.At) / int64(time.Second); e.At > b.seconds[second] {
-		b.seconds[second] = e.At
-	}
 }
 
 func (b *Builder) addDM(e *event.Event) {

@@ -126,10 +126,22 @@ var readiness = []string{whatDM, whatUdev, whatUevent, whatLink}
 // withheld returns why nothing certain can be said about [from, to], empty if
 // the record covers it.
 func (r *record) withheld(subjects []string, from, to event.Time) string {
-	if gap := r.gaps.find(subjects, from, to); gap != nil {
+	gap := r.gaps.find(subjects, from, to)
+	switch {
+	case gap == nil:
+		return ""
+	case gap.What == whatAll:
 		return gap.Why
+	default:
+		return gap.What + ": " + gap.Why
 	}
-	return ""
+}
+
+// rest returns why the time from a use to the end of the record is not covered.
+// That the record has no proper end is no reason: a verdict on the rest of the
+// boot holds as far as it is recorded.
+func (r *record) rest(u *first) string {
+	return r.withheld(readiness, u.use.From, max(u.use.At, r.last-1))
 }
 
 // between returns why the time from a use to the mapping's readiness, in either

@@ -15,7 +15,7 @@ func (neverReady) find(r *record, report func(*Finding)) {
 			continue // no mapping's path, or that of another device
 		}
 		f := r.finding(NeverReady, true, u)
-		f.Withheld = r.withheld(readiness, u.use.From, r.last)
+		f.Withheld = r.rest(u)
 		report(f)
 	}
 }

@@ -14,13 +14,24 @@ func (notLive) find(r *record, report func(*Finding)) {
 		}
 		if sure, possible := u.withoutTable(r); possible {
 			f := r.finding(NotLive, true, u)
-			f.Withheld = r.between(u)
-			if !sure && f.Withheld == "" {
-				f.Withheld = "the open and the activation cannot be told apart in time, and the size is not known"
-			}
+			f.Withheld = u.doubt(sure, r.between(u))
 			report(f)
 		}
 	}
+}
+
+// doubt returns why the verdict is not certain: a reason in the record, or in
+// what the open itself tells.
+func (u *first) doubt(sure bool, record string) string {
+	switch {
+	case record != "":
+		return record
+	case !sure:
+		return "the open and the activation cannot be told apart in time, and the size is not known"
+	case u.use.Margin.Positive():
+		return "the device had no size although the record says that it was live"
+	}
+	return ""
 }
 
 // withoutTable goes by the size, which is proof, and only where it is unknown

@@ -12,7 +12,7 @@ func (removed) find(r *record, report func(*Finding)) {
 			continue
 		}
 		f := r.finding(Removed, false, u)
-		f.Withheld = r.withheld(readiness, u.use.From, r.last)
+		f.Withheld = r.rest(u)
 		report(f)
 	}
 }

@@ -33,8 +33,7 @@ func (b *Builder) Timeline() *Timeline {
 	for _, g := range p.guests {
 		t.Guests = append(t.Guests, g.out)
 	}
-	b.judgeRecord(t, cover)
-	b.find(t, h, p)
+	b.find(t, b.judgeRecord(t, cover), h, p)
 	return t
 }
 
@@ -61,7 +60,7 @@ func (i Instant) compare(o Instant) int {
 }
 
 func (b *Builder) coverage() *coverage {
-	c := &coverage{marks: slices.Clone(b.marks), seconds: b.seconds, last: b.last}
+	c := &coverage{marks: slices.Clone(b.marks), losses: b.losses, last: b.last}
 	for i := range b.sources {
 		c.sources = append(c.sources, &b.sources[i])
 	}
@@ -73,7 +72,7 @@ func (b *Builder) coverage() *coverage {
 func (b *Builder) damageGaps() gaps {
 	out := slices.Clone(b.damage)
 	for i := range out {
-		out[i].From, out[i].To = b.first, b.last
+		out[i].From, out[i].To = b.last, b.last
 	}
 	return out
 }
@@ -145,17 +144,18 @@ func (p *processes) replaced(g *guestLife) bool {
 	return false
 }
 
-// judgeRecord says how complete the record is.
-func (b *Builder) judgeRecord(t *Timeline, c *coverage) {
+// judgeRecord says how complete the record is, and returns its gaps.
+func (b *Builder) judgeRecord(t *Timeline, c *coverage) gaps {
 	all := append(lossGaps(t.Losses), b.damageGaps()...)
 	all = append(all, c.gaps(b.existed(t, c))...)
 	if !b.boot.Current {
 		all = append(all, c.tail()...)
 	}
 	all = all.sort()
-	t.Incomplete = append([]Gap{}, all...)
+	t.Incomplete = all.joined()
 	t.Complete = len(all) == 0
 	t.CompleteFrom = all.completeFrom(t.Last)
+	return all
 }
 
 // existed says what was there when tracing began, empty if certainly nothing.
@@ -172,7 +172,10 @@ func (b *Builder) existed(t *Timeline, c *coverage) string {
 		}
 	}
 	if mappings+guests > 0 {
-		return fmt.Sprintf("%d mappings and %d guests existed already", mappings, guests)
+		return counted(mappings, "mapping") + " and " + counted(guests, "guest") + " existed already"
+	}
+	if slices.ContainsFunc(b.losses, func(l Loss) bool { return l.Source == sourceSnapshot }) {
+		return "the snapshot failed that tells what existed already"
 	}
 	if !slices.ContainsFunc(c.sources, func(f *sourceFact) bool { return f.info.Name == sourceSnapshot }) {
 		return "no snapshot tells what existed already"
@@ -180,10 +183,17 @@ func (b *Builder) existed(t *Timeline, c *coverage) string {
 	return ""
 }
 
+func counted(n int, what string) string {
+	if n != 1 {
+		what += "s"
+	}
+	return fmt.Sprintf("%d %s", n, what)
+}
+
 // find runs the rules.
-func (b *Builder) find(t *Timeline, h *history, p *processes) {
+func (b *Builder) find(t *Timeline, g gaps, h *history, p *processes) {
 	a := accounts{disks: b.disks, names: b.names, h: h}
-	r := &record{opts: b.opts, gaps: t.Incomplete, last: b.last, guests: p.guests, account: a.of}
+	r := &record{opts: b.opts, gaps: g, last: b.last, guests: p.guests, account: a.of}
 	for _, rule := range rules() {
 		rule.find(r, func(f *Finding) { t.Findings = append(t.Findings, f) })
 	}

@@ -5,7 +5,6 @@ import (
 	"fmt"
 	"slices"
 	"strings"
-	"time"
 
 	"github.com/bootrace/bootrace/tracer/event"
 )
@@ -34,6 +33,7 @@ const (
 	stateEnded     = "ended"
 	markStart      = "start"
 	markStop       = "stop"
+	markRelinquish = "relinquish" // the host goes down, and the log's disk with it
 )
 
 // gaps are the parts of the boot that the record does not cover.
@@ -90,13 +90,15 @@ func lossGaps(losses []Loss) gaps {
 }
 
 func lossReason(l *event.LossInfo) string {
-	count := "an unknown number of"
-	if l.Count > 0 {
-		count = fmt.Sprint(l.Count)
-	}
-	why := fmt.Sprintf("%s lost %s events (%s)", l.Source, count, l.What)
-	if l.Why != "" {
-		why += ": " + l.Why
+	why := fmt.Sprintf("%s may have lost events (%s)", l.Source, l.What)
+	switch {
+	case l.Count > 0:
+		why = fmt.Sprintf("%s lost %d events (%s)", l.Source, l.Count, l.What)
+		if l.Why != "" {
+			why += ": " + l.Why
+		}
+	case l.Why != "":
+		why = l.Why
 	}
 	if l.Recovered {
 		why += "; a snapshot has since put the states right"
@@ -108,7 +110,7 @@ func lossReason(l *event.LossInfo) string {
 type coverage struct {
 	sources []*sourceFact // in order of time
 	marks   []Mark        // in order of time
-	seconds map[int64]event.Time
+	losses  []Loss
 	last    event.Time
 }
 
@@ -173,7 +175,7 @@ func (c *coverage) gaps(existed string) gaps {
 
 func (c *coverage) absent(what, existed string) gaps {
 	var out gaps
-	attached, since, ever := "", event.Time(0), false
+	attached, since, ever := "", event.Time(0), false // since: of the attachment, or of its end
 	for _, f := range c.sources {
 		switch {
 		case f.info.State == stateEnded:
@@ -182,74 +184,59 @@ func (c *coverage) absent(what, existed string) gaps {
 			}
 		case !tells(&f.info, what):
 		case attached == "":
-			if why := absence(what, ever, existed); why != "" {
+			if why := absence(ever, existed); why != "" {
 				out = append(out, Gap{From: since, To: f.at, What: what, Why: why, Event: f.id})
 			}
-			attached, ever = f.info.Name, true
+			attached, since, ever = f.info.Name, f.at, true
 		case f.info.State == stateAttached && attached == f.info.Name:
-			out = append(out, c.restart(what, f))
+			out = append(out, c.restart(what, since, f))
+			since = f.at
 		}
 	}
 	if attached == "" {
-		why := "no source tells " + what + " events"
+		why := "no source tells of these events"
 		if ever {
-			why = "the source of " + what + " events ended"
+			why = "the source of these events ended"
 		}
 		out = append(out, Gap{From: since, To: c.last, What: what, Why: why})
 	}
 	return out
 }
 
-func absence(what string, ever bool, existed string) string {
+func absence(ever bool, existed string) string {
 	switch {
 	case ever:
-		return "the source of " + what + " events was away"
+		return "the source of these events was away"
 	case existed != "":
-		return what + " events were traced late: " + existed
+		return "tracing began late: " + existed
 	default:
 		return ""
 	}
 }
 
-// restart is the gap between two runs of the service in one boot: from the stop
-// of the earlier one, or from its last event where it crashed.
-func (c *coverage) restart(what string, f *sourceFact) Gap {
-	gap := Gap{To: f.at, What: what, Event: f.id, Why: "the service was restarted"}
-	started := f.at
-	for i := len(c.marks) - 1; i >= 0; i-- {
-		switch m := &c.marks[i]; {
-		case m.At > f.at:
-		case m.Name == markStart && started == f.at:
-			started = m.At
-		case m.Name == markStop:
-			gap.From, gap.Why = m.At, "the service was stopped and started again"
-			return gap
-		case m.Name == markStart:
-			gap.From = c.before(started)
-			return gap
+// restart is the time between two runs of the service in one boot: from the
+// loss that the second one notes first, else from its start, to the source's
+// attachment. earlier is when the first run had attached it.
+func (c *coverage) restart(what string, earlier event.Time, f *sourceFact) Gap {
+	gap := Gap{From: f.at, To: f.at, What: what, Event: f.id, Why: "bootrace was restarted"}
+	for i := range c.marks {
+		if m := &c.marks[i]; m.Name == markStart && m.At <= f.at {
+			gap.From = m.At
 		}
 	}
-	gap.From = c.before(started)
+	for i := range c.losses {
+		if l := &c.losses[i]; lossSubject(&l.LossInfo) == whatAll && l.At <= f.at && l.At >= earlier {
+			gap.From = min(gap.From, l.From)
+		}
+	}
 	return gap
-}
-
-// before returns when the last event before t is known to have been recorded,
-// to the second, and earlier rather than later.
-func (c *coverage) before(t event.Time) event.Time {
-	second, best := int64(t)/int64(time.Second), event.Time(0)
-	for s, at := range c.seconds {
-		if s < second && at > best {
-			best = at
-		}
-	}
-	return best
 }
 
 // tail is the gap at the end of a record that nobody closed.
 func (c *coverage) tail() gaps {
 	for i := len(c.marks) - 1; i >= 0; i-- {
 		switch c.marks[i].Name {
-		case markStop:
+		case markStop, markRelinquish:
 			return nil
 		case markStart:
 			return c.unfinished()
@@ -262,12 +249,27 @@ func (c *coverage) unfinished() gaps {
 	return gaps{{From: c.last, To: c.last, What: whatAll, Why: "the record has no end: the host or the service stopped without notice"}}
 }
 
-// sort orders gaps by time and joins those that differ only in their subject.
+// sort orders gaps by time.
 func (g gaps) sort() gaps {
 	slices.SortStableFunc(g, func(a, b Gap) int {
 		return cmp.Or(cmp.Compare(a.From, b.From), cmp.Compare(a.To, b.To), cmp.Compare(a.What, b.What), cmp.Compare(a.Why, b.Why), cmp.Compare(a.Event, b.Event))
 	})
 	return slices.Compact(g)
+}
+
+// joined returns gaps in order of time, as a Timeline lists them: those that
+// differ in nothing but their subject are one.
+func (g gaps) joined() []Gap {
+	out := []Gap{}
+	for _, gap := range g {
+		i := slices.IndexFunc(out, func(o Gap) bool { return o.From == gap.From && o.To == gap.To && o.Why == gap.Why })
+		if i < 0 {
+			out = append(out, gap)
+		} else if out[i].What != gap.What {
+			out[i].What += "," + gap.What
+		}
+	}
+	return out
 }
 
 // completeFrom returns the instant from which on nothing is missing until the

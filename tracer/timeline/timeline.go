@@ -66,8 +66,8 @@ type Instant struct {
 type Gap struct {
 	From event.Time `json:"from_ns"`
 	To   event.Time `json:"to_ns"`
-	// What is missing: dm, open, exec, exit, uevent, udev, log, ...; all where
-	// the gap concerns everything.
+	// What is missing, separated by commas: dm, open, exec, exit, uevent, udev,
+	// link; all where the gap concerns everything.
 	What string `json:"what"`
 	// Why is a sentence for people, lower case.
 	Why   string `json:"why"`

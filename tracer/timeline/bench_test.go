@@ -1,0 +1,95 @@
+package timeline
+
+import (
+	"fmt"
+	"runtime"
+	"testing"
+
+	"github.com/bootrace/bootrace/tracer/event"
+)
+
+// largeBoot is a host with 10,000 volumes and 1,000 guests of three disks each;
+// the rest of a million events are opens by others.
+func largeBoot(tb testing.TB) []event.Event {
+	const mappings, guests, total = 10_000, 1_000, 1_000_000
+	var p historyParser
+	p.sources(1)
+	for i := range mappings {
+		if err := p.line(fmt.Sprintf("%f activate lv=vg%d/lv%d dev=253:%d", 1+float64(i)/1000, i%7, i, i)); err != nil {
+			tb.Fatal(err)
+		}
+	}
+	for i := range guests {
+		start := 5 + float64(i)/100
+		args, opens := "qemu-system-x86_64 -enable-kvm -m 2048", []string{}
+		for d := range 3 {
+			lv := (i*3 + d) % mappings
+			path := fmt.Sprintf("/dev/vg%d/lv%d", lv%7, lv)
+			args += fmt.Sprintf(" -drive file=%s,if=none,id=drive_%d,format=raw,cache=none", path, d)
+			for k := range 3 {
+				opens = append(opens, fmt.Sprintf("%f..%f open pid=%d %s dev=253:%d", start+.01*float64(d+k), start+.01*float64(d+k)+.001, 1000+i, path, lv))
+			}
+		}
+		lines := append(opens, fmt.Sprintf("%f exec pid=%d args: %s -name vm%d", start, 1000+i, args, i))
+		for _, line := range lines {
+			if err := p.line(line); err != nil {
+				tb.Fatal(err)
+			}
+		}
+	}
+	for n := 0; len(p.events) < total; n++ {
+		p.events = append(p.events, event.Event{
+			At: event.Time(n * 30_000), From: event.Time(n*30_000 - 2000), Kind: event.Open,
+			Proc: &event.Proc{PID: 100_000 + n%5000, Comm: "lvm"},
+			Open: &event.OpenInfo{Path: "/dev/vg/absent" + fmt.Sprint(n%2000), Errno: 2, Size: -1},
+		})
+	}
+	for i := range p.events {
+		p.events[i].ID = uint64(i + 1)
+	}
+	return p.events
+}
+
+func BenchmarkBuild(b *testing.B) {
+	events := largeBoot(b)
+	b.ReportAllocs()
+	for b.Loop() {
+		buildOf(events)
+	}
+	b.ReportMetric(float64(b.Elapsed().Nanoseconds())/float64(b.N)/float64(len(events)), "ns/event")
+}
+
+// BenchmarkAgain is what the running service pays for a new Timeline.
+func BenchmarkAgain(b *testing.B) {
+	events := largeBoot(b)
+	builder := NewBuilder(Boot{Current: true}, Options{})
+	for i := range events {
+		builder.Add(&events[i])
+	}
+	for b.Loop() {
+		builder.Timeline()
+	}
+}
+
+// BenchmarkMemory reports what a Builder and its Timeline keep of a large boot.
+func BenchmarkMemory(b *testing.B) {
+	events := largeBoot(b)
+	var before, after runtime.MemStats
+	for b.Loop() {
+		runtime.GC()
+		runtime.ReadMemStats(&before)
+		builder := NewBuilder(Boot{Current: true}, Options{})
+		for i := range events {
+			builder.Add(&events[i])
+		}
+		runtime.GC()
+		runtime.ReadMemStats(&after)
+		b.ReportMetric(float64(after.HeapAlloc-before.HeapAlloc)/1e6, "builder-MB")
+		tl := builder.Timeline()
+		runtime.GC()
+		runtime.ReadMemStats(&after)
+		b.ReportMetric(float64(after.HeapAlloc-before.HeapAlloc)/1e6, "both-MB")
+		runtime.KeepAlive(tl)
+		runtime.KeepAlive(builder)
+	}
+}
