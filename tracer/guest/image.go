@@ -16,6 +16,7 @@ const (
 type builder struct {
 	nodes   map[string]*value // -blockdev nodes by name
 	fds     map[int]*FD
+	json    jsonReader
 	problem func(arg, reason string)
 	images  int
 	depth   int
@@ -97,7 +98,7 @@ func withDriver(v *value, driver string) *value {
 // jsonName makes the image of a json:{...} file name. Options beside it add to
 // it and override it.
 func (b *builder) jsonName(text string, v *value) Image {
-	options, err := parseJSON(text)
+	options, err := b.json.parse(text)
 	if err != nil {
 		b.problem("json:"+text, err.Error())
 		return Image{Storage: StorageNone}

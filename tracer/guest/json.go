@@ -16,15 +16,18 @@ var (
 )
 
 // jsonReader reads qemu's dialect of JSON. Like qemu, it refuses invalid UTF-8.
+// One reader serves many texts, one after another.
 type jsonReader struct {
 	text    string // with double quotes only
-	decoder *jsontext.Decoder
+	buffer  bytes.Buffer
+	decoder jsontext.Decoder
 }
 
-func newJSONReader(text string) jsonReader {
-	text = doubleQuotes(text)
-	d := jsontext.NewDecoder(bytes.NewBufferString(text), jsontext.AllowDuplicateNames(true))
-	return jsonReader{text, d}
+func (r *jsonReader) start(text string) {
+	r.text = doubleQuotes(text)
+	r.buffer.Reset()
+	r.buffer.WriteString(r.text)
+	r.decoder.Reset(&r.buffer, jsontext.AllowDuplicateNames(true))
 }
 
 // kind returns what comes next: one of {}[]"0tfn, or 0 at the end or where the
@@ -59,9 +62,9 @@ func (r *jsonReader) scalar() (text string, from, to int, err error) {
 // deep reports whether the text nests further than qemu would follow.
 func (r *jsonReader) deep() bool { return r.decoder.StackDepth() > maxNesting }
 
-// parseJSON reads one JSON value.
-func parseJSON(text string) (*value, error) {
-	r := newJSONReader(text)
+// parse reads a text of one JSON value.
+func (r *jsonReader) parse(text string) (*value, error) {
+	r.start(text)
 	v, err := r.value()
 	if err != nil {
 		return nil, fmt.Errorf("not valid JSON: %w", jsonReason(err))
@@ -111,6 +114,12 @@ func (r *jsonReader) object() (v value, err error) {
 		if err != nil {
 			return v, err
 		}
+		if silent[name] {
+			if err := r.decoder.SkipValue(); err != nil {
+				return v, err
+			}
+			continue
+		}
 		m, err := r.value()
 		if err != nil {
 			return v, err
@@ -118,6 +127,13 @@ func (r *jsonReader) object() (v value, err error) {
 		*v.child(name) = m
 	}
 	return v, r.skip()
+}
+
+// silent are the keys that libvirt writes the most, and that say nothing about
+// where an image lies.
+var silent = map[string]bool{
+	"cache": true, "auto-read-only": true, "discard": true, "detect-zeroes": true, "aio": true,
+	"bus": true, "addr": true, "bootindex": true, "write-cache": true, "serial": true,
 }
 
 func (r *jsonReader) array() (value, error) {

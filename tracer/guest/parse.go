@@ -30,7 +30,7 @@ func Parse(args []string) Guest { return Parser{}.Parse(args) }
 // Parse reads an argument list, argv[0] first. See the function Parse.
 func (p Parser) Parse(args []string) Guest {
 	s := &scan{readFile: p.ReadFile, devices: map[string]device{}, counts: map[string]int{}}
-	s.builder = builder{nodes: map[string]*value{}, fds: map[int]*FD{}, problem: s.problem}
+	s.builder.nodes, s.builder.fds, s.builder.problem = map[string]*value{}, map[int]*FD{}, s.problem
 	s.guest.Disks = []Disk{}
 	if len(args) == 0 {
 		s.guest.NotGuest = "no arguments"
@@ -145,7 +145,10 @@ func (s *scan) list(a argument) {
 		s.global(a.value)
 		return
 	}
-	v, err := parseOpts(a.value, implied[a.name])
+	if !tells(a) {
+		return
+	}
+	v, err := s.parseOpts(a)
 	if err != nil {
 		s.problem("-"+a.name+" "+a.value, err.Error())
 	}
@@ -176,6 +179,32 @@ func (s *scan) list(a argument) {
 			s.guest.Taps = append(s.guest.Taps, name)
 		}
 	}
+}
+
+// parseOpts reads a key=value list, or JSON where the text begins with a brace,
+// as -blockdev, -device and -netdev take it.
+func (s *scan) parseOpts(a argument) (*value, error) {
+	if strings.HasPrefix(a.value, "{") {
+		return s.builder.json.parse(a.value)
+	}
+	return parseOpts(a.value, implied[a.name])
+}
+
+// tells spares the reading of devices and networks that have no drive and no
+// interface name: on a libvirt guest most of the command line.
+func tells(a argument) bool {
+	switch a.name {
+	case "device":
+		for _, key := range []string{"drive=", `drive"`, "drive'", "driveA", "driveB"} {
+			if strings.Contains(a.value, key) {
+				return true
+			}
+		}
+		return false
+	case "netdev", "net", "nic":
+		return strings.Contains(a.value, "ifname")
+	}
+	return true
 }
 
 // helpful are the options that print a list and exit when asked for help.

@@ -149,17 +149,24 @@ func isSwitch(s string) bool {
 	return s == "on" || s == "off" || s == "yes" || s == "no"
 }
 
-// hints are what a text must contain for redactAddress, redactJSON or
-// isSecret to find anything in it. Most options have none of them.
-var hints = []string{"://", "rbd:", "json:", "pass", "pwd", "secret", "key", "token", "cookie", "osk", "guestfwd"}
-
+// suspicious reports whether a text may have something in it for redactAddress,
+// redactJSON or isSecret to find. Most options have not, and are done with
+// after this one pass.
 func suspicious(text string) bool {
-	for _, hint := range hints {
-		if strings.Contains(text, hint) {
-			return true
+	for i := 0; i < len(text); i++ {
+		for _, hint := range hints[text[i]] {
+			if strings.HasPrefix(text[i:], hint) {
+				return true
+			}
 		}
 	}
 	return false
+}
+
+// hints are what such a text contains, by the first byte.
+var hints = [256][]string{
+	':': {"://"}, 'r': {"rbd:"}, 'j': {"json:"}, 'p': {"pass", "pwd"}, 's': {"secret"}, 'k': {"key"},
+	't': {"token"}, 'c': {"cookie"}, 'o': {"osk"}, 'g': {"guestfwd"},
 }
 
 // isSecret reports whether a key, which may be dotted, names a secret itself
@@ -276,7 +283,8 @@ func redactJSON(text string, object bool, depth int) string {
 	if !suspicious(text) && !(object && strings.Contains(text, "data")) {
 		return text
 	}
-	r := jsonRedactor{jsonReader: newJSONReader(text), object: object, depth: depth}
+	r := jsonRedactor{object: object, depth: depth}
+	r.start(text)
 	if !r.value(false) || r.skip() != io.EOF {
 		return Redacted
 	}

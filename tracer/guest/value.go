@@ -131,7 +131,7 @@ func (v *value) child(name string) *value {
 // add appends a member that is not there yet.
 func (v *value) add(name string, m value) *value {
 	if v.members == nil {
-		v.members = make([]member, 0, 8)
+		v.members = make([]member, 0, 5)
 	}
 	v.members = append(v.members, member{name, m})
 	return &v.members[len(v.members)-1].value
@@ -170,12 +170,8 @@ func (v *value) elements() []*value {
 	return all
 }
 
-// parseOpts reads a key=value list, or JSON where the text begins with a
-// brace, as -blockdev, -device, -netdev and -object take it.
+// parseOpts reads a key=value list.
 func parseOpts(s, implied string) (*value, error) {
-	if strings.HasPrefix(s, "{") {
-		return parseJSON(s)
-	}
 	v := new(value)
 	keys := 0
 	for from := 0; from < len(s); keys++ {
