@@ -266,7 +266,7 @@ func (a *axis) ticks() []tick {
 // tickLabel is t in seconds with the decimals that step calls for.
 func tickLabel(t event.Time, step event.Duration) string {
 	decimals := 0
-	for unit := event.Duration(time.Second); unit > step && decimals < 9; unit /= 10 {
+	for unit := time.Second; unit > step && decimals < 9; unit /= 10 {
 		decimals++
 	}
 	return strconv.FormatFloat(t.Seconds(), 'f', decimals, 64) + " s"

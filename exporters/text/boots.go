@@ -114,7 +114,7 @@ func Boots(w io.Writer, rows []BootRow, opts Options) error {
 }
 
 func titles() []span {
-	var row []span
+	row := make([]span, 0, len(bootColumns))
 	for _, c := range bootColumns {
 		row = append(row, span{c.title, dim})
 	}

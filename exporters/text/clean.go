@@ -78,6 +78,25 @@ func printableASCII(s string) bool {
 	return true
 }
 
+// maxBytes is as much of a foreign text as is looked at: more than fits on any
+// line, and little enough for a log that is full of such names.
+const maxBytes = 1024
+
+// bounded takes the middle out of what is longer than maxBytes, between runes.
+func bounded(s string) string {
+	if len(s) <= maxBytes {
+		return s
+	}
+	head, end := maxBytes/2, len(s)-maxBytes/2
+	for i := 0; i < utf8.UTFMax && !utf8.RuneStart(s[head]); i++ {
+		head--
+	}
+	for i := 0; i < utf8.UTFMax && !utf8.RuneStart(s[end]); i++ {
+		end++
+	}
+	return s[:head] + "..." + s[end:]
+}
+
 // cut shortens clean text to at most width columns. What goes is the middle:
 // disks of one pool differ in their last characters, guests in their first.
 func cut(s string, width int, ellipsis string) string {

@@ -62,6 +62,7 @@ func (p *printer) flush() error { return p.w.Flush() }
 
 // name makes foreign text fit to print in at most width columns.
 func (p *printer) name(s string, width int) string {
+	s = bounded(s)
 	if p.opts.ASCII {
 		s = cleanASCII(s)
 	} else {

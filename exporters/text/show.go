@@ -3,6 +3,7 @@ package text
 import (
 	"fmt"
 	"io"
+	"slices"
 	"time"
 
 	"github.com/dustin/go-humanize"
@@ -273,7 +274,7 @@ func (pic *picture) writeLegend() {
 func (p *printer) brief(findings []*timeline.Finding) {
 	const most = 10
 	certain, withheld := sortFindings(findings)
-	list := append(certain, withheld...)
+	list := slices.Concat(certain, withheld)
 	if len(list) == 0 {
 		return
 	}

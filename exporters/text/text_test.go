@@ -265,6 +265,18 @@ func TestClean(t *testing.T) {
 	}
 }
 
+func TestBounded(t *testing.T) {
+	for _, in := range []string{strings.Repeat("é", 4096), strings.Repeat("x中", 1024), strings.Repeat("🚀", 300), strings.Repeat("\x80", 4096)} {
+		got := bounded(in)
+		if len(got) > maxBytes+3 || len(got) < maxBytes-8 {
+			t.Errorf("%d bytes became %d", len(in), len(got))
+		}
+		if utf8.ValidString(in) && !utf8.ValidString(got) {
+			t.Errorf("cut within a rune: %q", got)
+		}
+	}
+}
+
 func TestCut(t *testing.T) {
 	for _, c := range []struct {
 		in    string
@@ -377,15 +389,14 @@ func TestTell(t *testing.T) {
 	} {
 		var p paragraph
 		p.tell(template, says)
-		var words []string
+		var b strings.Builder
 		for _, w := range p.words {
-			s := ""
+			b.WriteByte(' ')
 			for _, piece := range w {
-				s += piece.text
+				b.WriteString(piece.text)
 			}
-			words = append(words, s)
 		}
-		if got := strings.Join(words, " "); got != want {
+		if got := strings.TrimSpace(b.String()); got != want {
 			t.Errorf("%q tells %q, want %q", template, got, want)
 		}
 	}
@@ -449,7 +460,7 @@ func host(mappings, guests int) *timeline.Timeline {
 		path := m.Lives[0].Paths[0]
 		at := timeline.Instant{At: path.Ready.At + event.Time(i%5-2)*1e9}
 		margin := &timeline.Margin{NS: at.At.Sub(path.Ready.At)}
-		g := &timeline.Guest{ID: fmt.Sprint(i), Name: fmt.Sprint("web-", i), Exec: at,
+		g := &timeline.Guest{ID: itoa(i), Name: fmt.Sprint("web-", i), Exec: at,
 			Disks: []timeline.Disk{{Path: path.Path, Mapping: m.ID, Uses: []timeline.Use{{Instant: at, Ready: path.Ready, Margin: margin}}}}}
 		tl.Guests = append(tl.Guests, g)
 		if margin.NS < 0 {
