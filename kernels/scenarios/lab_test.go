@@ -137,4 +137,3 @@ func mappingNamed(t *testing.T, tl *timeline.Timeline, name string) *timeline.Ma
 	t.Fatalf("no mapping %s in the timeline", name)
 	return nil
 }
-

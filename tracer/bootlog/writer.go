@@ -262,6 +262,15 @@ func (w *Writer) MoveTo(ctx context.Context, dir string) error {
 	})
 }
 
+// Path returns the file in which the log is now, empty once it is closed.
+func (w *Writer) Path(ctx context.Context) string {
+	var path string
+	if err := w.request(ctx, func() error { path = w.path(); return nil }); err != nil {
+		return ""
+	}
+	return path
+}
+
 // Close makes everything durable, if the disk allows, and ends writing.
 func (w *Writer) Close() error {
 	w.mu.Lock()

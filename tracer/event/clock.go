@@ -38,3 +38,11 @@ func offset(clock int32) ClockInfo {
 	}
 	return best
 }
+
+// ClockSynchronized reports whether the kernel takes the wall clock for
+// synchronized, by NTP or another discipline (adjtimex(2), STA_UNSYNC).
+func ClockSynchronized() bool {
+	var t unix.Timex
+	state, err := unix.Adjtimex(&t)
+	return err == nil && state != unix.TIME_ERROR && t.Status&unix.STA_UNSYNC == 0
+}

@@ -1,0 +1,89 @@
+# bootrace: `make help` lists what there is.
+
+GO      ?= go
+PREFIX  ?= /usr
+SBINDIR ?= $(PREFIX)/sbin
+DESTDIR ?=
+# Debian and Ubuntu keep initramfs-tools here; INITRAMFS=no leaves the early
+# start out.
+INITRAMFS ?= auto
+KERNEL  ?= 6.1
+OUT     ?= build/lab
+
+VERSION  := $(shell git describe --tags --always --dirty 2>/dev/null || echo unknown)
+UNITDIR  := $(PREFIX)/lib/systemd/system
+INITTOOLS := /usr/share/initramfs-tools
+BINARY   := build/bootrace
+
+# One static program: it has to run in an initramfs and on any distribution.
+export CGO_ENABLED := 0
+
+.DEFAULT_GOAL := help
+.PHONY: help build generate generate-check test unit lab-test demo soak fuzz bench lint lab install uninstall clean tools
+
+help: ## this list
+	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sort | awk -F ':.*## ' '{printf "  %-16s %s\n", $$1, $$2}'
+
+build: ## the program: build/bootrace
+	$(GO) build -trimpath -ldflags '-s -w -X main.version=$(VERSION)' -o $(BINARY) ./cmd/bootrace
+
+generate: ## the BPF objects and everything else that is made from source and committed
+	$(GO) generate ./...
+
+generate-check: generate ## prove that what is committed is current
+	git diff --exit-code
+
+unit: ## unit tests, and the native BPF tests where this kernel allows them
+	$(GO) test ./...
+
+lab-test: build ## the tests that boot virtual machines, kernel $(KERNEL)
+	BOOTRACE_LAB=1 BOOTRACE_KERNEL=$(KERNEL) $(GO) test -count=1 -timeout 40m -v ./kernels/...
+
+test: unit lab-test ## everything that must hold: unit, native BPF, and lab tests
+
+lint: ## golangci-lint, shellcheck
+	golangci-lint run
+	shellcheck -x -e SC1091 $(shell git ls-files '*.sh' .ci/run packaging/initramfs-tools)
+
+FUZZTIME ?= 30s
+fuzz: ## each fuzz target for FUZZTIME
+	@set -e; for pkg in $$($(GO) list ./...); do \
+	  for f in $$($(GO) test -list '^Fuzz' $$pkg | grep '^Fuzz' || true); do \
+	    echo "== $$pkg $$f"; $(GO) test -run '^$$' -fuzz "^$$f\$$" -fuzztime $(FUZZTIME) $$pkg; \
+	  done; done
+
+lab: build ## boot a host in a virtual machine: SCENARIO=DIR [KERNEL=6.1] OUT=DIR
+	@test -n "$(SCENARIO)" || { echo "make lab: name a scenario: make lab SCENARIO=kernels/scenarios/demo OUT=build/lab" >&2; exit 2; }
+	$(GO) run ./kernels/cmd/lab -scenario $(SCENARIO) -kernel $(KERNEL) -out $(OUT)
+
+# What the installed files are made from, with the place of the program put in.
+define place
+	install -d $(DESTDIR)$(dir $(3))
+	sed 's|@SBINDIR@|$(SBINDIR)|g' $(2) > $(DESTDIR)$(3).new
+	chmod $(1) $(DESTDIR)$(3).new
+	mv $(DESTDIR)$(3).new $(DESTDIR)$(3)
+endef
+
+install: build ## the program, its units and its early start: DESTDIR, PREFIX, INITRAMFS=auto|yes|no
+	install -D -m 0755 $(BINARY) $(DESTDIR)$(SBINDIR)/bootrace
+	$(call place,0644,packaging/systemd/bootrace.service,$(UNITDIR)/bootrace.service)
+	$(call place,0644,packaging/systemd/bootrace-flush.service,$(UNITDIR)/bootrace-flush.service)
+	test -e $(DESTDIR)/etc/bootrace/config.yaml || install -D -m 0644 packaging/config/config.yaml $(DESTDIR)/etc/bootrace/config.yaml
+ifneq ($(INITRAMFS),no)
+	if [ $(INITRAMFS) = yes ] || [ -d $(DESTDIR)$(INITTOOLS) ]; then $(MAKE) --no-print-directory install-initramfs; fi
+endif
+	@[ -n "$(DESTDIR)" ] || echo "Installed. Next: systemctl enable --now bootrace; update-initramfs -u"
+
+.PHONY: install-initramfs
+install-initramfs:
+	$(call place,0755,packaging/initramfs-tools/hooks/bootrace,$(INITTOOLS)/hooks/bootrace)
+	$(call place,0755,packaging/initramfs-tools/init-top/bootrace,$(INITTOOLS)/scripts/init-top/bootrace)
+
+uninstall: ## everything that install put in place, but the recorded boots and the configuration
+	rm -f $(DESTDIR)$(SBINDIR)/bootrace
+	rm -f $(DESTDIR)$(UNITDIR)/bootrace.service $(DESTDIR)$(UNITDIR)/bootrace-flush.service
+	rm -f $(DESTDIR)$(INITTOOLS)/hooks/bootrace $(DESTDIR)$(INITTOOLS)/scripts/init-top/bootrace
+	@[ -n "$(DESTDIR)" ] || echo "Removed. Next: systemctl daemon-reload; update-initramfs -u"
+
+clean: ## what was built here
+	rm -rf build

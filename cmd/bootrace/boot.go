@@ -1,0 +1,133 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"io/fs"
+	"os"
+	"time"
+
+	"github.com/urfave/cli/v2"
+
+	"github.com/bootrace/bootrace/exporters/text"
+	"github.com/bootrace/bootrace/tracer/bootlog"
+	"github.com/bootrace/bootrace/tracer/config"
+	"github.com/bootrace/bootrace/tracer/control"
+	"github.com/bootrace/bootrace/tracer/service"
+	"github.com/bootrace/bootrace/tracer/timeline"
+)
+
+// readFlags are the flags of all commands that read recorded boots.
+func readFlags(more ...cli.Flag) []cli.Flag {
+	return append([]cli.Flag{
+		&cli.StringFlag{Name: "format", Value: "text", Usage: "text for people, json for programs"},
+		&cli.DurationFlag{Name: "near-miss", Value: config.Default().NearMiss, Usage: "report a margin below this as luck"},
+		&cli.PathFlag{Name: "state-dir", Value: service.StateDir, Usage: "read the logs in this `FOLDER`"},
+	}, more...)
+}
+
+// bootStore is where this host's boots are recorded.
+func bootStore(c *cli.Context) bootlog.Store {
+	return bootlog.Store{Dirs: []string{c.Path("state-dir"), service.RunDir}, Current: bootlog.CurrentBootID()}
+}
+
+// readBoot builds the timeline of the boot that the command's argument names,
+// this boot without one.
+func readBoot(c *cli.Context) (*timeline.Timeline, error) {
+	ref := "0"
+	switch c.NArg() {
+	case 0:
+	case 1:
+		ref = c.Args().First()
+	default:
+		return nil, usageError("%s takes one boot, got %q too", c.Command.Name, c.Args().Get(1))
+	}
+	store := bootStore(c)
+	syncLog(c.Context)
+	boot, err := store.Find(ref)
+	if err != nil {
+		return nil, err
+	}
+	return buildTimeline(c, &boot)
+}
+
+// syncLog has a running service write what it holds back, so that this boot's
+// log is as new as can be. Without a service, or without rights, it is as new
+// as it is.
+func syncLog(ctx context.Context) {
+	ctx, cancel := context.WithTimeout(ctx, 2*time.Second)
+	defer cancel()
+	_ = control.Call(ctx, control.Socket, control.Request{Do: control.Sync}, nil)
+}
+
+func buildTimeline(c *cli.Context, boot *bootlog.Boot) (*timeline.Timeline, error) {
+	log, err := boot.Open()
+	if err != nil {
+		return nil, err
+	}
+	defer log.Close()
+	threshold, err := nearMiss(c)
+	if err != nil {
+		return nil, err
+	}
+	h := log.Header()
+	b := timeline.NewBuilder(
+		timeline.Boot{ID: h.BootID, Host: h.HostName, Kernel: h.Kernel, Current: boot.Current},
+		timeline.Options{NearMiss: threshold})
+	for e, err := range log.Events() {
+		if err != nil {
+			return nil, err
+		}
+		b.Add(&e)
+	}
+	for _, d := range log.Damage() {
+		b.Damaged(fmt.Sprintf("%s, from byte %d on: %s", d.Path, d.Offset, d.Why))
+	}
+	return b.Timeline(), nil
+}
+
+// nearMiss is the flag, else the configuration's, where this machine has one.
+func nearMiss(c *cli.Context) (time.Duration, error) {
+	if c.IsSet("near-miss") {
+		return c.Duration("near-miss"), nil
+	}
+	cfg, err := config.Load(config.Path)
+	if errors.Is(err, fs.ErrPermission) {
+		return config.Default().NearMiss, nil
+	}
+	return cfg.NearMiss, err
+}
+
+// output says how to write to the command's standard output.
+func output(c *cli.Context) text.Options {
+	opts := text.Options{}
+	if f, ok := c.App.Writer.(*os.File); ok {
+		opts = text.DetectTerminal(f, os.Getenv)
+	}
+	opts.Location = time.Local
+	opts.All = c.Bool("all")
+	return opts
+}
+
+// wantJSON reports which of the two formats is asked for.
+func wantJSON(c *cli.Context) (bool, error) {
+	switch format := c.String("format"); format {
+	case "json":
+		return true, nil
+	case "text":
+		return false, nil
+	default:
+		return false, usageError("%s: format %q is not known: use text or json", c.Command.Name, format)
+	}
+}
+
+// writeJSON writes v indented: the documents are read by people, too.
+func writeJSON(w io.Writer, v any) error {
+	out := jsonEncoder(w)
+	if err := out.Encode(v); err != nil {
+		return fmt.Errorf("write JSON: %w", err)
+	}
+	return nil
+}

@@ -1,0 +1,73 @@
+package main
+
+import (
+	"fmt"
+	"io"
+
+	"github.com/urfave/cli/v2"
+
+	"github.com/bootrace/bootrace/tracer/check"
+	"github.com/bootrace/bootrace/tracer/config"
+	"github.com/bootrace/bootrace/tracer/control"
+	"github.com/bootrace/bootrace/tracer/service"
+)
+
+func checkCommand() *cli.Command {
+	return &cli.Command{
+		Name:  "check",
+		Usage: "can this host be traced, with what, and if not why not",
+		Flags: []cli.Flag{&cli.StringFlag{Name: "format", Value: "text", Usage: "text for people, json for programs"}},
+		Action: func(c *cli.Context) error {
+			if err := noArgs(c); err != nil {
+				return err
+			}
+			asJSON, err := wantJSON(c)
+			if err != nil {
+				return err
+			}
+			cfg, err := config.Load(config.Path)
+			if err != nil {
+				return err
+			}
+			opts := check.Options{Guests: cfg.GuestBinaries, StateDir: service.StateDir}
+			var st service.Status
+			if control.Call(c.Context, control.Socket, control.Request{Do: control.Status}, &st) == nil {
+				opts.Sources = st.Sources
+				opts.Service = fmt.Sprintf("process %d, %s", st.PID, sinceWhen(&st))
+			}
+			report := check.Host(c.Context, opts)
+			if asJSON {
+				err = writeJSON(c.App.Writer, report)
+			} else {
+				err = writeReport(c.App.Writer, &report)
+			}
+			if err == nil && !report.Trace {
+				return &exitError{status: exitFailed}
+			}
+			return err
+		},
+	}
+}
+
+// writeReport writes one line a check, and the remedy below it.
+func writeReport(w io.Writer, r *check.Report) error {
+	marks := map[check.Grade]string{check.Good: "ok", check.Warning: "!", check.Bad: "NO"}
+	verdict := "can be traced"
+	if !r.Trace {
+		verdict = "can't be traced"
+	}
+	if _, err := fmt.Fprintf(w, "This host (kernel %s) %s.\n\n", r.Kernel, verdict); err != nil {
+		return err
+	}
+	for _, i := range r.Items {
+		if _, err := fmt.Fprintf(w, "%-3s %-22s %s\n", marks[i.Grade], i.Name, i.Text); err != nil {
+			return err
+		}
+		if i.Remedy != "" {
+			if _, err := fmt.Fprintf(w, "%27s%s\n", "-> ", i.Remedy); err != nil {
+				return err
+			}
+		}
+	}
+	return nil
+}

@@ -1,0 +1,124 @@
+// Command bootrace records what happens between LVM, udev and qemu while a
+// virtualization host boots, and says which guests opened their logical volume
+// before it was there.
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"os"
+	"os/signal"
+	"strings"
+	"syscall"
+
+	"github.com/urfave/cli/v2"
+)
+
+// version is set by the linker.
+var version = "unknown"
+
+// The exit statuses.
+const (
+	exitDone   = 0
+	exitFailed = 1
+	exitUsage  = 2
+	exitRaces  = 3 // `races` found some
+)
+
+func main() {
+	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
+	defer stop()
+	os.Exit(run(ctx, os.Args, os.Stdout, os.Stderr))
+}
+
+// run is the program; it returns the exit status.
+func run(ctx context.Context, args []string, stdout, stderr io.Writer) int {
+	err := newApp(stdout, stderr).RunContext(ctx, args)
+	var status *exitError
+	switch {
+	case err == nil:
+		return exitDone
+	case errors.As(err, &status):
+		if status.error != nil {
+			fmt.Fprintln(stderr, "bootrace: "+oneLine(err))
+		}
+		return status.status
+	case errors.Is(err, syscall.EPIPE):
+		return exitDone // the reader, such as head, had enough
+	default:
+		fmt.Fprintln(stderr, "bootrace: "+oneLine(err))
+		return exitFailed
+	}
+}
+
+// exitError ends the program with a status; a nil error says nothing.
+type exitError struct {
+	error
+	status int
+}
+
+func (e *exitError) Unwrap() error { return e.error }
+
+func usageError(format string, args ...any) error {
+	return &exitError{fmt.Errorf(format, args...), exitUsage}
+}
+
+func oneLine(err error) string {
+	return strings.Join(strings.Fields(err.Error()), " ")
+}
+
+func newApp(stdout, stderr io.Writer) *cli.App {
+	return &cli.App{
+		Name:    "bootrace",
+		Usage:   "trace LVM, udev and guests while a virtualization host boots",
+		Version: version,
+		Description: "BOOT names a recorded boot: a boot id, the beginning of one, 0 for this boot,\n" +
+			"-1 for the one before, or a log file.",
+		Writer:                 stdout,
+		ErrWriter:              stderr,
+		HideHelpCommand:        true,
+		UseShortOptionHandling: true,
+		EnableBashCompletion:   true,
+		ExitErrHandler:         func(*cli.Context, error) {}, // run decides
+		OnUsageError:           onUsageError,
+		Action: func(c *cli.Context) error {
+			if c.Args().Present() {
+				return usageError("unknown command %q: `bootrace --help` lists them", c.Args().First())
+			}
+			return cli.ShowAppHelp(c)
+		},
+		Commands: withUsageErrors(
+			runCommand(), bootsCommand(), showCommand(), racesCommand(),
+			explainCommand(), statusCommand(), checkCommand(),
+			earlyCommand(), flushCommand(),
+		),
+	}
+}
+
+// withUsageErrors makes wrong flags of each command exit with exitUsage and
+// one line, instead of the whole help.
+func withUsageErrors(commands ...*cli.Command) []*cli.Command {
+	for _, c := range commands {
+		c.OnUsageError = onUsageError
+		c.HideHelpCommand = true
+	}
+	return commands
+}
+
+func onUsageError(c *cli.Context, err error, isSubcommand bool) error {
+	help := "bootrace --help"
+	if !isSubcommand && c.Command != nil && c.Command.Name != "bootrace" && c.Command.Name != "" {
+		help = "bootrace " + c.Command.Name + " --help"
+	}
+	return usageError("%s: see `%s`", strings.TrimPrefix(err.Error(), "flag provided but "), help)
+}
+
+// noArgs refuses arguments of a command that takes none.
+func noArgs(c *cli.Context) error {
+	if c.Args().Present() {
+		return usageError("%s takes no argument, got %q", c.Command.Name, c.Args().First())
+	}
+	return nil
+}

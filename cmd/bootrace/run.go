@@ -1,0 +1,127 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"os"
+	"os/signal"
+	"syscall"
+	"time"
+
+	"github.com/coreos/go-systemd/v22/daemon"
+	"github.com/urfave/cli/v2"
+
+	"github.com/bootrace/bootrace/tracer/config"
+	"github.com/bootrace/bootrace/tracer/control"
+	"github.com/bootrace/bootrace/tracer/service"
+)
+
+func runCommand() *cli.Command {
+	def := config.Default()
+	return &cli.Command{
+		Name:  "run",
+		Usage: "trace this host, in the foreground (systemd runs this)",
+		Flags: []cli.Flag{
+			&cli.PathFlag{Name: "config", Value: config.Path, Usage: "read this `FILE`"},
+			&cli.GenericFlag{Name: "mode", Value: &def.Mode, Usage: "trace: record, change nothing"},
+			&cli.StringSliceFlag{Name: "guest-binaries", Usage: "programs that run guests, or the beginnings of their names"},
+			&cli.GenericFlag{Name: "max-log-size", Value: &def.MaxLogSize, Usage: "limit of one boot's log"},
+			&cli.IntFlag{Name: "keep-boots", Value: def.KeepBoots, Usage: "recorded boots to keep"},
+			&cli.GenericFlag{Name: "keep-size", Value: &def.KeepSize, Usage: "and their size together"},
+			&cli.PathFlag{Name: "state-dir", Value: service.StateDir, Usage: "keep the logs in this `FOLDER`"},
+			&cli.BoolFlag{Name: "volatile-first", Usage: "log to " + service.RunDir + " until `bootrace flush`"},
+		},
+		Action: func(c *cli.Context) error {
+			if err := noArgs(c); err != nil {
+				return err
+			}
+			return runService(c, false)
+		},
+	}
+}
+
+// runService runs until SIGTERM. It ends at once where an instance from the
+// initramfs is the service instead.
+func runService(c *cli.Context, early bool) error {
+	log := slog.New(slog.NewTextHandler(c.App.ErrWriter, nil))
+	if os.Geteuid() != 0 {
+		return errors.New("run: only root may trace a host: use sudo or the systemd unit")
+	}
+	load := func() (config.Config, error) { return configOf(c) }
+	if _, err := load(); err != nil {
+		return err
+	}
+	if !early {
+		if err := takeOver(c.Context, log); err != nil {
+			var adopted *service.Adopted
+			if errors.As(err, &adopted) {
+				return notify(log, fmt.Sprintf("READY=1\nMAINPID=%d", adopted.PID))
+			}
+			return err
+		}
+	}
+	reload := make(chan os.Signal, 1)
+	signal.Notify(reload, syscall.SIGHUP)
+	return service.Run(c.Context, service.Options{
+		Config:        load,
+		Early:         early,
+		VolatileFirst: c.Bool("volatile-first"),
+		RunDir:        service.RunDir,
+		StateDir:      c.Path("state-dir"),
+		Version:       version,
+		Listening:     listening(early),
+		Ready:         func() { _ = notify(log, "READY=1") },
+		Reload:        reload,
+		Log:           log,
+	})
+}
+
+// takeOver gives a running instance little time: the boot waits for this.
+func takeOver(ctx context.Context, log *slog.Logger) error {
+	ctx, cancel := context.WithTimeout(ctx, 3*time.Second)
+	defer cancel()
+	err := service.TakeOver(ctx, control.Socket)
+	if err != nil && ctx.Err() != nil {
+		log.Error("an instance from the initramfs doesn't answer", "error", err)
+	}
+	return err
+}
+
+// notify tells systemd, where it runs this.
+func notify(log *slog.Logger, state string) error {
+	if _, err := daemon.SdNotify(false, state); err != nil {
+		log.Error("systemd is not told", "state", state, "error", err)
+		return fmt.Errorf("tell systemd %q: %w", state, err)
+	}
+	return nil
+}
+
+// configOf is the file's configuration, with the flags that were given over it.
+func configOf(c *cli.Context) (config.Config, error) {
+	path := c.Path("config")
+	if path == "" {
+		path = config.Path
+	}
+	cfg, err := config.Load(path)
+	if err != nil {
+		return cfg, err
+	}
+	if c.IsSet("mode") {
+		cfg.Mode = *c.Generic("mode").(*config.Mode)
+	}
+	if c.IsSet("guest-binaries") {
+		cfg.GuestBinaries = c.StringSlice("guest-binaries")
+	}
+	if c.IsSet("max-log-size") {
+		cfg.MaxLogSize = *c.Generic("max-log-size").(*config.Size)
+	}
+	if c.IsSet("keep-boots") {
+		cfg.KeepBoots = c.Int("keep-boots")
+	}
+	if c.IsSet("keep-size") {
+		cfg.KeepSize = *c.Generic("keep-size").(*config.Size)
+	}
+	return cfg, cfg.Validate()
+}

@@ -1,0 +1,221 @@
+// Package check says whether a host can be traced, with what, and if not why
+// not and what to do. It tries instead of guessing: the probes are attached
+// for a moment, and detached again.
+package check
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io/fs"
+	"os"
+	"path/filepath"
+	"slices"
+	"strings"
+
+	"github.com/dustin/go-humanize"
+	"golang.org/x/sys/unix"
+
+	"github.com/bootrace/bootrace/tracer/devmap"
+	"github.com/bootrace/bootrace/tracer/event"
+	"github.com/bootrace/bootrace/tracer/guest"
+	"github.com/bootrace/bootrace/tracer/probe"
+)
+
+// Grade is how a check came out.
+type Grade string
+
+// The grades.
+const (
+	Good    Grade = "good"
+	Warning Grade = "warning" // tracing works, with this limit
+	Bad     Grade = "bad"     // tracing does not work
+)
+
+// Item is one check.
+type Item struct {
+	Name  string `json:"name"`
+	Grade Grade  `json:"grade"`
+	Text  string `json:"text"`
+	// Remedy is what to do about it, empty where there is nothing to do.
+	Remedy string `json:"remedy,omitempty"`
+}
+
+// Report is what was found on a host.
+type Report struct {
+	Kernel string `json:"kernel"` // release
+	// Trace is set if this host can be traced.
+	Trace bool   `json:"trace"`
+	Items []Item `json:"items"`
+}
+
+// Options say what the host's service is configured to do.
+type Options struct {
+	Guests   []string // as in probe.Options
+	StateDir string
+	// Service describes the running service, empty if there is none: then its
+	// sources are known and nothing needs to be tried.
+	Service string
+	Sources []event.SourceInfo
+}
+
+// Host checks this host. It never fails: what can't be found out is an Item.
+func Host(ctx context.Context, o Options) Report {
+	var u unix.Utsname
+	r := Report{}
+	if unix.Uname(&u) == nil {
+		r.Kernel = unix.ByteSliceToString(u.Release[:])
+	}
+	r.add(rights())
+	r.add(deviceMapper("/", r.Kernel))
+	r.add(o.probes(ctx)...)
+	r.add(udevd("/"))
+	r.add(early("/"))
+	r.add(state(o.StateDir))
+	r.add(programs("/"))
+	r.add(o.service())
+	r.Trace = !slices.ContainsFunc(r.Items, func(i Item) bool { return i.Grade == Bad })
+	return r
+}
+
+func (r *Report) add(items ...Item) { r.Items = append(r.Items, items...) }
+
+func rights() Item {
+	if os.Geteuid() != 0 {
+		return Item{"rights", Bad, "not root", "run it with sudo: only root may trace a host"}
+	}
+	return Item{Name: "rights", Grade: Good, Text: "root"}
+}
+
+// deviceMapper looks for device-mapper in the running kernel, or as a module
+// that can still be loaded.
+func deviceMapper(root, release string) Item {
+	const name = "device-mapper"
+	if devmap.Registered(root) {
+		return Item{Name: name, Grade: Good, Text: "loaded"}
+	}
+	if devmap.Available(root, release) {
+		return Item{Name: name, Grade: Good, Text: "a module that is not loaded yet: its first mapping will be seen"}
+	}
+	return Item{name, Bad, "kernel " + release + " has none, so it has no logical volumes",
+		"boot a kernel with CONFIG_BLK_DEV_DM, or install its modules under /lib/modules/" + release}
+}
+
+// probes reports each ability of the probes.
+func (o Options) probes(ctx context.Context) []Item {
+	i := slices.IndexFunc(o.Sources, func(s event.SourceInfo) bool { return s.Name == "ebpf" })
+	if i >= 0 {
+		return abilities(o.Sources[i])
+	}
+	b, err := probe.OpenEBPF(ctx, probe.Options{Guests: o.Guests})
+	if err != nil {
+		return []Item{{"probes", Bad, err.Error(), remedy(err)}}
+	}
+	defer b.Close()
+	return abilities(b.Info())
+}
+
+func abilities(info event.SourceInfo) []Item {
+	var items []Item
+	for _, a := range info.Abilities {
+		item := Item{Name: "probe " + a.Name, Grade: Good, Text: "attached"}
+		switch {
+		case a.OK && a.Why != "":
+			item.Text += "; " + a.Why
+		case !a.OK && a.Name == probe.AbilityDMLiveInstant:
+			item.Grade, item.Text = Warning, a.Why+": the instant of an activation is known as a window, from entry to exit of the request"
+		case !a.OK:
+			item.Grade, item.Text = Warning, a.Why
+		}
+		items = append(items, item)
+	}
+	return items
+}
+
+func remedy(err error) string {
+	switch {
+	case errors.Is(err, probe.ErrNotPermitted):
+		return "run it with sudo; in a container it needs CAP_SYS_ADMIN; kernel lockdown must not forbid eBPF"
+	case errors.Is(err, probe.ErrNoBTF):
+		return "boot a kernel with CONFIG_DEBUG_INFO_BTF: Debian 11, RHEL 8.2, Ubuntu 20.10 or newer have one"
+	case errors.Is(err, probe.ErrNoTracefs):
+		return "mount -t tracefs tracefs /sys/kernel/tracing"
+	default:
+		return "boot kernel 5.8 or newer"
+	}
+}
+
+func udevd(root string) Item {
+	if _, err := os.Stat(filepath.Join(root, "run/udev/control")); err != nil {
+		return Item{"udev", Warning, "does not run: no link under /dev will appear, and nothing becomes ready", "start systemd-udevd"}
+	}
+	return Item{Name: "udev", Grade: Good, Text: "runs"}
+}
+
+// early looks for the start in the initramfs.
+func early(root string) Item {
+	const name = "early start"
+	if _, err := os.Stat(filepath.Join(root, "usr/share/initramfs-tools/scripts/init-top/bootrace")); err == nil {
+		return Item{Name: name, Grade: Good, Text: "initramfs-tools starts bootrace (after update-initramfs -u)"}
+	}
+	if _, err := os.Stat(filepath.Join(root, "usr/share/initramfs-tools")); err == nil {
+		return Item{name, Warning, "not installed: volumes that come up in the initramfs are found later, not seen",
+			"make install INITRAMFS=yes, then update-initramfs -u"}
+	}
+	return Item{Name: name, Grade: Warning,
+		Text: "this host has no initramfs-tools: volumes that come up in the initramfs are found later, not seen"}
+}
+
+func state(dir string) Item {
+	const name = "state folder"
+	existing := dir
+	for {
+		if _, err := os.Stat(existing); err == nil || existing == "/" {
+			break
+		}
+		existing = filepath.Dir(existing)
+	}
+	var st unix.Statfs_t
+	if err := unix.Statfs(existing, &st); err != nil {
+		return Item{name, Warning, fmt.Sprintf("%s: %v", dir, err), "make it a folder that root can write"}
+	}
+	free := st.Bavail * uint64(st.Bsize)
+	text := fmt.Sprintf("%s, %s free", dir, humanize.IBytes(free))
+	if st.Flags&unix.ST_RDONLY != 0 {
+		return Item{name, Warning, text + ", read-only: logs stay in /run and end with the boot", "mount it writable"}
+	}
+	if free < 64<<20 {
+		return Item{name, Warning, text, "make room: a boot's log takes some megabytes"}
+	}
+	return Item{Name: name, Grade: Good, Text: text}
+}
+
+// programs lists what looks like a program that runs guests, in the places
+// where distributions and Cloudpods put it.
+func programs(root string) Item {
+	const name = "qemu"
+	var found []string
+	for _, pattern := range []string{"usr/bin/*", "usr/libexec/*", "usr/local/bin/*", "usr/local/qemu-*/bin/*"} {
+		paths, err := filepath.Glob(filepath.Join(root, pattern))
+		if err != nil {
+			continue
+		}
+		for _, path := range paths {
+			info, err := os.Stat(path)
+			if err == nil && info.Mode()&fs.ModeType == 0 && info.Mode()&0o111 != 0 && guest.IsQEMU(path) {
+				found = append(found, path)
+			}
+		}
+	}
+	if found == nil {
+		return Item{name, Warning, "no program that runs guests was found", "if yours has another name, add it to guest-binaries"}
+	}
+	return Item{Name: name, Grade: Good, Text: strings.Join(found, ", ")}
+}
+
+func (o Options) service() Item {
+	if o.Service == "" {
+		return Item{"service", Warning, "does not run", "systemctl enable --now bootrace"}
+	}
+	return Item{Name: "service", Grade: Good, Text: o.Service}
+}

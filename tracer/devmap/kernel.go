@@ -1,0 +1,59 @@
+package devmap
+
+import (
+	"bufio"
+	"os"
+	"path"
+	"path/filepath"
+	"strings"
+)
+
+// Registered reports whether the kernel behind root, "/" as a rule, has
+// device-mapper now.
+func Registered(root string) bool {
+	ok, err := registered(filepath.Join(root, "proc/misc"))
+	return err == nil && ok
+}
+
+// Available reports whether kernel release can get device-mapper: it is built
+// in, or a module that modprobe would find. A host without any list of modules
+// gets the benefit of the doubt.
+func Available(root, release string) bool {
+	modules := filepath.Join(root, "lib/modules", release)
+	read := 0
+	for _, list := range []string{"modules.builtin", "modules.dep"} {
+		found, err := lists(filepath.Join(modules, list))
+		if found {
+			return true
+		}
+		if err == nil {
+			read++
+		}
+	}
+	return read == 0 && hasModules(root)
+}
+
+// hasModules reports whether the kernel can load modules at all.
+func hasModules(root string) bool {
+	_, err := os.Stat(filepath.Join(root, "proc/modules"))
+	return err == nil
+}
+
+// lists reports whether a list of modules names dm-mod: a line begins with the
+// module's path, compressed or not.
+func lists(file string) (bool, error) {
+	f, err := os.Open(file)
+	if err != nil {
+		return false, err
+	}
+	defer f.Close()
+	lines := bufio.NewScanner(f)
+	lines.Buffer(nil, 1<<20)
+	for lines.Scan() {
+		name, _, _ := strings.Cut(lines.Text(), ":")
+		if strings.HasPrefix(path.Base(name), "dm-mod.ko") {
+			return true, nil
+		}
+	}
+	return false, lines.Err()
+}

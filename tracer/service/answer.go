@@ -1,0 +1,176 @@
+package service
+
+import (
+	"context"
+	"fmt"
+	"os"
+	"path/filepath"
+
+	"golang.org/x/sys/unix"
+
+	"github.com/bootrace/bootrace/tracer/bootlog"
+	"github.com/bootrace/bootrace/tracer/config"
+	"github.com/bootrace/bootrace/tracer/control"
+	"github.com/bootrace/bootrace/tracer/event"
+)
+
+// Status is what a running service says of itself.
+type Status struct {
+	PID     int         `json:"pid"`
+	Version string      `json:"version"`
+	Build   string      `json:"build"`
+	Mode    config.Mode `json:"mode"`
+	// Early is set while it is an instance from the initramfs that nobody has
+	// adopted.
+	Early   bool               `json:"early,omitempty"`
+	BootID  string             `json:"boot_id"`
+	Start   event.Time         `json:"start_ns"`
+	Ready   event.Time         `json:"ready_ns"` // 0: not yet
+	Log     string             `json:"log"`      // path of this boot's log
+	LogErr  string             `json:"log_error,omitempty"`
+	Sources []event.SourceInfo `json:"sources"`
+	// Events counts what was recorded, by kind.
+	Events map[event.Kind]uint64 `json:"events"`
+	// Lost counts what was missed in the kernel or could not be stored.
+	Lost map[string]uint64 `json:"lost,omitempty"`
+}
+
+func (s *Service) status(ctx context.Context) Status {
+	st := Status{
+		PID: os.Getpid(), Version: s.opts.Version, Build: buildID(), Mode: s.config().Mode,
+		Early: s.isEarly(), BootID: s.bootID, Start: s.start,
+		Log: s.writer.Path(ctx), Sources: s.rec.Sources(), Events: s.rec.Counts(), Lost: s.probes.Losses(),
+	}
+	if err := s.writer.Err(); err != nil {
+		st.LogErr = err.Error()
+	}
+	if n := s.writer.Dropped(); n > 0 {
+		st.Lost["log"] = n
+	}
+	s.mu.Lock()
+	st.Ready = s.ready
+	s.mu.Unlock()
+	return st
+}
+
+// answer is the control socket's handler.
+func (s *Service) answer(ctx context.Context, pid int, r control.Request) (any, error) {
+	switch r.Do {
+	case control.Status:
+		return s.status(ctx), nil
+	case control.Sync:
+		return nil, s.writer.Sync(ctx)
+	case control.Flush:
+		return nil, s.flush(ctx)
+	case control.Relinquish:
+		return nil, s.relinquish()
+	case control.Adopt:
+		return nil, s.adopt(pid)
+	case control.Stop:
+		s.stop()
+		return nil, nil
+	}
+	return nil, fmt.Errorf("request %q is not known to this version", r.Do)
+}
+
+// openLog continues or begins this boot's log: in the state folder, unless it
+// is too early to know that /var is there.
+func (s *Service) openLog(ctx context.Context) error {
+	w, err := bootlog.NewWriter(bootlog.WriterOptions{
+		Header: header(s.opts.Version),
+		Dirs:   []string{s.opts.StateDir, s.opts.RunDir},
+		Logger: s.log,
+	})
+	if err != nil {
+		return err
+	}
+	s.writer = w
+	if found := w.Recovered(); found.LastID > 0 {
+		w.Append(&event.Event{At: event.Now(), From: found.LastAt, Kind: event.Loss, Src: "service",
+			Loss: &event.LossInfo{Source: "service", What: "all", Why: "bootrace did not run", Recovered: true}})
+	}
+	if s.opts.Early || (s.opts.VolatileFirst && !exists(s.flushedPath())) {
+		return nil
+	}
+	if err := w.MoveTo(ctx, s.opts.StateDir); err != nil {
+		s.log.Error("the log of this boot stays in memory", "folder", s.opts.RunDir, "error", err)
+	}
+	return nil
+}
+
+func header(version string) bootlog.Header {
+	h := bootlog.Header{BootID: bootlog.CurrentBootID(), Program: version, Started: event.Now()}
+	h.HostName, _ = os.Hostname()
+	var u unix.Utsname
+	if unix.Uname(&u) == nil {
+		h.Kernel, h.Machine = unix.ByteSliceToString(u.Release[:]), unix.ByteSliceToString(u.Machine[:])
+	}
+	return h
+}
+
+func (s *Service) flushedPath() string { return filepath.Join(s.opts.RunDir, flushed) }
+
+// flush moves the log to the state folder, and thins out the older ones.
+func (s *Service) flush(ctx context.Context) error {
+	if s.isEarly() {
+		return fmt.Errorf("not adopted by bootrace.service yet: the log stays in %s", s.opts.RunDir)
+	}
+	if err := s.writer.MoveTo(ctx, s.opts.StateDir); err != nil {
+		return err
+	}
+	if err := os.WriteFile(s.flushedPath(), nil, 0o600); err != nil {
+		return fmt.Errorf("note that the log is on disk: %w", err)
+	}
+	go s.rotate(context.WithoutCancel(ctx))
+	return nil
+}
+
+func (s *Service) rotate(ctx context.Context) {
+	store := bootlog.Store{Dirs: []string{s.opts.StateDir, s.opts.RunDir}, Current: s.bootID}
+	if err := store.Rotate(ctx, bootlog.Limits{Boots: s.config().KeepBoots, Bytes: int64(s.config().KeepSize)}); err != nil {
+		s.log.Warn("old boots are not thinned out", "error", err)
+	}
+}
+
+// relinquish ends the log, so that it doesn't keep /var busy.
+func (s *Service) relinquish() error {
+	s.rec.Record(mark("relinquish", "the host goes down"))
+	if err := os.Remove(s.flushedPath()); err != nil && !os.IsNotExist(err) {
+		return err
+	}
+	return s.writer.Close()
+}
+
+// adopt makes an instance from the initramfs the service of the unit that
+// process pid belongs to.
+func (s *Service) adopt(pid int) error {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if !s.early {
+		return fmt.Errorf("process %d is the service already", os.Getpid())
+	}
+	if err := s.root.enter(); err != nil {
+		return err
+	}
+	if err := joinCgroups(pid); err != nil {
+		return err
+	}
+	if err := os.WriteFile("/proc/self/oom_score_adj", []byte("-1000"), 0); err != nil {
+		s.log.Warn("may be chosen when memory runs out", "error", err)
+	}
+	s.early = false
+	host := hostInfo()
+	s.rec.Record(mark("adopted", ""))
+	s.rec.Record(event.Event{At: event.Now(), Kind: event.Host, Src: "service", Host: &host})
+	if cfg, err := s.opts.Config(); err != nil {
+		s.log.Error("the configuration is not used, the defaults stay", "error", err)
+	} else {
+		s.cfg.Store(&cfg)
+	}
+	return nil
+}
+
+func exists(path string) bool {
+	_, err := os.Stat(path)
+	return err == nil || !os.IsNotExist(err)
+}

@@ -1,0 +1,346 @@
+// Package service is bootrace as it runs on a host: it opens the sources,
+// looks once at what exists already, and records until it is told to stop.
+package service
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"os"
+	"path/filepath"
+	"runtime"
+	"slices"
+	"strings"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"github.com/bootrace/bootrace/tracer/bootlog"
+	"github.com/bootrace/bootrace/tracer/config"
+	"github.com/bootrace/bootrace/tracer/control"
+	"github.com/bootrace/bootrace/tracer/devmap"
+	"github.com/bootrace/bootrace/tracer/event"
+	"github.com/bootrace/bootrace/tracer/guest"
+	"github.com/bootrace/bootrace/tracer/netif"
+	"github.com/bootrace/bootrace/tracer/probe"
+	"github.com/bootrace/bootrace/tracer/recorder"
+	"github.com/bootrace/bootrace/tracer/snapshot"
+	"github.com/bootrace/bootrace/tracer/udev"
+)
+
+// The folders of the installed service.
+const (
+	RunDir   = "/run/bootrace"
+	StateDir = "/var/lib/bootrace"
+	// flushed exists once the state folder was found writable in this boot.
+	flushed = "flushed"
+)
+
+// orphaned is how long an instance from the initramfs waits to become the
+// service, before it concludes that there is no service on this host.
+const orphaned = 15 * time.Minute
+
+// Options say how the service runs.
+type Options struct {
+	// Config returns the configuration; it is called again to reload.
+	Config func() (config.Config, error)
+	// Early is set in the initramfs: the log stays in RunDir, and the instance
+	// waits to be adopted.
+	Early bool
+	// VolatileFirst starts the log in RunDir, until Flush is asked for.
+	VolatileFirst bool
+	RunDir        string
+	StateDir      string
+	Version       string
+	// Listening is called as soon as uevents queue up; Ready once every probe
+	// is attached and what existed before is recorded.
+	Listening, Ready func()
+	Reload           <-chan os.Signal
+	Log              *slog.Logger
+}
+
+// Service is one run.
+type Service struct {
+	opts   Options
+	cfg    atomic.Pointer[config.Config]
+	log    *slog.Logger
+	writer *bootlog.Writer
+	rec    *recorder.Recorder
+	probes probe.Backend
+	start  event.Time
+	root   *root // of an early instance
+	bootID string
+	resync chan struct{}
+	stop   context.CancelFunc
+
+	mu    sync.Mutex
+	early bool // not adopted yet
+	ready event.Time
+}
+
+// Run traces until ctx ends or a client asks it to stop.
+func Run(ctx context.Context, opts Options) error {
+	s := &Service{opts: opts, log: opts.Log, early: opts.Early, start: event.Now(), bootID: bootlog.CurrentBootID(), resync: make(chan struct{}, 1)}
+	cfg, err := opts.Config()
+	if err != nil {
+		return err
+	}
+	s.cfg.Store(&cfg)
+	if err := needDeviceMapper(); err != nil && !opts.Early {
+		return err
+	}
+	ctx, s.stop = context.WithCancel(ctx)
+	defer s.stop()
+	if opts.Early {
+		if s.root, err = openRoot(); err != nil {
+			return err
+		}
+	}
+	server, err := control.Listen(filepath.Join(opts.RunDir, filepath.Base(control.Socket)), s.answer, s.log)
+	if err != nil {
+		return err
+	}
+	defer server.Close()
+	if err := s.openLog(ctx); err != nil {
+		return err
+	}
+	s.rec = recorder.New(s.writer, s.log, s.observe)
+	err = s.trace(ctx, server)
+	return errors.Join(err, s.writer.Close())
+}
+
+// needDeviceMapper refuses to run where there is nothing to trace.
+func needDeviceMapper() error {
+	release := header("").Kernel
+	if devmap.Registered("/") || devmap.Available("/", release) {
+		return nil
+	}
+	return fmt.Errorf("kernel %s has no device-mapper, so no logical volumes to trace: boot one with CONFIG_BLK_DEV_DM (`bootrace check` tells more)", release)
+}
+
+// trace opens the sources in the order in which nothing slips between:
+// sockets first, which queue from then on, then the probes, then the look at
+// what exists already.
+func (s *Service) trace(ctx context.Context, server *control.Server) error {
+	s.rec.Record(mark("start", s.opts.Version))
+	sources, err := s.openSockets()
+	if err != nil {
+		return err
+	}
+	defer closeAll(sources)
+	s.opts.Listening()
+
+	probes, err := probe.OpenEBPF(ctx, probe.Options{Guests: s.config().GuestBinaries, Log: s.log})
+	if err != nil {
+		s.rec.Record(lossOf("ebpf", "all", err))
+		return err
+	}
+	s.probes = probes
+	// The probes tell by themselves when they were attached, to the nanosecond.
+	sources = append(sources, single{probes})
+	s.backfill(ctx)
+	s.recordClock()
+
+	var background sync.WaitGroup
+	serveCtx, stopServing := context.WithCancel(context.WithoutCancel(ctx))
+	background.Go(func() { s.keepHouse(ctx) })
+	background.Go(func() {
+		if err := server.Serve(serveCtx); err != nil {
+			s.log.Error("control socket lost", "error", err)
+		}
+	})
+	s.mu.Lock()
+	s.ready = event.Now()
+	s.mu.Unlock()
+	s.rec.Record(mark("ready", fmt.Sprintf("%s after the program's start", s.ready.Sub(s.start).Round(time.Millisecond))))
+	s.opts.Ready()
+	s.log.Info("tracing", "boot", s.bootID, "attached_after", s.ready.Sub(s.start))
+
+	s.rec.Run(ctx, sources...)
+	s.rec.Record(mark("stop", ""))
+	stopServing()
+	background.Wait()
+	return nil
+}
+
+func (s *Service) openSockets() ([]recorder.Source, error) {
+	var sources []recorder.Source
+	uevents, err := udev.Open(udev.Options{Resync: s.needSnapshot, Log: s.log})
+	if err != nil {
+		return nil, err
+	}
+	sources = append(sources, uevents)
+	s.rec.Attached(uevents)
+	links, err := netif.Open(netif.Options{Log: s.log})
+	if err != nil {
+		// Taps explain a guest's start; no verdict depends on them.
+		s.log.Warn("network links are not traced", "error", err)
+		return sources, nil
+	}
+	sources = append(sources, single{links})
+	s.rec.Attached(single{links})
+	return sources, nil
+}
+
+// single is a source that delivers as one.
+type single struct {
+	source interface {
+		Info() event.SourceInfo
+		Run(ctx context.Context, emit func(event.Event)) error
+		Close() error
+	}
+}
+
+func (s single) Info() []event.SourceInfo { return []event.SourceInfo{s.source.Info()} }
+func (s single) Close() error             { return s.source.Close() }
+func (s single) Run(ctx context.Context, emit func(event.Event)) error {
+	return s.source.Run(ctx, emit)
+}
+
+func closeAll(sources []recorder.Source) {
+	for _, src := range sources {
+		src.Close()
+	}
+}
+
+// observe reacts to what the record says.
+func (s *Service) observe(e *event.Event) {
+	if udev.IsDeviceMapperModule(e) {
+		go func() {
+			if err := s.probes.DeviceMapperLoaded(); err != nil {
+				s.log.Warn("the exact instant of an activation is not known on this host", "error", err)
+			}
+		}()
+	}
+}
+
+// backfill records what exists now.
+func (s *Service) backfill(ctx context.Context) {
+	s.recordSnapshot("attached")
+	defer s.recordSnapshot("ended")
+	found, err := snapshot.Take(ctx, snapshot.Options{Programs: s.config().GuestBinaries, Redact: guest.Redact, Log: s.log})
+	if err != nil {
+		s.log.Error("what existed before is not known", "error", err)
+		s.rec.Record(lossOf("snapshot", "all", err))
+	}
+	for _, e := range found {
+		if e.Exec != nil {
+			if err := s.probes.AddGuest(e.Proc.PID); err != nil {
+				s.log.Warn("a running guest is not followed", "pid", e.Proc.PID, "error", err)
+			}
+		}
+		s.rec.Record(e)
+	}
+}
+
+func (s *Service) recordSnapshot(state string) {
+	s.rec.Record(event.Event{At: event.Now(), Kind: event.Source, Src: "snapshot",
+		Source: &event.SourceInfo{Name: "snapshot", State: state}})
+}
+
+// needSnapshot asks for another look, after a queue overflowed.
+func (s *Service) needSnapshot() {
+	select {
+	case s.resync <- struct{}{}:
+	default: // one is pending already
+	}
+}
+
+// keepHouse does what has its time: reloads, snapshots after a loss, the wall
+// clock once it can be trusted, and the end of an instance that nobody adopts.
+func (s *Service) keepHouse(ctx context.Context) {
+	clock := time.NewTicker(2 * time.Second)
+	defer clock.Stop()
+	orphan := time.NewTimer(orphaned)
+	defer orphan.Stop()
+	for {
+		select {
+		case <-ctx.Done():
+			return
+		case <-s.resync:
+			s.rec.Record(mark("resync", "uevents were lost"))
+			s.backfill(ctx)
+		case <-clock.C:
+			if s.recordClock() {
+				clock.Stop()
+			}
+		case <-s.opts.Reload:
+			s.reload()
+		case <-orphan.C:
+			if s.isEarly() {
+				s.log.Warn("no service took over from the initramfs: is bootrace.service enabled?", "after", orphaned)
+				s.stop()
+				return
+			}
+		}
+	}
+}
+
+// recordClock records the offset to wall time: at once, for what it is worth,
+// and again when the kernel says that the clock is synchronized. It reports
+// whether that has happened.
+func (s *Service) recordClock() bool {
+	c := event.WallOffset()
+	c.Trusted = event.ClockSynchronized()
+	if !c.Trusted && s.ready != 0 {
+		return false
+	}
+	s.rec.Record(event.Event{At: event.Now(), Kind: event.Clock, Src: "service", Clock: &c})
+	return c.Trusted
+}
+
+func (s *Service) reload() {
+	cfg, err := s.opts.Config()
+	if err != nil {
+		s.log.Error("the configuration is not used, the one before stays", "error", err)
+		return
+	}
+	if !slices.Equal(cfg.GuestBinaries, s.config().GuestBinaries) {
+		s.log.Warn("guest-binaries change when bootrace is restarted")
+	}
+	s.cfg.Store(&cfg)
+	s.rec.Record(mark("reload", ""))
+	s.log.Info("configuration reloaded", "mode", cfg.Mode)
+}
+
+func (s *Service) config() *config.Config { return s.cfg.Load() }
+
+func (s *Service) isEarly() bool {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.early
+}
+
+func mark(name, text string) event.Event {
+	return event.Event{At: event.Now(), Kind: event.Mark, Src: "service", Mark: &event.MarkInfo{Name: name, Text: text}}
+}
+
+func lossOf(source, what string, err error) event.Event {
+	return event.Event{At: event.Now(), Kind: event.Loss, Src: source,
+		Loss: &event.LossInfo{Source: source, What: what, Why: err.Error()}}
+}
+
+// hostInfo reads who this host is, from the root that this process sees.
+func hostInfo() event.HostInfo {
+	var h event.HostInfo
+	h.Name, _ = os.Hostname()
+	if data, err := os.ReadFile("/etc/machine-id"); err == nil {
+		h.MachineID = strings.TrimSpace(string(data))
+	}
+	h.OS = prettyName()
+	return h
+}
+
+func prettyName() string {
+	data, err := os.ReadFile("/etc/os-release")
+	if err != nil {
+		return runtime.GOOS
+	}
+	for line := range strings.Lines(string(data)) {
+		if v, ok := strings.CutPrefix(line, "PRETTY_NAME="); ok {
+			return strings.Trim(strings.TrimSpace(v), `"'`)
+		}
+	}
+	return runtime.GOOS
+}
