@@ -82,6 +82,18 @@ struct sys_exit {
 	long ret;
 };
 
+/* at_most returns n or max, whichever is less, in a way that the verifiers
+ * before 6.8 can follow: left to itself, the compiler tests one copy of n and
+ * uses another. */
+static __always_inline __u64 at_most(__u64 n, const __u64 max)
+{
+	asm volatile("if %0 <= %[max] goto +1\n"
+		     "%0 = %[max]"
+		     : "+r"(n)
+		     : [max] "i"(max));
+	return n;
+}
+
 static __always_inline void lost(__u32 kind)
 {
 	__u64 *n = bpf_map_lookup_elem(&losses, &kind);

@@ -95,14 +95,11 @@ static __always_inline __u32 read_specs(char *to, const struct call *c)
 	have = c->data_size - c->data_start;
 #pragma unroll
 	for (i = 0; i < TABLE_LEN / TABLE_PIECE; i++) {
-		__u32 want = TABLE_PIECE;
+		__u64 want;
 
 		if (have <= i * TABLE_PIECE)
 			break;
-		if (have - i * TABLE_PIECE < TABLE_PIECE)
-			want = have - i * TABLE_PIECE;
-		if (want > TABLE_PIECE)
-			break;
+		want = at_most(have - i * TABLE_PIECE, TABLE_PIECE);
 		if (bpf_probe_read_user(to + i * TABLE_PIECE, want, from + i * TABLE_PIECE))
 			break;
 		n = i * TABLE_PIECE + want;
@@ -154,11 +151,9 @@ static __always_inline void take_table(struct dm_buffer *b, const struct call *c
 {
 	__u64 id = bpf_get_current_pid_tgid();
 	struct dm_table *t = bpf_map_lookup_elem(&dm_tables, &id);
-	__u32 want = c->data_size - c->data_start;
+	__u32 want = c->data_size > c->data_start ? c->data_size - c->data_start : 0;
 
-	b->e.table_size = c->data_size > c->data_start ? want : 0;
-	if (want > TABLE_LEN)
-		want = TABLE_LEN;
+	b->e.table_size = want;
 	b->e.table_len = 0;
 	if (t) {
 		b->e.table_len = t->len;
@@ -166,7 +161,7 @@ static __always_inline void take_table(struct dm_buffer *b, const struct call *c
 		bpf_map_delete_elem(&dm_tables, &id);
 	}
 	/* By now the kernel has touched all of it. */
-	if (b->e.table_len < want && !(c->flags & DM_SECURE_DATA_FLAG))
+	if (b->e.table_len < at_most(want, TABLE_LEN) && !(c->flags & DM_SECURE_DATA_FLAG))
 		b->e.table_len = read_specs(b->specs, c);
 }
 
@@ -174,11 +169,9 @@ static __always_inline void read_caller_args(struct dm_event *e)
 {
 	struct task_struct *task = (void *)bpf_get_current_task();
 	unsigned long start = BPF_CORE_READ(task, mm, arg_start);
-	unsigned long n = BPF_CORE_READ(task, mm, arg_end) - start;
+	__u64 n = at_most(BPF_CORE_READ(task, mm, arg_end) - start, CALLER_ARGS);
 
 	e->args_len = 0;
-	if (n > CALLER_ARGS)
-		n = CALLER_ARGS;
 	if (!bpf_probe_read_user(e->args, n, (const void *)start))
 		e->args_len = n;
 }
@@ -204,7 +197,6 @@ int exit_ioctl(struct sys_exit *ctx)
 	struct dm_buffer *b;
 	struct call c;
 	__u32 zero = 0;
-	__u32 len = 0;
 
 	if (!call_exit(&c, CALL_DM))
 		return 0;
@@ -227,10 +219,7 @@ int exit_ioctl(struct sys_exit *ctx)
 		learn(&b->e);
 	read_caller_args(&b->e);
 	fill_header(&b->e.h, KIND_DM, c.from, ctx->ret);
-	len = b->e.table_len;
-	if (len > TABLE_LEN)
-		return 0;
-	emit(KIND_DM, b, sizeof(b->e) + len);
+	emit(KIND_DM, b, sizeof(b->e) + at_most(b->e.table_len, TABLE_LEN));
 	return 0;
 }
 

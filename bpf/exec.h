@@ -33,7 +33,7 @@ static __always_inline bool emit_exec(struct linux_binprm *bprm, unsigned long s
 {
 	struct exec_event *e = bpf_ringbuf_reserve(&events, sizeof(*e) + size, 0);
 	const char *filename = BPF_CORE_READ(bprm, filename);
-	__u32 n = len;
+	__u64 n = at_most(len, size);
 
 	if (!e)
 		return false;
@@ -41,8 +41,6 @@ static __always_inline bool emit_exec(struct linux_binprm *bprm, unsigned long s
 	e->filename[0] = 0;
 	bpf_probe_read_kernel_str(e->filename, sizeof(e->filename), filename);
 	e->args_len = len;
-	if (n > size)
-		n = size;
 	/* The exec has just written these pages. */
 	if (bpf_probe_read_user(e + 1, n, (const void *)start))
 		n = 0;
@@ -133,6 +131,9 @@ int on_exit(struct bpf_raw_tracepoint_args *ctx)
 	if (!e)
 		return 0;
 	fill_header(&e->h, KIND_EXIT, 0, 0);
+	/* The process ends, whichever thread is the last. */
+	e->h.tid = tgid;
+	BPF_CORE_READ_INTO(&e->h.comm, task, group_leader, comm);
 	e->code = exit_code(task);
 	e->pad = 0;
 	bpf_ringbuf_submit(e, 0);

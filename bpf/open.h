@@ -128,9 +128,7 @@ static __always_inline int open_exit(long ret)
 		return 0;
 	fill_header(&b->e.h, KIND_OPEN, c.from, ret);
 	b->e.path_len = n;
-	if (n > PATH_LEN)
-		return 0;
-	emit(KIND_OPEN, b, sizeof(b->e) + n);
+	emit(KIND_OPEN, b, sizeof(b->e) + at_most(n, PATH_LEN));
 	return 0;
 }
 

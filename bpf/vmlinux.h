@@ -81,6 +81,7 @@ struct task_struct {
 	int pid;
 	int tgid;
 	int exit_code;
+	char comm[16];
 	struct task_struct *real_parent;
 	struct task_struct *group_leader;
 	struct mm_struct *mm;

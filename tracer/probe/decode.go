@@ -290,10 +290,13 @@ func dmKind(e *bpf.DMEvent) (event.Kind, bool) {
 
 func dmInfo(e *bpf.DMEvent) *event.DMInfo {
 	dm := &event.DMInfo{
-		Name:   cstring(e.IO.Name[:]),
-		UUID:   cstring(e.IO.UUID[:]),
-		Errno:  errno(e.Ret),
-		Cookie: e.Cookie,
+		Name:  cstring(e.IO.Name[:]),
+		UUID:  cstring(e.IO.UUID[:]),
+		Errno: errno(e.Ret),
+	}
+	switch e.Nr {
+	case bpf.DMDevResume, bpf.DMDevRename, bpf.DMDevRemove: // those that announce it in a uevent
+		dm.Cookie = e.Cookie
 	}
 	if e.IO.Dev != 0 {
 		dm.Dev = &event.Dev{Major: unix.Major(e.IO.Dev), Minor: unix.Minor(e.IO.Dev)}
