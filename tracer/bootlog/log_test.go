@@ -435,18 +435,31 @@ func BenchmarkRead(b *testing.B) {
 		b.Fatal(err)
 	}
 	packed := writeFile(b, "log.zst", compressed(b, plain))
+	plain = nil
 	for _, tt := range []struct{ name, path string }{{"plain", path}, {"zstd", packed}} {
 		b.Run(tt.name, func(b *testing.B) {
-			plain = nil
 			b.SetBytes(size)
 			b.ReportAllocs()
+			runtime.GC()
 			var peak uint64
+			begun := cpuTime(b)
 			for b.Loop() {
 				peak = max(peak, readAll(b, tt.path))
 			}
 			b.ReportMetric(float64(peak)/(1<<20), "peak-MiB")
+			b.ReportMetric((cpuTime(b)-begun).Seconds()/float64(b.N), "cpu-s/op")
 		})
 	}
+}
+
+// cpuTime is what the process has used of all cores: on a busy machine it
+// tells more than the clock.
+func cpuTime(b *testing.B) time.Duration {
+	var u unix.Rusage
+	if err := unix.Getrusage(unix.RUSAGE_SELF, &u); err != nil {
+		b.Fatal(err)
+	}
+	return time.Duration(u.Utime.Nano() + u.Stime.Nano())
 }
 
 // readAll reads a log and returns the most memory that the heap took.
