@@ -89,6 +89,7 @@ const (
 	KindCDROM    Kind = "cdrom"
 	KindFloppy   Kind = "floppy"
 	KindFirmware Kind = "firmware" // pflash: code and variables
+	KindState    Kind = "state"    // no disk: where Proxmox resumes a suspended guest from
 )
 
 // Storage says what an image lies on.

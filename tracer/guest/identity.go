@@ -2,9 +2,7 @@ package guest
 
 import (
 	"encoding/hex"
-	"maps"
 	"path"
-	"slices"
 	"strings"
 )
 
@@ -84,5 +82,3 @@ func unquote(s string) string {
 	}
 	return s
 }
-
-func sortedKeys[V any](m map[string]V) []string { return slices.Sorted(maps.Keys(m)) }

@@ -16,7 +16,8 @@ const (
 )
 
 // optionKinds has every option of qemu 1.5 (el7) to 10.1, of all targets, and
-// those that distributions added (Proxmox: -id; el6: -nodefconfig and others).
+// those that distributions added (Proxmox: -id and -loadstate; el6: -pcidevice
+// and others).
 // Without the kind, the value of an option could not be told from the image
 // that qemu takes as its only positional argument.
 var optionKinds = optionTable(map[argKind]string{
@@ -39,7 +40,7 @@ var optionKinds = optionTable(map[argKind]string{
 	argFile: `
 		hda hdb hdc hdd fda fdb cdrom mtdblock sd pflash mem-path bios kernel
 		initrd dtb shim option-rom pidfile D L chroot readconfig writeconfig
-		dump-vmstate qtest-log bootp tftp smb`,
+		dump-vmstate qtest-log bootp tftp smb loadstate`,
 	argOpts: `
 		machine M accel smp numa add-fd global boot audio audiodev device name
 		drive blockdev fsdev virtfs iscsi display spice vnc acpitable smbios

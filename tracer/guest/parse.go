@@ -2,7 +2,7 @@ package guest
 
 import (
 	"fmt"
-	"maps"
+	"slices"
 	"strconv"
 	"strings"
 )
@@ -29,7 +29,7 @@ func Parse(args []string) Guest { return Parser{}.Parse(args) }
 
 // Parse reads an argument list, argv[0] first. See the function Parse.
 func (p Parser) Parse(args []string) Guest {
-	s := &scan{readFile: p.ReadFile, devices: map[string]device{}, counts: map[string]int{}}
+	s := &scan{readFile: p.ReadFile, devices: map[string]*device{}, counts: map[string]int{}}
 	s.builder.nodes, s.builder.fds, s.builder.problem = map[string]*value{}, map[int]*FD{}, s.problem
 	s.guest.Disks = []Disk{}
 	if len(args) == 0 {
@@ -60,7 +60,7 @@ type scan struct {
 	// media are what becomes disks, in order; devices is by the drive or node
 	// that the device names.
 	media   []medium
-	devices map[string]device
+	devices map[string]*device
 	counts  map[string]int // unnamed drives by what they are named for
 
 	machine   string // of -machine, the last
@@ -83,6 +83,7 @@ type medium struct {
 type device struct {
 	driver, id string
 	kind       Kind
+	found      bool // what it names
 }
 
 func (s *scan) problem(arg, reason string) {
@@ -118,6 +119,10 @@ func (s *scan) option(a argument) {
 		s.shorthand(a.name, "if=floppy", a.value)
 	case "pflash":
 		s.shorthand(a.name, "if=pflash", a.value)
+	case "loadstate":
+		s.shorthand(a.name, "format=raw", a.value)
+		last := &s.media[len(s.media)-1]
+		last.kind, last.readOnly = KindState, true
 	case "uuid":
 		s.setUUID(a.value, "-uuid")
 	case "pidfile":
@@ -212,7 +217,7 @@ var helpful = map[string]bool{
 	"machine": true, "M": true, "cpu": true, "accel": true, "device": true, "netdev": true, "net": true,
 	"nic": true, "object": true, "chardev": true, "audiodev": true, "audio": true, "soundhw": true,
 	"display": true, "vga": true, "d": true, "trace": true, "watchdog": true, "tpmdev": true, "L": true,
-	"usbdevice": true, "vnc": true, "spice": true,
+	"usbdevice": true,
 }
 
 // asksHelp reports whether qemu will answer this option and exit.
@@ -317,14 +322,16 @@ var deviceKinds = map[string]Kind{
 func (s *scan) device(v *value) {
 	driver := v.str("driver")
 	for _, key := range []string{"drive", "driveA", "driveB"} {
-		s.show(v.str(key), device{driver, v.str("id"), deviceKinds[driver]})
+		s.show(v.str(key), device{driver: driver, id: v.str("id"), kind: deviceKinds[driver]})
 	}
 }
 
 func (s *scan) show(medium string, d device) {
-	if _, taken := s.devices[medium]; medium != "" && !taken {
-		s.devices[medium] = d
+	if medium == "" || s.devices[medium] != nil {
+		return
 	}
+	kept := d
+	s.devices[medium] = &kept
 }
 
 func (s *scan) setMachine(v *value) {
@@ -336,8 +343,7 @@ func (s *scan) setMachine(v *value) {
 	}
 }
 
-// global takes in the drives that libvirt once gave to the floppy controller
-// and the firmware that it gives to the machine's flash.
+// global takes in the drives that libvirt once gave to the floppy controller.
 func (s *scan) global(text string) {
 	property, drive, ok := strings.Cut(text, "=")
 	driver, name, dotted := strings.Cut(property, ".")
@@ -345,7 +351,7 @@ func (s *scan) global(text string) {
 		return
 	}
 	if name == "drive" || name == "driveA" || name == "driveB" {
-		s.show(drive, device{driver, "", deviceKinds[driver]})
+		s.show(drive, device{driver: driver, kind: deviceKinds[driver]})
 	}
 }
 
@@ -370,19 +376,21 @@ func (s *scan) addFD(text string, v *value) {
 // finish makes the disks, now that all nodes and devices are known.
 func (s *scan) finish() Guest {
 	built := s.builtOn()
-	shown := maps.Clone(s.devices)
-	names := s.given()
+	var names map[string]int
 	for _, m := range s.media {
-		d, ok := s.deviceOf(m, shown)
-		if m.node && !ok && built[m.id] {
+		d := s.deviceOf(m)
+		if m.node && d == nil && built[m.id] {
 			continue
 		}
 		if m.id == "" {
+			if names == nil {
+				names = s.given()
+			}
 			m.id = unique(m.fallback, names)
 		}
 		s.guest.Disks = append(s.guest.Disks, s.disk(m, d))
 	}
-	s.checkDevices(shown)
+	s.checkDevices()
 	s.guest.Identity = s.identity()
 	s.judge()
 	if s.nUnlisted > 0 {
@@ -410,32 +418,42 @@ func unique(name string, used map[string]int) string {
 	return name
 }
 
-// deviceOf finds the device that names the medium, and strikes it off.
-func (s *scan) deviceOf(m medium, shown map[string]device) (device, bool) {
+// deviceOf finds the device that names the medium, nil if there is none.
+func (s *scan) deviceOf(m medium) *device {
 	for _, name := range []string{m.id, m.options.str("node-name")} {
-		if d, ok := s.devices[name]; ok && name != "" {
-			delete(shown, name)
-			return d, true
+		if d := s.devices[name]; d != nil {
+			d.found = true
+			return d
 		}
 	}
-	return device{}, false
+	return nil
 }
 
 // checkDevices reports the devices that name what is not there.
-func (s *scan) checkDevices(left map[string]device) {
-	if s.unread || len(left) == 0 {
+func (s *scan) checkDevices() {
+	if s.unread {
 		return
 	}
-	for _, m := range sortedKeys(left) {
-		s.problem(strings.TrimSpace(left[m].driver+" drive="+m), "no such drive or block node")
+	var lost []string
+	for name, d := range s.devices {
+		if !d.found {
+			lost = append(lost, name)
+		}
+	}
+	slices.Sort(lost)
+	for _, name := range lost {
+		s.problem(strings.TrimSpace(s.devices[name].driver+" drive="+name), "no such drive or block node")
 	}
 }
 
 // disk makes a disk of a medium.
-func (s *scan) disk(m medium, d device) Disk {
-	disk := Disk{ID: m.id, Kind: m.kind, Device: d.driver, DeviceID: d.id}
-	if d.kind != "" {
-		disk.Kind = d.kind
+func (s *scan) disk(m medium, d *device) Disk {
+	disk := Disk{ID: m.id, Kind: m.kind}
+	if d != nil {
+		disk.Device, disk.DeviceID = d.driver, d.id
+		if d.kind != "" {
+			disk.Kind = d.kind
+		}
 	}
 	if m.node {
 		disk.Image = s.builder.image(m.options, false)

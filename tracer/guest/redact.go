@@ -153,9 +153,9 @@ func isSwitch(s string) bool {
 // redactJSON or isSecret to find. Most options have not, and are done with
 // after this one pass.
 func suspicious(text string) bool {
-	for i := 0; i < len(text); i++ {
+	for i := 0; i+1 < len(text); i++ {
 		for _, hint := range hints[text[i]] {
-			if strings.HasPrefix(text[i:], hint) {
+			if hint[1] == text[i+1] && strings.HasPrefix(text[i:], hint) {
 				return true
 			}
 		}
