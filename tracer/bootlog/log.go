@@ -250,7 +250,7 @@ func (p *part) peek() error {
 	if err := p.detect(); err != nil {
 		return err
 	}
-	text, closeText, err := p.text()
+	text, closeText, err := p.text(false)
 	if err != nil {
 		return err
 	}
@@ -308,15 +308,21 @@ func (p *part) detect() error {
 	return nil
 }
 
-// text returns the log's text from its start.
-func (p *part) text() (io.Reader, func(), error) {
+// text returns the log's text from its start. Reading all of it is faster when
+// a compressed log is decompressed ahead; for a glance that is a waste.
+func (p *part) text(all bool) (io.Reader, func(), error) {
 	raw := io.NewSectionReader(p.file, 0, math.MaxInt64)
 	if !p.compressed {
 		return raw, func() {}, nil
 	}
-	// Logs are written with windows of at most 8 MiB; a foreign file may not
-	// ask for more than 64.
-	d, err := zstd.NewReader(bufio.NewReaderSize(raw, 1<<18), zstd.WithDecoderConcurrency(2), zstd.WithDecoderMaxWindow(64<<20))
+	// A log that somebody compressed by hand may have a larger window than
+	// ours, but not ask for any amount of memory.
+	ahead := 1
+	if all {
+		ahead = 2
+	}
+	d, err := zstd.NewReader(bufio.NewReaderSize(raw, 64<<10), zstd.WithDecoderConcurrency(ahead),
+		zstd.WithDecoderLowmem(!all), zstd.WithDecoderMaxWindow(64<<20))
 	if err != nil {
 		return nil, nil, err
 	}

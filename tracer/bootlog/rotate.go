@@ -13,6 +13,10 @@ import (
 	"github.com/klauspost/compress/zstd"
 )
 
+// windowSize is how far back, in bytes, compression looks for repetition. A
+// reader needs this much memory for each log that it glances at.
+const windowSize = 1 << 20
+
 // Limits bound what a store keeps.
 type Limits struct {
 	Boots int   // 0 means 30
@@ -161,7 +165,7 @@ func writeCompressed(d disk, path string, sum *summary, text io.Reader) error {
 	if _, err := out.Write(frame); err != nil {
 		return err
 	}
-	z, err := zstd.NewWriter(out, zstd.WithEncoderConcurrency(1), zstd.WithWindowSize(8<<20))
+	z, err := zstd.NewWriter(out, zstd.WithEncoderConcurrency(1), zstd.WithWindowSize(windowSize))
 	if err != nil {
 		return err
 	}

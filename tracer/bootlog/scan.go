@@ -43,7 +43,7 @@ type damage struct {
 // scan decodes the events on all cores and hands them over chunk by chunk, in
 // order. No goroutine is left behind when it returns.
 func (p *part) scan(tell func(*chunk) error) error {
-	text, closeText, err := p.text()
+	text, closeText, err := p.text(true)
 	if err != nil {
 		return err
 	}
