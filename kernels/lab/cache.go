@@ -49,6 +49,11 @@ type entry struct {
 // Close ends the use.
 func (e *entry) Close() error { return e.lock.Close() }
 
+// remove ends the use of a folder that nobody else can have, and removes it.
+func (e *entry) remove() error {
+	return errors.Join(os.RemoveAll(e.dir), os.Remove(e.lock.Name()), e.Close())
+}
+
 func (e *entry) path(name string) string { return filepath.Join(e.dir, name) }
 
 // get returns the entry kind/key, which make fills if it is not there.
@@ -85,7 +90,7 @@ func (c cache) fill(ctx context.Context, dir string, make func(dir string) error
 	}
 	tmp := dir + ".new"
 	if err := os.RemoveAll(tmp); err != nil {
-		return fmt.Errorf("clear the remains of an interrupted build: %w", err)
+		return fmt.Errorf("clear the remains of an interrupted build: %w; remove it as root", err)
 	}
 	if err := os.MkdirAll(tmp, 0o755); err != nil {
 		return fmt.Errorf("make the cache: %w", err)
@@ -142,9 +147,16 @@ func (c cache) temp() (*entry, error) {
 	if err != nil {
 		return nil, err
 	}
-	for _, lock := range old {
-		dir := strings.TrimSuffix(lock, ".lock")
-		if err := removeUnused(dir); err != nil {
+	for _, name := range old {
+		lock, err := tryLock(name, unix.LOCK_EX)
+		if err != nil {
+			return nil, fmt.Errorf("clear the remains of a machine: %w", err)
+		}
+		if lock == nil {
+			continue // it runs
+		}
+		stale := &entry{strings.TrimSuffix(name, ".lock"), lock}
+		if err := stale.remove(); err != nil {
 			return nil, fmt.Errorf("clear the remains of a machine: %w", err)
 		}
 	}
@@ -221,8 +233,8 @@ func hashTree(w io.Writer, root string) error {
 			return err
 		}
 		rel, err := filepath.Rel(root, path)
-		if err != nil {
-			return err
+		if err != nil || rel == "." {
+			return err // the folder's own mode says nothing
 		}
 		fmt.Fprintf(w, "%q %v\n", rel, info.Mode())
 		switch {

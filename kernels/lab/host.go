@@ -8,6 +8,7 @@ import (
 	"io"
 	"os"
 	"os/exec"
+	"slices"
 	"strings"
 	"time"
 )
@@ -129,29 +130,31 @@ func (h host) output(ctx context.Context, stdin io.Reader, name string, args ...
 	if err != nil {
 		return nil, err
 	}
-	var out, all bytes.Buffer
+	var out, errs bytes.Buffer
 	cmd := exec.CommandContext(ctx, path, args...)
-	cmd.Stdin, cmd.Stdout, cmd.Stderr = stdin, io.MultiWriter(&out, &all), &all
+	cmd.Stdin, cmd.Stdout, cmd.Stderr = stdin, &out, &errs
 	cmd.Env = append(os.Environ(), "LC_ALL=C")
 	cmd.Cancel = func() error { return cmd.Process.Signal(os.Interrupt) } // mmdebstrap cleans up
 	cmd.WaitDelay = 20 * time.Second
 	if err := cmd.Run(); err != nil {
-		return nil, fmt.Errorf("%s: %w%s", strings.Join(append([]string{name}, args...), " "), errors.Join(context.Cause(ctx), err), lastLines(all.String(), 10))
+		return nil, fmt.Errorf("%s: %w%s", strings.Join(append([]string{name}, args...), " "), errors.Join(context.Cause(ctx), err), quoted(lastLines(out.String()+errs.String(), 10)))
 	}
 	return out.Bytes(), nil
 }
 
-// lastLines returns the last n lines of a program's output, in a form to be
-// put behind an error message.
-func lastLines(s string, n int) string {
-	lines := strings.Split(strings.TrimSpace(s), "\n")
-	if len(lines) > n {
-		lines = lines[len(lines)-n:]
-	}
+// lastLines returns the last n lines of a program's output, fit for a terminal.
+func lastLines(s string, n int) []string {
+	lines := slices.Collect(strings.Lines(strings.TrimSpace(s)))
+	lines = lines[max(0, len(lines)-n):]
 	for i := range lines {
 		lines[i] = plain(lines[i])
 	}
-	if len(lines) == 1 && lines[0] == "" {
+	return lines
+}
+
+// quoted puts a program's output into a form to follow an error message.
+func quoted(lines []string) string {
+	if len(lines) == 0 {
 		return ""
 	}
 	return ": " + strings.Join(lines, " | ")

@@ -13,6 +13,7 @@ import (
 
 	"github.com/bootrace/bootrace/kernels"
 	"github.com/klauspost/compress/zstd"
+	"golang.org/x/sys/unix"
 )
 
 // guest holds what the lab puts into a machine: rootfs, copied over its root,
@@ -26,10 +27,11 @@ var guest embed.FS
 type Install func(ctx context.Context, root string) error
 
 // MakeInstall is "make install" in the sources at repo, with further make
-// variables such as "INITRAMFS=no".
+// variables such as "INITRAMFS=no". The initramfs part is installed unless they
+// say otherwise: the machine has initramfs-tools.
 func MakeInstall(repo string, vars ...string) Install {
 	return func(ctx context.Context, root string) error {
-		args := append([]string{"--silent", "-C", repo, "install", "DESTDIR=" + root}, vars...)
+		args := append([]string{"--silent", "-C", repo, "install", "DESTDIR=" + root, "INITRAMFS=yes"}, vars...)
 		return host{}.run(ctx, nil, "make", args...)
 	}
 }
@@ -74,16 +76,14 @@ func (b builder) image(ctx context.Context, rootfs string) (*Image, error) {
 	if err != nil {
 		return nil, err
 	}
-	defer work.Close()
-	defer os.RemoveAll(work.dir)
+	defer work.remove()
 
 	own, stage := work.path("own"), work.path("stage")
 	if err := errors.Join(copyGuest(own), os.Mkdir(stage, 0o755)); err != nil {
 		return nil, fmt.Errorf("unpack the lab's files: %w", err)
 	}
 	if b.install != nil {
-		b.progress.printf("installing bootrace")
-		if err := b.install(ctx, stage); err != nil {
+		if err := b.stage(ctx, stage); err != nil {
 			return nil, fmt.Errorf("install bootrace: %w", err)
 		}
 	}
@@ -103,6 +103,18 @@ func (b builder) image(ctx context.Context, rootfs string) (*Image, error) {
 		return nil, fmt.Errorf("make the machine's image: %w", err)
 	}
 	return &Image{e, b.host, b.cache}, b.cache.keep("image", keptImages)
+}
+
+// stage installs into dir. One lab at a time: two makes would build the same
+// files.
+func (b builder) stage(ctx context.Context, dir string) error {
+	lock, err := lockFile(ctx, filepath.Join(b.cache.dir, "install.lock"), unix.LOCK_EX)
+	if err != nil {
+		return err
+	}
+	defer lock.Close()
+	b.progress.printf("installing bootrace")
+	return b.install(ctx, dir)
 }
 
 func copyGuest(dir string) error {
@@ -197,10 +209,12 @@ func (b builder) copyBoot(ctx context.Context, tree, dir string) error {
 func onlyFile(tree string, patterns ...string) (string, error) {
 	for _, pattern := range patterns {
 		files, err := filepath.Glob(filepath.Join(tree, pattern))
-		if err != nil || len(files) == 1 {
-			return files[0], err
-		}
-		if len(files) > 1 {
+		switch {
+		case err != nil:
+			return "", err
+		case len(files) == 1:
+			return files[0], nil
+		case len(files) > 1:
 			return "", fmt.Errorf("the base has %d kernels: remove it from the cache", len(files))
 		}
 	}

@@ -224,7 +224,7 @@ func (m *Machine) why(ctx context.Context, err error, output string) error {
 	case cause != nil:
 		return fmt.Errorf("run the machine: %w", cause)
 	case err != nil:
-		return fmt.Errorf("run QEMU: %w%s", err, lastLines(output, 5))
+		return fmt.Errorf("run QEMU: %w%s", err, quoted(lastLines(output, 5)))
 	}
 	return nil
 }
@@ -251,7 +251,7 @@ func (m *Machine) Kill() error {
 // Close cuts the power and removes the disks.
 func (m *Machine) Close() error {
 	_ = m.Kill() // how it ended was Wait's to tell
-	return errors.Join(os.RemoveAll(m.dir.dir), os.Remove(m.dir.lock.Name()), m.dir.Close())
+	return m.dir.remove()
 }
 
 // Await returns when boot n has reached the phase, or with an error when the
@@ -313,6 +313,9 @@ func (m *Machine) ended(n, status int) {
 		next = "turning off"
 	}
 	m.progress.printf("boot %d: %s ended with status %d; %s", n, scriptName(n), status, next)
+	if status != 0 {
+		m.showLog(n)
+	}
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	for i := range m.boots {
@@ -321,6 +324,18 @@ func (m *Machine) ended(n, status int) {
 		}
 	}
 	m.reach(mark{Done, n})
+}
+
+// showLog shows the end of what a failed script wrote.
+func (m *Machine) showLog(n int) {
+	log, err := os.ReadFile(filepath.Join(m.out, fmt.Sprintf("boot%d.log", n)))
+	if err != nil {
+		m.progress.printf("boot %d: %v", n, err)
+		return
+	}
+	for _, line := range lastLines(string(log), 10) {
+		m.progress.printf("boot %d:   %s", n, line)
+	}
 }
 
 // reach is called with m.mu held.

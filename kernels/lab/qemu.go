@@ -23,7 +23,7 @@ func (m *Machine) args() []string {
 	args := []string{
 		"-no-user-config", "-nodefaults", "-display", "none",
 		"-machine", "q35,sata=off,smbus=off,i8042=off,vmport=off",
-		"-accel", "tcg", "-cpu", "max", "-smp", "1", "-m", strconv.Itoa(m.memory),
+		"-accel", "tcg,tb-size=32", "-cpu", "max", "-smp", "1", "-m", strconv.Itoa(m.memory),
 		"-rtc", "base=utc",
 		"-kernel", m.image.path(kernelFile), "-initrd", m.image.path(initrdFile),
 		"-append", m.commandLine(),

@@ -62,17 +62,17 @@ func (s Scenario) check(entries []fs.DirEntry) error {
 	if s.Boots == 0 {
 		return errors.New("it has no boot1.sh: add the script that the first boot runs")
 	}
+	for _, e := range entries {
+		if m := scriptPattern.FindStringSubmatch(e.Name()); m != nil && m[1] != strconv.Itoa(atoi(m[1])) {
+			return fmt.Errorf("%s: write its number without leading zeros", e.Name())
+		}
+	}
 	for n := 1; n <= s.Boots; n++ {
 		if _, err := os.Stat(s.Script(n)); errors.Is(err, fs.ErrNotExist) {
 			return fmt.Errorf("%s is missing: the %d boot scripts must be numbered from 1 without a gap", scriptName(n), s.Boots)
 		}
 		if err := checkScript(s.Script(n)); err != nil {
 			return fmt.Errorf("%s: %w", scriptName(n), err)
-		}
-	}
-	for _, e := range entries {
-		if m := scriptPattern.FindStringSubmatch(e.Name()); m != nil && m[1] != strconv.Itoa(atoi(m[1])) {
-			return fmt.Errorf("%s: write its number without leading zeros", e.Name())
 		}
 	}
 	return nil
