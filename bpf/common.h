@@ -5,9 +5,6 @@
 
 #pragma once
 
-#define EPERM 1
-#define ENOENT 2
-
 struct {
 	__uint(type, BPF_MAP_TYPE_RINGBUF);
 	__uint(max_entries, 4 << 20);

@@ -74,7 +74,6 @@ static __always_inline bool first_open(__u32 dev)
 {
 	__u8 one = 1;
 
-	/* BPF_NOEXIST would count on the error path of every later open. */
 	if (bpf_map_lookup_elem(&opened, &dev))
 		return false;
 	bpf_map_update_elem(&opened, &dev, &one, BPF_ANY);
@@ -120,7 +119,7 @@ static __always_inline int open_exit(long ret)
 		n = 1;
 		b->path[0] = 0;
 	}
-	if (!c.guest && (n < 8 || !in_dev(*(__u64 *)b->path)))
+	if (!c.guest && (n < (long)sizeof("/dev/") || !in_dev(*(__u64 *)b->path)))
 		return 0;
 	if (ret >= 0)
 		describe_file(&b->e, ret);

@@ -76,6 +76,7 @@ func opensOf(events []event.Event, path string) []event.Event {
 func TestFailingOpenUnderDev(t *testing.T) {
 	b := openTest(t, Options{})
 	const path = "/dev/bootrace-test/nothing-here"
+	const short = "/dev/\x01"
 	elsewhere := filepath.Join(t.TempDir(), "nothing-here")
 	var before, after event.Time
 	events := trace(t, b, func() {
@@ -84,6 +85,9 @@ func TestFailingOpenUnderDev(t *testing.T) {
 			t.Error(err)
 		}
 		after = event.Now()
+		if err := openErrno(short, unix.O_RDONLY); err != unix.ENOENT {
+			t.Error(err)
+		}
 		if err := openErrno(elsewhere, unix.O_RDONLY); err != unix.ENOENT {
 			t.Error(err)
 		}
@@ -94,6 +98,9 @@ func TestFailingOpenUnderDev(t *testing.T) {
 	found := opensOf(events, path)
 	if len(found) != 1 {
 		t.Fatalf("%d events, want 1", len(found))
+	}
+	if len(opensOf(events, short)) != 1 {
+		t.Errorf("%q was not seen", short)
 	}
 	e := found[0]
 	if e.From < before || e.From > e.At || e.At > after {
