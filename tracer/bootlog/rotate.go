@@ -165,7 +165,7 @@ func writeCompressed(d disk, path string, sum *summary, text io.Reader) error {
 	if _, err := out.Write(frame); err != nil {
 		return err
 	}
-	z, err := zstd.NewWriter(out, zstd.WithEncoderConcurrency(1), zstd.WithWindowSize(windowSize))
+	z, err := zstd.NewWriter(out, zstd.WithEncoderConcurrency(1), zstd.WithLowerEncoderMem(true), zstd.WithWindowSize(windowSize))
 	if err != nil {
 		return err
 	}
