@@ -1,0 +1,23 @@
+package kernels
+
+import (
+	"strings"
+	"testing"
+)
+
+func TestFind(t *testing.T) {
+	for _, k := range All() {
+		if got, err := Find(k.Name); err != nil || got != k {
+			t.Errorf("Find(%q) = %+v, %v", k.Name, got, err)
+		}
+		if k.Name == "" || k.Suite == "" || k.Package == "" {
+			t.Errorf("incomplete: %+v", k)
+		}
+	}
+	if got, err := Find(""); err != nil || got.Name != Default {
+		t.Errorf("Find of the empty name = %+v, %v", got, err)
+	}
+	if _, err := Find("9.9"); err == nil || !strings.Contains(err.Error(), Default) {
+		t.Errorf("got %v, want an error that names the choice", err)
+	}
+}
