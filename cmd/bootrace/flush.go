@@ -3,7 +3,7 @@ package main
 import (
 	"github.com/urfave/cli/v2"
 
-	"github.com/bootrace/bootrace/tracer/control"
+	"github.com/bootrace/bootrace/tracer/service"
 )
 
 func flushCommand() *cli.Command {
@@ -13,11 +13,13 @@ func flushCommand() *cli.Command {
 		Hidden: true,
 		Flags:  []cli.Flag{&cli.BoolFlag{Name: "relinquish", Usage: "/var is about to be unmounted: end the log"}},
 		Action: func(c *cli.Context) error {
-			do := control.Flush
-			if c.Bool("relinquish") {
-				do = control.Relinquish
+			if err := noArgs(c); err != nil {
+				return err
 			}
-			return control.Call(c.Context, control.Socket, control.Request{Do: do}, nil)
+			if c.Bool("relinquish") {
+				return service.Relinquish(c.Context)
+			}
+			return service.Flush(c.Context)
 		},
 	}
 }

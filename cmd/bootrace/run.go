@@ -78,9 +78,12 @@ func runService(c *cli.Context, early bool) error {
 	})
 }
 
-// takeOver gives a running instance little time: the boot waits for this.
+// adoptionLimit is a little less than the unit's TimeoutStartSec: who gives up
+// has moved nothing, or says so.
+const adoptionLimit = 9 * time.Second
+
 func takeOver(ctx context.Context, log *slog.Logger) error {
-	ctx, cancel := context.WithTimeout(ctx, 3*time.Second)
+	ctx, cancel := context.WithTimeout(ctx, adoptionLimit)
 	defer cancel()
 	err := service.TakeOver(ctx, control.Socket)
 	if err != nil && ctx.Err() != nil {

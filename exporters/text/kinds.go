@@ -142,14 +142,3 @@ var stepNames = map[string]string{
 	timeline.StepUdev:    "udev",
 	timeline.StepLink:    "link",
 }
-
-// The names of the two that a finding is about are used here and nowhere else.
-
-func guestID(f *timeline.Finding) string { return f.Guest }
-
-func findingGuest(f *timeline.Finding) string {
-	if f.GuestName != "" {
-		return f.GuestName
-	}
-	return f.Guest
-}

@@ -62,7 +62,7 @@ func chooseLanes(tl *timeline.Timeline, all bool, s *signs) []lane {
 		c.mappings[m.ID] = m
 	}
 	for _, f := range tl.Findings {
-		id := guestID(f)
+		id := f.GuestID
 		c.findings[id] = append(c.findings[id], f)
 	}
 	return append(c.guests(), c.others()...)

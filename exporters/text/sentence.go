@@ -93,7 +93,7 @@ func (p *printer) says(f *timeline.Finding) part {
 	return func(name string) (span, bool) {
 		switch name {
 		case "guest":
-			return span{p.name(findingGuest(f), nameCols), strong}, true
+			return span{p.name(f.Guest, nameCols), strong}, true
 		case "disk":
 			return span{p.name(f.Disk, pathCols), strong}, true
 		case "backing":

@@ -193,7 +193,7 @@ func foreign(name string, margin int64) *timeline.Timeline {
 	guest := &timeline.Guest{ID: "g", Name: name, Exec: at, Disks: []timeline.Disk{disk, {Path: name}},
 		Exit: &timeline.Exit{Instant: ready}, Holds: []timeline.Hold{{Instant: at}}}
 	finding := func(kind, withheld string) *timeline.Finding {
-		return &timeline.Finding{Kind: kind, Withheld: withheld, Guest: "g", GuestName: name, Disk: name, BackingOf: name,
+		return &timeline.Finding{Kind: kind, Withheld: withheld, Guest: name, GuestID: "g", Disk: name, BackingOf: name,
 			MappingName: name, Margin: m, Ready: &at, Error: name, State: name, Exit: guest.Exit, Evidence: []uint64{1, 2},
 			Late: &timeline.Account{Steps: []timeline.AccountStep{{Kind: name, Detail: name}, {Kind: "disk", Detail: name, To: at.At}}}}
 	}
@@ -464,7 +464,7 @@ func host(mappings, guests int) *timeline.Timeline {
 			Disks: []timeline.Disk{{Path: path.Path, Mapping: m.ID, Uses: []timeline.Use{{Instant: at, Ready: path.Ready, Margin: margin}}}}}
 		tl.Guests = append(tl.Guests, g)
 		if margin.NS < 0 {
-			tl.Findings = append(tl.Findings, &timeline.Finding{Kind: "missing", Race: true, Guest: g.ID, GuestName: g.Name,
+			tl.Findings = append(tl.Findings, &timeline.Finding{Kind: "missing", Race: true, Guest: g.Name, GuestID: g.ID,
 				Disk: path.Path, At: at.At, Margin: margin, Ready: path.Ready, State: "absent", Evidence: []uint64{1, 2, 3}})
 		}
 	}

@@ -99,7 +99,7 @@ func readTimeline(t *testing.T, path string) *timeline.Timeline {
 func kinds(tl *timeline.Timeline) []string {
 	var list []string
 	for _, f := range tl.Findings {
-		s := guestName(tl, f) + " " + f.Kind
+		s := f.Guest + " " + f.Kind
 		if f.Withheld != "" {
 			s += "?"
 		}
@@ -107,13 +107,6 @@ func kinds(tl *timeline.Timeline) []string {
 	}
 	slices.Sort(list)
 	return list
-}
-
-func guestName(tl *timeline.Timeline, f *timeline.Finding) string {
-	if f.GuestName != "" {
-		return f.GuestName
-	}
-	return f.Guest
 }
 
 func guestNamed(t *testing.T, tl *timeline.Timeline, name string) *timeline.Guest {

@@ -3,6 +3,7 @@ package service
 import (
 	"context"
 	"fmt"
+	"maps"
 	"os"
 	"path/filepath"
 
@@ -36,10 +37,16 @@ type Status struct {
 }
 
 func (s *Service) status(ctx context.Context) Status {
+	s.mu.Lock()
+	probes, ready, early := s.probes, s.ready, s.early
+	s.mu.Unlock()
 	st := Status{
 		PID: os.Getpid(), Version: s.opts.Version, Build: buildID(), Mode: s.config().Mode,
-		Early: s.isEarly(), BootID: s.bootID, Start: s.start,
-		Log: s.writer.Path(ctx), Sources: s.rec.Sources(), Events: s.rec.Counts(), Lost: s.probes.Losses(),
+		Early: early, BootID: s.bootID, Start: s.start, Ready: ready, Log: s.writer.Path(ctx),
+		Sources: s.rec.Sources(), Events: s.rec.Counts(), Lost: map[string]uint64{},
+	}
+	if probes != nil {
+		maps.Copy(st.Lost, probes.Losses())
 	}
 	if err := s.writer.Err(); err != nil {
 		st.LogErr = err.Error()
@@ -47,9 +54,6 @@ func (s *Service) status(ctx context.Context) Status {
 	if n := s.writer.Dropped(); n > 0 {
 		st.Lost["log"] = n
 	}
-	s.mu.Lock()
-	st.Ready = s.ready
-	s.mu.Unlock()
 	return st
 }
 
@@ -65,7 +69,7 @@ func (s *Service) answer(ctx context.Context, pid int, r control.Request) (any, 
 	case control.Relinquish:
 		return nil, s.relinquish()
 	case control.Adopt:
-		return nil, s.adopt(pid)
+		return nil, s.adopt(ctx, pid)
 	case control.Stop:
 		s.stop()
 		return nil, nil
@@ -89,7 +93,7 @@ func (s *Service) openLog(ctx context.Context) error {
 		w.Append(&event.Event{At: event.Now(), From: found.LastAt, Kind: event.Loss, Src: "service",
 			Loss: &event.LossInfo{Source: "service", What: "all", Why: "bootrace did not run", Recovered: true}})
 	}
-	if s.opts.Early || (s.opts.VolatileFirst && !exists(s.flushedPath())) {
+	if s.opts.Early || (s.opts.VolatileFirst && !exists(filepath.Join(s.opts.RunDir, flushed))) {
 		return nil
 	}
 	if err := w.MoveTo(ctx, s.opts.StateDir); err != nil {
@@ -108,8 +112,6 @@ func header(version string) bootlog.Header {
 	return h
 }
 
-func (s *Service) flushedPath() string { return filepath.Join(s.opts.RunDir, flushed) }
-
 // flush moves the log to the state folder, and thins out the older ones.
 func (s *Service) flush(ctx context.Context) error {
 	if s.isEarly() {
@@ -117,9 +119,6 @@ func (s *Service) flush(ctx context.Context) error {
 	}
 	if err := s.writer.MoveTo(ctx, s.opts.StateDir); err != nil {
 		return err
-	}
-	if err := os.WriteFile(s.flushedPath(), nil, 0o600); err != nil {
-		return fmt.Errorf("note that the log is on disk: %w", err)
 	}
 	go s.rotate(context.WithoutCancel(ctx))
 	return nil
@@ -135,23 +134,23 @@ func (s *Service) rotate(ctx context.Context) {
 // relinquish ends the log, so that it doesn't keep /var busy.
 func (s *Service) relinquish() error {
 	s.rec.Record(mark("relinquish", "the host goes down"))
-	if err := os.Remove(s.flushedPath()); err != nil && !os.IsNotExist(err) {
-		return err
-	}
 	return s.writer.Close()
 }
 
 // adopt makes an instance from the initramfs the service of the unit that
 // process pid belongs to.
-func (s *Service) adopt(pid int) error {
+func (s *Service) adopt(ctx context.Context, pid int) error {
+	select {
+	case <-s.attached:
+	case <-ctx.Done():
+		return ctx.Err()
+	}
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	if !s.early {
 		return fmt.Errorf("process %d is the service already", os.Getpid())
 	}
-	if err := s.root.enter(); err != nil {
-		return err
-	}
+	s.findRoot()
 	if err := joinCgroups(pid); err != nil {
 		return err
 	}

@@ -33,8 +33,6 @@ import (
 const (
 	RunDir   = "/run/bootrace"
 	StateDir = "/var/lib/bootrace"
-	// flushed exists once the state folder was found writable in this boot.
-	flushed = "flushed"
 )
 
 // orphaned is how long an instance from the initramfs waits to become the
@@ -67,21 +65,24 @@ type Service struct {
 	log    *slog.Logger
 	writer *bootlog.Writer
 	rec    *recorder.Recorder
-	probes probe.Backend
+	probes probe.Backend // nil until attached
 	start  event.Time
 	root   *root // of an early instance
 	bootID string
 	resync chan struct{}
-	stop   context.CancelFunc
+	// attached is closed once everything is.
+	attached chan struct{}
+	stop     context.CancelFunc
 
-	mu    sync.Mutex
-	early bool // not adopted yet
-	ready event.Time
+	rootMu sync.Mutex
+	mu     sync.Mutex
+	early  bool // not adopted yet
+	ready  event.Time
 }
 
 // Run traces until ctx ends or a client asks it to stop.
 func Run(ctx context.Context, opts Options) error {
-	s := &Service{opts: opts, log: opts.Log, early: opts.Early, start: event.Now(), bootID: bootlog.CurrentBootID(), resync: make(chan struct{}, 1)}
+	s := &Service{opts: opts, log: opts.Log, early: opts.Early, start: event.Now(), bootID: bootlog.CurrentBootID(), resync: make(chan struct{}, 1), attached: make(chan struct{})}
 	cfg, err := opts.Config()
 	if err != nil {
 		return err
@@ -131,37 +132,46 @@ func (s *Service) trace(ctx context.Context, server *control.Server) error {
 	defer closeAll(sources)
 	s.opts.Listening()
 
-	probes, err := probe.OpenEBPF(ctx, probe.Options{Guests: s.config().GuestBinaries, Log: s.log})
-	if err != nil {
-		s.rec.Record(lossOf("ebpf", "all", err))
-		return err
-	}
-	s.probes = probes
-	// The probes tell by themselves when they were attached, to the nanosecond.
-	sources = append(sources, single{probes})
-	s.backfill(ctx)
-	s.recordClock()
-
 	var background sync.WaitGroup
 	serveCtx, stopServing := context.WithCancel(context.WithoutCancel(ctx))
-	background.Go(func() { s.keepHouse(ctx) })
 	background.Go(func() {
 		if err := server.Serve(serveCtx); err != nil {
 			s.log.Error("control socket lost", "error", err)
 		}
 	})
-	s.mu.Lock()
-	s.ready = event.Now()
-	s.mu.Unlock()
-	s.rec.Record(mark("ready", fmt.Sprintf("%s after the program's start", s.ready.Sub(s.start).Round(time.Millisecond))))
-	s.opts.Ready()
-	s.log.Info("tracing", "boot", s.bootID, "attached_after", s.ready.Sub(s.start))
+	defer background.Wait()
+	defer stopServing()
 
+	probes, err := probe.OpenEBPF(ctx, probe.Options{Guests: s.config().GuestBinaries, Log: s.log})
+	if err != nil {
+		s.rec.Record(lossOf("ebpf", "all", err))
+		return err
+	}
+	s.mu.Lock()
+	s.probes = probes
+	s.mu.Unlock()
+	// The probes tell by themselves when they were attached, to the nanosecond.
+	sources = append(sources, single{probes})
+	s.backfill(ctx)
+	s.recordClock()
+
+	background.Go(func() { s.keepHouse(ctx) })
+	s.setReady()
 	s.rec.Run(ctx, sources...)
 	s.rec.Record(mark("stop", ""))
-	stopServing()
-	background.Wait()
 	return nil
+}
+
+func (s *Service) setReady() {
+	now := event.Now()
+	s.mu.Lock()
+	s.ready = now
+	s.mu.Unlock()
+	close(s.attached)
+	took := now.Sub(s.start).Round(time.Millisecond)
+	s.rec.Record(mark("ready", took.String()+" after the program's start"))
+	s.opts.Ready()
+	s.log.Info("tracing", "boot", s.bootID, "attached_after", took)
 }
 
 func (s *Service) openSockets() ([]recorder.Source, error) {
@@ -208,6 +218,7 @@ func closeAll(sources []recorder.Source) {
 func (s *Service) observe(e *event.Event) {
 	if udev.IsDeviceMapperModule(e) {
 		go func() {
+			s.findRoot()
 			if err := s.probes.DeviceMapperLoaded(); err != nil {
 				s.log.Warn("the exact instant of an activation is not known on this host", "error", err)
 			}
@@ -215,8 +226,22 @@ func (s *Service) observe(e *event.Event) {
 	}
 }
 
+// findRoot follows the host to its real root, where this instance was started
+// in the initramfs and the switch has since taken /proc and all else away.
+func (s *Service) findRoot() {
+	s.rootMu.Lock()
+	defer s.rootMu.Unlock()
+	if s.root == nil || exists("/proc/self") {
+		return
+	}
+	if err := s.root.enter(); err != nil {
+		s.log.Error("left behind in the initramfs", "error", err)
+	}
+}
+
 // backfill records what exists now.
 func (s *Service) backfill(ctx context.Context) {
+	s.findRoot()
 	s.recordSnapshot("attached")
 	defer s.recordSnapshot("ended")
 	found, err := snapshot.Take(ctx, snapshot.Options{Programs: s.config().GuestBinaries, Redact: guest.Redact, Log: s.log})
@@ -262,7 +287,8 @@ func (s *Service) keepHouse(ctx context.Context) {
 			s.rec.Record(mark("resync", "uevents were lost"))
 			s.backfill(ctx)
 		case <-clock.C:
-			if s.recordClock() {
+			if event.ClockSynchronized() {
+				s.recordClock()
 				clock.Stop()
 			}
 		case <-s.opts.Reload:
@@ -277,17 +303,12 @@ func (s *Service) keepHouse(ctx context.Context) {
 	}
 }
 
-// recordClock records the offset to wall time: at once, for what it is worth,
-// and again when the kernel says that the clock is synchronized. It reports
-// whether that has happened.
-func (s *Service) recordClock() bool {
+// recordClock records the offset to wall time: at the start, for what it is
+// worth, and once more when the kernel says that the clock is synchronized.
+func (s *Service) recordClock() {
 	c := event.WallOffset()
 	c.Trusted = event.ClockSynchronized()
-	if !c.Trusted && s.ready != 0 {
-		return false
-	}
 	s.rec.Record(event.Event{At: event.Now(), Kind: event.Clock, Src: "service", Clock: &c})
-	return c.Trusted
 }
 
 func (s *Service) reload() {

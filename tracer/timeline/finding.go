@@ -83,7 +83,7 @@ func (u *first) late() bool { return u.way != nil && u.use.Margin.Negative() }
 func (r *record) finding(kind string, race bool, u *first) *Finding {
 	f := &Finding{
 		Kind: kind, Race: race,
-		Guest: u.guest.out.ID, GuestName: cmp.Or(u.guest.out.Name, u.guest.out.Identity),
+		Guest: cmp.Or(u.guest.out.Name, u.guest.out.Identity, u.guest.out.ID), GuestID: u.guest.out.ID,
 		Disk: u.disk.Path, BackingOf: u.disk.BackingOf, At: u.use.At,
 		Margin: u.use.Margin, Ready: u.use.Ready,
 		Errno: u.use.Errno, Error: u.use.Error, State: u.state, Exit: u.guest.out.Exit,

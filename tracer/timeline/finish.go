@@ -198,6 +198,6 @@ func (b *Builder) find(t *Timeline, g gaps, h *history, p *processes) {
 		rule.find(r, func(f *Finding) { t.Findings = append(t.Findings, f) })
 	}
 	slices.SortStableFunc(t.Findings, func(a, b *Finding) int {
-		return cmp.Or(cmp.Compare(a.At, b.At), cmp.Compare(a.Guest, b.Guest))
+		return cmp.Or(cmp.Compare(a.At, b.At), cmp.Compare(a.GuestID, b.GuestID))
 	})
 }

@@ -303,8 +303,9 @@ type Finding struct {
 	// the finding is a possibility and no more. Empty: it is certain.
 	Withheld string `json:"withheld,omitempty"`
 
-	Guest     string `json:"guest"`                // Guest.ID
-	GuestName string `json:"guest_name,omitempty"` // for people: name, else identity
+	// Guest is its name, else its identity, else its id: for people.
+	Guest     string `json:"guest"`
+	GuestID   string `json:"guest_id"`             // Guest.ID
 	Disk      string `json:"disk"`                 // Disk.Path
 	BackingOf string `json:"backing_of,omitempty"` // Disk.BackingOf
 	Mapping   string `json:"mapping,omitempty"`    // Mapping.ID

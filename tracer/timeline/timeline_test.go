@@ -110,7 +110,7 @@ func describe(tl *Timeline, what string) string {
 }
 
 func describeFinding(b *strings.Builder, f *Finding) {
-	fmt.Fprintf(b, "%s guest=%s disk=%s mapping=%s state=%s", f.Kind, f.GuestName, f.Disk, f.MappingName, f.State)
+	fmt.Fprintf(b, "%s guest=%s disk=%s mapping=%s state=%s", f.Kind, f.Guest, f.Disk, f.MappingName, f.State)
 	if f.BackingOf != "" {
 		fmt.Fprintf(b, " backing_of=%s", f.BackingOf)
 	}
