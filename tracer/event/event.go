@@ -167,7 +167,7 @@ type DMInfo struct {
 	// TableCut is set where the table has more targets than Table, too many to
 	// capture. Then Size is not known.
 	TableCut bool `json:"table_cut,omitempty"`
-	Errno int      `json:"errno,omitempty"` // 0: the request succeeded
+	Errno    int  `json:"errno,omitempty"` // 0: the request succeeded
 	// Flags are the DM_* flags that the kernel returned.
 	Flags uint32 `json:"flags,omitempty"`
 	// LiveAt is the exact instant at which a resume took effect, 0 where the
