@@ -54,7 +54,8 @@ fuzz: ## each fuzz target for FUZZTIME
 
 lab: build ## boot a host in a virtual machine: SCENARIO=DIR [KERNEL=6.1] OUT=DIR
 	@test -n "$(SCENARIO)" || { echo "make lab: name a scenario: make lab SCENARIO=kernels/scenarios/demo OUT=build/lab" >&2; exit 2; }
-	$(GO) run ./kernels/cmd/lab -scenario $(SCENARIO) -kernel $(KERNEL) -out $(OUT)
+	$(GO) build -o build/lab-command ./kernels/cmd/lab
+	build/lab-command -scenario $(SCENARIO) -kernel $(KERNEL) -out $(OUT)
 
 # What the installed files are made from, with the place of the program put in.
 define place

@@ -1,6 +1,7 @@
 package main
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -69,7 +70,7 @@ func runService(c *cli.Context, early bool) error {
 		Early:         early,
 		VolatileFirst: c.Bool("volatile-first"),
 		RunDir:        service.RunDir,
-		StateDir:      c.Path("state-dir"),
+		StateDir:      cmp.Or(c.Path("state-dir"), service.StateDir),
 		Version:       version,
 		Listening:     listening(early),
 		Ready:         func() { _ = notify(log, "READY=1") },
