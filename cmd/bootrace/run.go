@@ -79,18 +79,14 @@ func runService(c *cli.Context, early bool) error {
 	})
 }
 
-// adoptionLimit is a little less than the unit's TimeoutStartSec: who gives up
-// has moved nothing, or says so.
-const adoptionLimit = 9 * time.Second
+// adoptionLimit is less than the unit's TimeoutStartSec, and more than a slow
+// host needs.
+const adoptionLimit = time.Minute
 
 func takeOver(ctx context.Context, log *slog.Logger) error {
 	ctx, cancel := context.WithTimeout(ctx, adoptionLimit)
 	defer cancel()
-	err := service.TakeOver(ctx, control.Socket)
-	if err != nil && ctx.Err() != nil {
-		log.Error("an instance from the initramfs doesn't answer", "error", err)
-	}
-	return err
+	return service.TakeOver(ctx, control.Socket, log)
 }
 
 // notify tells systemd, where it runs this.

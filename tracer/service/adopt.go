@@ -5,6 +5,7 @@ import (
 	"debug/elf"
 	"errors"
 	"fmt"
+	"log/slog"
 	"os"
 	"path/filepath"
 	"strconv"
@@ -26,7 +27,7 @@ import (
 // an *Adopted error where the one from the initramfs now is the service, and
 // another error where a service runs already. An early instance of another
 // build is stopped; the log says what may be missing in between.
-func TakeOver(ctx context.Context, socket string) error {
+func TakeOver(ctx context.Context, socket string, log *slog.Logger) error {
 	var other Status
 	err := control.Call(ctx, socket, control.Request{Do: control.Status}, &other)
 	if errors.Is(err, control.ErrNoService) {
@@ -38,12 +39,17 @@ func TakeOver(ctx context.Context, socket string) error {
 	if !other.Early {
 		return fmt.Errorf("bootrace is running already, as process %d: `bootrace status` shows it, `systemctl stop bootrace` ends it", other.PID)
 	}
+	why := "it is another build: run update-initramfs -u"
 	if other.Build == buildID() {
-		if err = control.Call(ctx, socket, control.Request{Do: control.Adopt}, nil); err == nil {
+		err := control.Call(ctx, socket, control.Request{Do: control.Adopt}, nil)
+		if err == nil {
 			return &Adopted{PID: other.PID}
 		}
+		why = err.Error()
 	}
-	if err := control.Call(ctx, socket, control.Request{Do: control.Stop}, nil); err != nil {
+	log.Warn("the instance from the initramfs is replaced: its record has a gap", "pid", other.PID, "why", why)
+	stop := control.Request{Do: control.Stop, Args: map[string]string{"why": "replaced: " + why}}
+	if err := control.Call(ctx, socket, stop, nil); err != nil {
 		return fmt.Errorf("stop the instance from the initramfs: %w", err)
 	}
 	return waitGone(ctx, socket)

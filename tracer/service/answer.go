@@ -71,6 +71,7 @@ func (s *Service) answer(ctx context.Context, pid int, r control.Request) (any, 
 	case control.Adopt:
 		return nil, s.adopt(ctx, pid)
 	case control.Stop:
+		s.rec.Record(mark("asked to stop", r.Args["why"]))
 		s.stop()
 		return nil, nil
 	}

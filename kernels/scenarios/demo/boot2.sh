@@ -16,6 +16,7 @@ bootrace races || status=$?
 [ "$status" = 3 ] || { echo "bootrace races ended with $status, expected 3" >&2; exit 1; }
 
 bootrace show --format json > /lab/out/trace.json
+cp /run/bootrace/early.log /lab/out/ || true
 cp /var/lib/bootrace/"$(cat /proc/sys/kernel/random/boot_id)".* /lab/out/trace.jsonl
 journalctl -b -o short-monotonic --no-hostname -u 'guest@*' -u 'activate-*' -u 'bootrace*' > /lab/out/journal.txt
 grep VmRSS "/proc/$(systemctl show -P MainPID bootrace)/status" > /lab/out/rss.txt
