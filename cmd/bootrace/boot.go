@@ -22,10 +22,14 @@ import (
 // readFlags are the flags of all commands that read recorded boots.
 func readFlags(more ...cli.Flag) []cli.Flag {
 	return append([]cli.Flag{
-		&cli.StringFlag{Name: "format", Value: "text", Usage: "text for people, json for programs"},
+		formatFlag(),
 		&cli.DurationFlag{Name: "near-miss", Value: config.Default().NearMiss, Usage: "report a margin below this as luck"},
 		&cli.PathFlag{Name: "state-dir", Value: service.StateDir, Usage: "read the logs in this `FOLDER`"},
 	}, more...)
+}
+
+func formatFlag() cli.Flag {
+	return &cli.StringFlag{Name: "format", Value: "text", Usage: "text for people, json for programs"}
 }
 
 // bootStore is where this host's boots are recorded.
@@ -44,13 +48,17 @@ func readBoot(c *cli.Context) (*timeline.Timeline, error) {
 	default:
 		return nil, usageError("%s takes one boot, got %q too", c.Command.Name, c.Args().Get(1))
 	}
+	threshold, err := nearMiss(c)
+	if err != nil {
+		return nil, err
+	}
 	store := bootStore(c)
 	syncLog(c.Context)
 	boot, err := store.Find(ref)
 	if err != nil {
 		return nil, err
 	}
-	return buildTimeline(c, &boot)
+	return buildTimeline(&boot, threshold)
 }
 
 // syncLog has a running service write what it holds back, so that this boot's
@@ -62,16 +70,12 @@ func syncLog(ctx context.Context) {
 	_ = control.Call(ctx, control.Socket, control.Request{Do: control.Sync}, nil)
 }
 
-func buildTimeline(c *cli.Context, boot *bootlog.Boot) (*timeline.Timeline, error) {
+func buildTimeline(boot *bootlog.Boot, threshold time.Duration) (*timeline.Timeline, error) {
 	log, err := boot.Open()
 	if err != nil {
 		return nil, err
 	}
 	defer log.Close()
-	threshold, err := nearMiss(c)
-	if err != nil {
-		return nil, err
-	}
 	h := log.Header()
 	b := timeline.NewBuilder(
 		timeline.Boot{ID: h.BootID, Host: h.HostName, Kernel: h.Kernel, Current: boot.Current},
@@ -91,7 +95,10 @@ func buildTimeline(c *cli.Context, boot *bootlog.Boot) (*timeline.Timeline, erro
 // nearMiss is the flag, else the configuration's, where this machine has one.
 func nearMiss(c *cli.Context) (time.Duration, error) {
 	if c.IsSet("near-miss") {
-		return c.Duration("near-miss"), nil
+		if d := c.Duration("near-miss"); d >= 0 {
+			return d, nil
+		}
+		return 0, usageError("%s: --near-miss %s: can't be negative", c.Command.Name, c.Duration("near-miss"))
 	}
 	cfg, err := config.Load(config.Path)
 	if errors.Is(err, fs.ErrPermission) {

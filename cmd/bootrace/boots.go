@@ -1,11 +1,41 @@
 package main
 
 import (
+	"time"
+
 	"github.com/urfave/cli/v2"
 
 	"github.com/bootrace/bootrace/exporters/text"
 	"github.com/bootrace/bootrace/tracer/bootlog"
+	"github.com/bootrace/bootrace/tracer/event"
 )
+
+// bootJSON is one recorded boot in the array that `boots --format json`
+// prints, the latest first. What is not known is null. Fields are only added.
+type bootJSON struct {
+	// Boot is what the commands take as BOOT: 0 is the boot that runs, -1 the
+	// one before, ...
+	Boot   int     `json:"boot"`
+	BootID string  `json:"boot_id"`
+	Host   *string `json:"host"`
+	// BootedAt is the wall time of the boot, RFC 3339. ClockTrusted says
+	// whether it comes from a synchronized clock.
+	BootedAt     *time.Time `json:"booted_at"`
+	ClockTrusted *bool      `json:"clock_trusted"`
+	// Recorded is the time from the first to the last event, in nanoseconds.
+	Recorded *event.Duration `json:"recorded_ns"`
+	Events   *int            `json:"events"`
+	Guests   *int            `json:"guests"`
+	Races    *int            `json:"races"` // findings that are races, and certain
+	// Complete and CompleteFrom are as in a timeline; CompleteFrom is
+	// nanoseconds since the boot.
+	Complete     *bool       `json:"complete"`
+	CompleteFrom *event.Time `json:"complete_from_ns"`
+	Size         int64       `json:"size_bytes"` // of the log on disk
+	Files        []string    `json:"files"`      // paths of the log
+	// Problem says why the log can't be read.
+	Problem *string `json:"problem"`
+}
 
 func bootsCommand() *cli.Command {
 	return &cli.Command{
@@ -20,43 +50,53 @@ func bootsCommand() *cli.Command {
 			if err != nil {
 				return err
 			}
-			store := bootStore(c)
-			syncLog(c.Context)
-			boots, err := store.List()
+			rows, files, err := bootRows(c)
 			if err != nil {
 				return err
 			}
-			rows := make([]text.BootRow, 0, len(boots))
-			for i := range boots {
-				row, err := bootRow(c, &boots[i])
-				if err != nil {
-					return err
-				}
-				row.Index = -i
-				if store.Current != "" && !boots[0].Current {
-					row.Index-- // this boot is not recorded
-				}
-				rows = append(rows, row)
-			}
 			if asJSON {
-				return writeJSON(c.App.Writer, rows)
+				return writeJSON(c.App.Writer, bootsJSON(rows, files))
 			}
 			return text.Boots(c.App.Writer, rows, output(c))
 		},
 	}
 }
 
+// bootRows reads all boots; files are those of each.
+func bootRows(c *cli.Context) (rows []text.BootRow, files [][]string, err error) {
+	threshold, err := nearMiss(c)
+	if err != nil {
+		return nil, nil, err
+	}
+	store := bootStore(c)
+	syncLog(c.Context)
+	boots, err := store.List()
+	if err != nil {
+		return nil, nil, err
+	}
+	for i := range boots {
+		row := bootRow(&boots[i], threshold)
+		row.Index = -i
+		if store.Current != "" && !boots[0].Current {
+			row.Index-- // this boot is not recorded
+		}
+		rows = append(rows, row)
+		files = append(files, boots[i].Paths)
+	}
+	return rows, files, nil
+}
+
 // bootRow reads the boot. A log that can't be read is a row with its problem.
-func bootRow(c *cli.Context, b *bootlog.Boot) (text.BootRow, error) {
+func bootRow(b *bootlog.Boot, threshold time.Duration) text.BootRow {
 	row := text.BootRow{BootID: b.ID, Size: b.Size, Events: -1, Guests: -1, Races: -1, Start: b.Start}
 	if b.Err != nil {
 		row.Problem = b.Err.Error()
-		return row, nil
+		return row
 	}
-	tl, err := buildTimeline(c, b)
+	tl, err := buildTimeline(b, threshold)
 	if err != nil {
 		row.Problem = err.Error()
-		return row, nil
+		return row
 	}
 	row.Host = tl.Host.Name
 	row.Duration = tl.Last.Sub(tl.First)
@@ -65,5 +105,29 @@ func bootRow(c *cli.Context, b *bootlog.Boot) (text.BootRow, error) {
 	row.Races = len(tl.Races())
 	row.Complete, row.CompleteFrom = tl.Complete, tl.CompleteFrom
 	row.Trusted = tl.Clock != nil && tl.Clock.Trusted
-	return row, nil
+	return row
+}
+
+// bootsJSON turns rows for people into those for programs.
+func bootsJSON(rows []text.BootRow, files [][]string) []bootJSON {
+	list := make([]bootJSON, len(rows))
+	for i := range rows {
+		r := &rows[i]
+		b := bootJSON{Boot: r.Index, BootID: r.BootID, Size: r.Size, Files: files[i]}
+		if r.Host != "" {
+			b.Host = &r.Host
+		}
+		if !r.Start.IsZero() {
+			utc := r.Start.UTC()
+			b.BootedAt, b.ClockTrusted = &utc, &r.Trusted
+		}
+		if r.Problem != "" {
+			b.Problem = &r.Problem
+		} else {
+			b.Recorded, b.Events, b.Guests, b.Races = &r.Duration, &r.Events, &r.Guests, &r.Races
+			b.Complete, b.CompleteFrom = &r.Complete, r.CompleteFrom
+		}
+		list[i] = b
+	}
+	return list
 }

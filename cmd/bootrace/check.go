@@ -12,11 +12,13 @@ import (
 	"github.com/bootrace/bootrace/tracer/service"
 )
 
+// The JSON form of `check` is a check.Report. The exit status is 1 where this
+// host can't be traced.
 func checkCommand() *cli.Command {
 	return &cli.Command{
 		Name:  "check",
 		Usage: "can this host be traced, with what, and if not why not",
-		Flags: []cli.Flag{&cli.StringFlag{Name: "format", Value: "text", Usage: "text for people, json for programs"}},
+		Flags: []cli.Flag{formatFlag()},
 		Action: func(c *cli.Context) error {
 			if err := noArgs(c); err != nil {
 				return err

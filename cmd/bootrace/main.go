@@ -35,7 +35,8 @@ func main() {
 
 // run is the program; it returns the exit status.
 func run(ctx context.Context, args []string, stdout, stderr io.Writer) int {
-	err := newApp(stdout, stderr).RunContext(ctx, args)
+	app := newApp(stdout, stderr)
+	err := app.RunContext(ctx, arrange(app.Commands, args))
 	var status *exitError
 	switch {
 	case err == nil:
@@ -76,13 +77,12 @@ func newApp(stdout, stderr io.Writer) *cli.App {
 		Version: version,
 		Description: "BOOT names a recorded boot: a boot id, the beginning of one, 0 for this boot,\n" +
 			"-1 for the one before, or a log file.",
-		Writer:                 stdout,
-		ErrWriter:              stderr,
-		HideHelpCommand:        true,
-		UseShortOptionHandling: true,
-		EnableBashCompletion:   true,
-		ExitErrHandler:         func(*cli.Context, error) {}, // run decides
-		OnUsageError:           onUsageError,
+		Writer:               stdout,
+		ErrWriter:            stderr,
+		HideHelpCommand:      true,
+		EnableBashCompletion: true,
+		ExitErrHandler:       func(*cli.Context, error) {}, // run decides
+		OnUsageError:         onUsageError,
 		Action: func(c *cli.Context) error {
 			if c.Args().Present() {
 				return usageError("unknown command %q: `bootrace --help` lists them", c.Args().First())
@@ -107,12 +107,16 @@ func withUsageErrors(commands ...*cli.Command) []*cli.Command {
 	return commands
 }
 
-func onUsageError(c *cli.Context, err error, isSubcommand bool) error {
+func onUsageError(c *cli.Context, err error, _ bool) error {
 	help := "bootrace --help"
-	if !isSubcommand && c.Command != nil && c.Command.Name != "bootrace" && c.Command.Name != "" {
+	if c.Command != nil && c.Command.Name != "" && c.Command.Name != c.App.Name {
 		help = "bootrace " + c.Command.Name + " --help"
 	}
-	return usageError("%s: see `%s`", strings.TrimPrefix(err.Error(), "flag provided but "), help)
+	message := err.Error()
+	if flag, ok := strings.CutPrefix(message, "flag provided but not defined: "); ok {
+		message = "unknown flag " + flag
+	}
+	return usageError("%s: see `%s`", message, help)
 }
 
 // noArgs refuses arguments of a command that takes none.

@@ -9,8 +9,10 @@ import (
 
 	"github.com/bootrace/bootrace/exporters/text"
 	"github.com/bootrace/bootrace/tracer/event"
+	"github.com/bootrace/bootrace/tracer/timeline"
 )
 
+// The JSON form of `show` is a timeline.Timeline.
 func showCommand() *cli.Command {
 	return &cli.Command{
 		Name:      "show",
@@ -26,7 +28,10 @@ func showCommand() *cli.Command {
 			if err != nil {
 				return err
 			}
-			if from, to := c.Duration("from"), c.Duration("to"); to != 0 && from >= to {
+			switch from, to := c.Duration("from"), c.Duration("to"); {
+			case from < 0 || to < 0:
+				return usageError("show: --from and --to count from the boot: they can't be negative")
+			case to != 0 && from >= to:
 				return usageError("show: --from %s is not before --to %s", from, to)
 			}
 			tl, err := readBoot(c)
@@ -41,6 +46,17 @@ func showCommand() *cli.Command {
 			return text.Show(c.App.Writer, tl, opts)
 		},
 	}
+}
+
+// racesJSON is what `races --format json` prints: the findings, and for what
+// part of the boot it means something that there are none. The fields are
+// those of a timeline.
+type racesJSON struct {
+	BootID       string              `json:"boot_id"`
+	Complete     bool                `json:"complete"`
+	CompleteFrom *event.Time         `json:"complete_from_ns,omitempty"`
+	Incomplete   []timeline.Gap      `json:"incomplete"`
+	Findings     []*timeline.Finding `json:"findings"`
 }
 
 func sinceBoot(d time.Duration) event.Time { return event.Time(d) }
@@ -61,7 +77,7 @@ func racesCommand() *cli.Command {
 				return err
 			}
 			if asJSON {
-				err = writeJSON(c.App.Writer, tl.Findings)
+				err = writeJSON(c.App.Writer, racesJSON{tl.BootID, tl.Complete, tl.CompleteFrom, tl.Incomplete, tl.Findings})
 			} else {
 				err = text.Races(c.App.Writer, tl, output(c))
 			}

@@ -17,11 +17,12 @@ import (
 	"github.com/bootrace/bootrace/tracer/service"
 )
 
+// The JSON form of `status` is a service.Status.
 func statusCommand() *cli.Command {
 	return &cli.Command{
 		Name:  "status",
 		Usage: "the running service: mode, sources, losses",
-		Flags: []cli.Flag{&cli.StringFlag{Name: "format", Value: "text", Usage: "text for people, json for programs"}},
+		Flags: []cli.Flag{formatFlag()},
 		Action: func(c *cli.Context) error {
 			if err := noArgs(c); err != nil {
 				return err

@@ -82,6 +82,7 @@ func (w *Writer) goOn(have []*found) error {
 		w.forget(other.dir, other.file)
 	}
 	w.lastID = w.recovered.LastID
+	w.size = w.synced + int64(len(w.buf))
 	w.since = time.Now()
 	if len(w.buf) > 0 {
 		w.poke()
@@ -240,6 +241,7 @@ func (w *Writer) move(dir string) error {
 	w.written = 0
 	w.durable(len(pending), begun)
 	w.synced = end
+	w.size = end + int64(len(w.buf))
 	w.mu.Unlock()
 	w.report(nil)
 	w.forget(oldDir, oldFile)

@@ -218,15 +218,15 @@ func (s *Store) Find(ref string) (Boot, error) {
 		return s.place(ref, boots)
 	}
 	boot, err := s.named(ref, boots)
-	if err != nil && isFile(ref) {
+	if err != nil && exists(ref) {
 		return s.file(ref)
 	}
 	return boot, err
 }
 
-func isFile(path string) bool {
-	info, err := os.Stat(path)
-	return err == nil && !info.IsDir()
+func exists(path string) bool {
+	_, err := os.Stat(path)
+	return err == nil
 }
 
 // file describes a log outside of the store.

@@ -10,6 +10,8 @@ import (
 	"sync"
 	"time"
 
+	"github.com/dustin/go-humanize"
+
 	"github.com/bootrace/bootrace/tracer/event"
 )
 
@@ -21,6 +23,8 @@ const (
 	// syncSize is how much is written, in bytes, before it is made durable
 	// without waiting.
 	syncSize = 8 << 20
+	// reserve is the part of MaxSize, in bytes, that only losses use.
+	reserve = 4 << 10
 	// retryAfter is the pause after an attempt that failed.
 	retryAfter = time.Second
 )
@@ -38,7 +42,11 @@ type WriterOptions struct {
 	// MaxPending bounds what is kept in memory until the disk has it, in
 	// bytes. 0 means 32 MiB. More is dropped, and counted.
 	MaxPending int
-	Logger     *slog.Logger
+	// MaxSize bounds the log in bytes, 0: it has no bound. What does not fit is
+	// dropped, and counted; a loss event says since when, and at Close another
+	// one how much.
+	MaxSize int64
+	Logger  *slog.Logger
 
 	disk disk
 }
@@ -70,7 +78,12 @@ type Writer struct {
 	buf     []byte
 	written int
 	since   time.Time // an event at or after the first in buf came then
+	size    int64     // of the log with all that is in buf
 	lastID  uint64
+	// full is set once an event did not fit into MaxSize, fullTold when the log
+	// says so.
+	full, fullTold bool
+
 	drops   drops
 	dropped uint64
 	err     error
@@ -134,7 +147,7 @@ func orElse[T comparable](v, other T) T {
 func (w *Writer) Recovered() Recovery { return w.recovered }
 
 // Append gives e the next id and records it. Where e is dropped, because the
-// disk fails and memory is used up, its id becomes 0; a loss event tells of it
+// disk fails and memory is used up, or the log is full, its id becomes 0; a loss event tells of it
 // as soon as there is room. e is not kept.
 func (w *Writer) Append(e *event.Event) {
 	w.mu.Lock()
@@ -145,6 +158,9 @@ func (w *Writer) Append(e *event.Event) {
 	}
 	if reason := w.add(e); reason != "" {
 		w.drop(e, reason)
+	}
+	if w.full && !w.fullTold {
+		w.tellFull()
 	}
 }
 
@@ -163,8 +179,12 @@ func (w *Writer) add(e *event.Event) (reason string) {
 	case before > 0 && len(grown) > w.opts.MaxPending:
 		w.buf = grown[:before]
 		return w.reason()
+	case w.overflows(e, size):
+		w.buf, w.full = grown[:before], true
+		return w.reason()
 	}
 	w.buf = grown
+	w.size += int64(size)
 	w.lastID = e.ID
 	if before == 0 {
 		w.since = time.Now()
@@ -176,6 +196,28 @@ func (w *Writer) add(e *event.Event) (reason string) {
 	return ""
 }
 
+// overflows reports whether e, of size bytes, is more than MaxSize allows.
+func (w *Writer) overflows(e *event.Event, size int) bool {
+	if w.opts.MaxSize == 0 {
+		return false
+	}
+	room := w.opts.MaxSize - w.size
+	if e.Kind != event.Loss || e.Src != Source {
+		room -= reserve
+	}
+	return int64(size) > room
+}
+
+// SetMaxSize changes the bound on the log; see WriterOptions. A log that had
+// reached it goes on if there is room now.
+func (w *Writer) SetMaxSize(bytes int64) {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	if w.opts.MaxSize = bytes; bytes == 0 || w.size+reserve < bytes {
+		w.full, w.fullTold = false, false
+	}
+}
+
 func (w *Writer) poke() {
 	select {
 	case w.wake <- struct{}{}:
@@ -183,8 +225,18 @@ func (w *Writer) poke() {
 	}
 }
 
+// FullError says that a log has reached its WriterOptions.MaxSize.
+type FullError struct{ MaxSize int64 } // bytes
+
+func (e *FullError) Error() string {
+	return fmt.Sprintf("the log of this boot has reached its limit of %s: raise max-log-size", humanize.IBytes(uint64(e.MaxSize)))
+}
+
 // reason says why the log takes no more.
 func (w *Writer) reason() string {
+	if w.full {
+		return (&FullError{w.opts.MaxSize}).Error()
+	}
 	if w.err != nil {
 		return "the log could not be written: " + w.err.Error()
 	}
@@ -207,9 +259,13 @@ func (w *Writer) drop(e *event.Event, why string) {
 func (w *Writer) tellDrops() bool {
 	// Without some room the next event would be dropped again, and the log
 	// would fill with losses.
-	if w.closed || len(w.buf) > w.opts.MaxPending*3/4 {
+	if w.closed || w.full || len(w.buf) > w.opts.MaxPending*3/4 {
 		return false
 	}
+	return w.addDrops()
+}
+
+func (w *Writer) addDrops() bool {
 	d := w.drops
 	loss := event.Event{
 		At: d.to, From: d.from, Kind: event.Loss, Src: Source,
@@ -222,10 +278,24 @@ func (w *Writer) tellDrops() bool {
 	return true
 }
 
-// Err returns why the log cannot be written at the moment, nil if it can.
+// tellFull records at once that nothing follows: the count, which is not
+// known yet, may never be written.
+func (w *Writer) tellFull() {
+	loss := event.Event{
+		At: w.drops.to, From: w.drops.from, Kind: event.Loss, Src: Source,
+		Loss: &event.LossInfo{Source: Source, What: "any", Why: w.reason()},
+	}
+	w.fullTold = w.add(&loss) == ""
+}
+
+// Err returns why the log cannot be written at the moment, nil if it can: a
+// failure of the disk, or a *FullError.
 func (w *Writer) Err() error {
 	w.mu.Lock()
 	defer w.mu.Unlock()
+	if w.err == nil && w.full {
+		return &FullError{w.opts.MaxSize}
+	}
 	return w.err
 }
 
@@ -278,7 +348,10 @@ func (w *Writer) Close() error {
 		w.mu.Unlock()
 		return nil
 	}
-	if w.drops.count > 0 {
+	switch {
+	case w.drops.count > 0 && w.full:
+		w.addDrops() // into the reserve
+	case w.drops.count > 0:
 		w.tellDrops()
 	}
 	w.closed = true

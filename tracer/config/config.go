@@ -96,6 +96,9 @@ func Default() Config {
 	}
 }
 
+// minLogSize holds the log of an ordinary boot.
+const minLogSize Size = 1 << 20
+
 // Load reads the file at path over the defaults. A file that does not exist
 // means the defaults where path is Path, and is an error elsewhere.
 func Load(path string) (Config, error) {
@@ -137,6 +140,8 @@ func (c *Config) Validate() error {
 		return errors.New("guest-binaries: name at least one program")
 	case c.KeepBoots < 1:
 		return fmt.Errorf("keep-boots %d: keep at least 1", c.KeepBoots)
+	case c.MaxLogSize < minLogSize:
+		return fmt.Errorf("max-log-size %s: a boot needs at least %s", &c.MaxLogSize, new(minLogSize))
 	}
 	for _, name := range c.GuestBinaries {
 		if name == "" || strings.Contains(name, "/") {

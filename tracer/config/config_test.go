@@ -46,6 +46,7 @@ func TestParseErrors(t *testing.T) {
 		"mode: ludicrous\n":           `line 1: mode "ludicrous" is not known`,
 		"keep-size: much\n":           `line 1: size "much"`,
 		"keep-boots: 0\n":             "keep-boots 0",
+		"max-log-size: 5kB\n":         "max-log-size 4.9KiB: a boot needs at least 1.0MiB",
 		"near-miss: 5\n":              "line 1",
 		"guest-binaries: [/bin/kvm]":  "/bin/kvm",
 		"guest-binaries: []":          "at least one",

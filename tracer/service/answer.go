@@ -15,7 +15,9 @@ import (
 	"github.com/bootrace/bootrace/tracer/event"
 )
 
-// Status is what a running service says of itself.
+// Status is what a running service says of itself. Its JSON form is printed
+// by `bootrace status --format json`: names are stable, fields are only added,
+// and what ends in _ns is nanoseconds since the boot.
 type Status struct {
 	PID     int         `json:"pid"`
 	Version string      `json:"version"`
@@ -23,16 +25,20 @@ type Status struct {
 	Mode    config.Mode `json:"mode"`
 	// Early is set while it is an instance from the initramfs that nobody has
 	// adopted.
-	Early   bool               `json:"early,omitempty"`
-	BootID  string             `json:"boot_id"`
-	Start   event.Time         `json:"start_ns"`
-	Ready   event.Time         `json:"ready_ns"` // 0: not yet
-	Log     string             `json:"log"`      // path of this boot's log
+	Early  bool       `json:"early,omitempty"`
+	BootID string     `json:"boot_id"`
+	Start  event.Time `json:"start_ns"`
+	Ready  event.Time `json:"ready_ns"` // 0: not yet
+	Log    string     `json:"log"`      // path of this boot's log
+	// LogErr says why nothing can be written to the log at the moment: the
+	// disk failed, or the log has reached its largest size. Events then wait in
+	// memory, or are counted in Lost.
 	LogErr  string             `json:"log_error,omitempty"`
 	Sources []event.SourceInfo `json:"sources"`
 	// Events counts what was recorded, by kind.
 	Events map[event.Kind]uint64 `json:"events"`
-	// Lost counts what was missed in the kernel or could not be stored.
+	// Lost counts what was missed in the kernel, by what it was, or could not
+	// be stored: log.
 	Lost map[string]uint64 `json:"lost,omitempty"`
 }
 
@@ -85,6 +91,8 @@ func (s *Service) openLog(ctx context.Context) error {
 		Header: header(s.opts.Version),
 		Dirs:   []string{s.opts.StateDir, s.opts.RunDir},
 		Logger: s.log,
+
+		MaxSize: int64(s.config().MaxLogSize),
 	})
 	if err != nil {
 		return err
@@ -165,7 +173,7 @@ func (s *Service) adopt(ctx context.Context, pid int) error {
 	if cfg, err := s.opts.Config(); err != nil {
 		s.log.Error("the configuration is not used, the defaults stay", "error", err)
 	} else {
-		s.cfg.Store(&cfg)
+		s.use(&cfg)
 	}
 	return nil
 }

@@ -320,9 +320,15 @@ func (s *Service) reload() {
 	if !slices.Equal(cfg.GuestBinaries, s.config().GuestBinaries) {
 		s.log.Warn("guest-binaries change when bootrace is restarted")
 	}
-	s.cfg.Store(&cfg)
+	s.use(&cfg)
 	s.rec.Record(mark("reload", ""))
 	s.log.Info("configuration reloaded", "mode", cfg.Mode)
+}
+
+// use makes cfg the configuration from now on.
+func (s *Service) use(cfg *config.Config) {
+	s.cfg.Store(cfg)
+	s.writer.SetMaxSize(int64(cfg.MaxLogSize))
 }
 
 func (s *Service) config() *config.Config { return s.cfg.Load() }

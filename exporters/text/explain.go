@@ -1,0 +1,216 @@
+package text
+
+import (
+	"cmp"
+	"io"
+	"strconv"
+	"strings"
+
+	"github.com/bootrace/bootrace/tracer/guest"
+)
+
+// labelCols is the width of the labels that begin an explanation's lines.
+const labelCols = 10
+
+// Explain writes what was understood of a qemu command line: which guest it
+// is, its disks with the images that the command line names for each, which
+// paths have to be there before it starts, and what was not understood.
+func Explain(w io.Writer, g *guest.Guest, opts Options) error {
+	p := newPrinter(w, opts)
+	p.guestTitle(g)
+	p.guestFacts(g)
+	for i := range g.Disks {
+		p.line()
+		p.disk(&g.Disks[i])
+	}
+	p.verdict(g)
+	p.problems(g.NotUnderstood)
+	return p.flush()
+}
+
+func (p *printer) guestTitle(g *guest.Guest) {
+	var t paragraph
+	if !g.IsGuest {
+		t.say("Not a guest:", strong)
+		t.add(p.name(g.NotGuest, maxBytes), plain)
+		t.write(p, 2)
+		return
+	}
+	t.say("Guest", strong)
+	t.add(p.name(cmp.Or(g.Name, g.Identity.Value, "without a name"), maxBytes), strong)
+	t.write(p, 2)
+}
+
+func (p *printer) guestFacts(g *guest.Guest) {
+	p.fact("program", g.Binary, "")
+	if !g.IsGuest {
+		return
+	}
+	if id := g.Identity; id.Kind != "" {
+		p.fact("identity", id.Kind+" "+id.Value, "(from "+id.From+")")
+	} else {
+		p.fact("identity", "", "none: nothing tells it from others after a reboot; give it -uuid or -name")
+	}
+	if g.PIDFile != "" {
+		p.fact("pid file", g.PIDFile, "")
+	}
+	if len(g.Taps) > 0 {
+		p.fact("taps", strings.Join(g.Taps, ", "), "")
+	}
+	if g.Incoming != "" {
+		p.fact("incoming", g.Incoming, "(a migration, not a fresh start)")
+	}
+}
+
+// fact writes a line: a label, foreign text, and our own words about it.
+func (p *printer) fact(label, foreign, ours string) {
+	t := p.labelled(2, label)
+	if foreign != "" {
+		t.add(p.name(foreign, maxBytes), plain)
+	}
+	t.say(ours, dim)
+	t.write(p, 2+labelCols)
+}
+
+func (p *printer) labelled(indent int, label string) *paragraph {
+	return &paragraph{[]word{{{strings.Repeat(" ", indent) + pad(label, labelCols-1), dim}}}}
+}
+
+func (p *printer) disk(d *guest.Disk) {
+	var t paragraph
+	t.say("Disk", strong)
+	t.add(p.name(d.ID, maxBytes), strong)
+	var notes []string
+	if d.Kind != guest.KindDisk {
+		notes = append(notes, string(d.Kind))
+	}
+	if d.Device != "" {
+		notes = append(notes, "shown as "+p.name(d.Device, nameCols))
+	}
+	if d.Snapshot {
+		notes = append(notes, "writes go to a temporary file")
+	}
+	t.notes(notes)
+	t.write(p, 2)
+	p.image("image", 2, &d.Image)
+}
+
+// image writes one image and those that are opened with it, deeper by two.
+func (p *printer) image(role string, indent int, i *guest.Image) {
+	t := p.labelled(indent, role)
+	if i.Path != "" {
+		t.add(p.name(i.Path, maxBytes), plain)
+		t.join(":", plain)
+	}
+	format := "format probed by qemu"
+	if i.Format != "" {
+		format = p.name(i.Format, nameCols)
+	}
+	notes := []string{format}
+	if i.Storage == guest.StorageNone && i.Path == "" {
+		notes = nil
+	}
+	if i.Offset != 0 {
+		notes = append(notes, "from byte "+strconv.FormatInt(i.Offset, 10))
+	}
+	if i.ReadOnly {
+		notes = append(notes, "read-only")
+	}
+	notes = append(notes, p.waiting(i))
+	t.notes(notes)
+	indent = min(indent, p.width/2) // chains of any length come in
+	t.write(p, indent+labelCols)
+	for n := range i.Members {
+		p.image("member", indent+2, &i.Members[n])
+	}
+	for n := range i.Backing {
+		p.image("backing", indent+2, &i.Backing[n])
+	}
+	if i.DataFile != nil {
+		p.image("data file", indent+2, i.DataFile)
+	}
+}
+
+// waiting says whether a guest's start has to wait for the image, and why not.
+func (p *printer) waiting(i *guest.Image) string {
+	switch i.Storage {
+	case guest.StorageFile:
+		if i.Needs {
+			return "has to be there before the start"
+		}
+		return "is not waited for"
+	case guest.StorageFD:
+		return "already open when qemu starts: not waited for"
+	case guest.StorageNetwork:
+		return "network storage (" + p.name(cmp.Or(i.Protocol, "unknown"), nameCols) + "): not waited for"
+	case guest.StorageOther:
+		return "no image (" + p.name(cmp.Or(i.Protocol, "unknown"), nameCols) + "): not waited for"
+	}
+	if len(i.Members) > 0 {
+		return "nothing of its own"
+	}
+	return "no medium"
+}
+
+// notes adds what is known of a thing, comma by comma.
+func (t *paragraph) notes(notes []string) {
+	for n, note := range notes {
+		t.say(note, dim)
+		if n < len(notes)-1 {
+			t.join(",", dim)
+		}
+	}
+}
+
+func (p *printer) verdict(g *guest.Guest) {
+	if !g.IsGuest {
+		return
+	}
+	needed, hidden := needs(g)
+	var t paragraph
+	if needed == 0 {
+		t.say("There is no path to wait for before it starts.", plain)
+	} else {
+		t.add(count(needed, "path has", "paths have"), strong)
+		t.say("to be there before it starts.", plain)
+	}
+	if hidden {
+		t.say("An image may name further files in its header, as qcow2 does: they can be read once it is there.", dim)
+	}
+	p.line()
+	t.write(p, 0)
+}
+
+// needs counts the different paths to wait for. hidden is set where an image
+// can have a backing file that the command line does not spell out.
+func needs(g *guest.Guest) (paths int, hidden bool) {
+	seen := map[string]bool{}
+	for n := range g.Disks {
+		for i := range g.Disks[n].Images() {
+			if !i.Needs {
+				continue
+			}
+			seen[i.Path] = true
+		}
+		if i := &g.Disks[n].Image; i.Needs && i.Format != "raw" && len(i.Backing) == 0 && !i.NoBacking {
+			hidden = true
+		}
+	}
+	return len(seen), hidden
+}
+
+func (p *printer) problems(list []guest.Problem) {
+	if len(list) == 0 {
+		return
+	}
+	p.line()
+	var t paragraph
+	t.add(count(len(list), "argument was", "arguments were"), warn)
+	t.say("not understood; the rest holds:", warn)
+	t.write(p, 2)
+	for _, problem := range list {
+		t := paragraph{[]word{{{"  " + p.name(problem.Arg, maxBytes), plain}, {":", plain}}}}
+		t.add(p.name(problem.Reason, maxBytes), dim)
+		t.write(p, 4)
+	}
+}
