@@ -11,6 +11,7 @@ import (
 	"syscall"
 
 	"github.com/pilebones/go-udev/netlink"
+	"golang.org/x/net/bpf"
 	"golang.org/x/sys/unix"
 
 	"github.com/bootrace/bootrace/tracer/event"
@@ -33,8 +34,11 @@ type socket struct {
 	conn   netlink.UEventConn
 	inode  uint64 // names it in /proc/net/netlink
 	forced bool   // it got the receive buffer that was asked for
-	buf    []byte
-	oob    []byte
+	// unfiltered is why the kernel queues messages of all subsystems here; nil
+	// where it does not.
+	unfiltered error
+	buf        []byte
+	oob        []byte
 
 	drops uint64     // of the kernel's counter, as last read
 	last  event.Time // last message's receipt, or when the socket was bound
@@ -44,8 +48,9 @@ type socket struct {
 	overrun event.Time
 }
 
-// openSocket binds a socket: messages queue from then on.
-func openSocket(source string, mode netlink.Mode, bufferSize int) (*socket, error) {
+// openSocket binds a socket: messages queue from then on, and a moment later
+// only those that filter passes.
+func openSocket(source string, mode netlink.Mode, filter []bpf.Instruction, bufferSize int) (*socket, error) {
 	s := &socket{
 		source: source,
 		mode:   mode,
@@ -58,6 +63,7 @@ func openSocket(source string, mode netlink.Mode, bufferSize int) (*socket, erro
 	}
 	s.last = before
 	s.since = before
+	s.unfiltered = attachFilter(s.conn.Fd, filter)
 	if err := s.configure(bufferSize); err != nil {
 		s.close()
 		return nil, fmt.Errorf("set up netlink group %d of uevents: %w", mode, err)

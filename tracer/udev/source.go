@@ -32,13 +32,12 @@ type Options struct {
 
 // Stats are counters since Open.
 type Stats struct {
-	Kernel     uint64 // uevents received, of all subsystems
-	Udev       uint64 // udev events received, of all subsystems
+	Kernel     uint64 // uevents received: what the socket's filter passed
+	Udev       uint64 // udev events received, likewise
 	Lost       uint64 // messages dropped by a full queue, as far as the kernel tells
 	Overruns   uint64 // times that a queue was full
 	Unparsable uint64
 	Foreign    uint64 // messages of other senders, ignored
-	Unseen     uint64 // sequence numbers that never came; see the package's comment
 }
 
 // Source receives uevents and udev events.
@@ -50,9 +49,8 @@ type Source struct {
 	clock        event.Duration // CLOCK_BOOTTIME - CLOCK_MONOTONIC
 	opened       event.Time
 
-	seq   sequence
 	pairs pairs
-	count struct{ kernel, udev, lost, overruns, unparsable, foreign, unseen atomic.Uint64 }
+	count struct{ kernel, udev, lost, overruns, unparsable, foreign atomic.Uint64 }
 }
 
 // Open binds the sockets: from then on events wait for Run.
@@ -74,11 +72,17 @@ func Open(options Options) (*Source, error) {
 
 func (s *Source) open() (err error) {
 	size := s.options.ReceiveBuffer
-	if s.kernel, err = openSocket(KernelSource, netlink.KernelEvent, size); err != nil {
+	if s.kernel, err = openSocket(KernelSource, netlink.KernelEvent, kernelFilter(), size); err != nil {
 		return err
 	}
-	if s.udev, err = openSocket(UdevSource, netlink.UdevEvent, size); err != nil {
+	if s.udev, err = openSocket(UdevSource, netlink.UdevEvent, udevFilter(), size); err != nil {
 		return err
+	}
+	for _, socket := range []*socket{s.kernel, s.udev} {
+		if socket.unfiltered != nil {
+			s.log.Info("events of all subsystems will be read, which takes more time",
+				"source", socket.source, "error", socket.unfiltered)
+		}
 	}
 	if s.wake, err = unix.Eventfd(0, unix.EFD_CLOEXEC|unix.EFD_NONBLOCK); err != nil {
 		return fmt.Errorf("create eventfd: %w", err)
@@ -119,7 +123,7 @@ func (s *Source) Stats() Stats {
 	c := &s.count
 	return Stats{
 		Kernel: c.kernel.Load(), Udev: c.udev.Load(), Lost: c.lost.Load(), Overruns: c.overruns.Load(),
-		Unparsable: c.unparsable.Load(), Foreign: c.foreign.Load(), Unseen: c.unseen.Load(),
+		Unparsable: c.unparsable.Load(), Foreign: c.foreign.Load(),
 	}
 }
 
@@ -271,8 +275,6 @@ func (s *Source) handleKernel(message []byte, emit func(event.Event)) {
 		}
 		return
 	}
-	s.seq.note(dev.Seq)
-	s.count.unseen.Store(s.seq.unseen)
 	if !wanted(dev) {
 		return
 	}

@@ -41,6 +41,14 @@ func trigger(t *testing.T, times int) (name string) {
 	return filepath.Base(filepath.Dir(files[0]))
 }
 
+// detachFilter lets a socket receive messages of all subsystems.
+func detachFilter(t *testing.T, s *socket) {
+	t.Helper()
+	if err := unix.SetsockoptInt(s.conn.Fd, unix.SOL_SOCKET, unix.SO_DETACH_FILTER, 0); err != nil {
+		t.Fatal(err)
+	}
+}
+
 func open(t *testing.T, options Options) *Source {
 	t.Helper()
 	s, err := Open(options)
@@ -148,7 +156,8 @@ func TestOverrun(t *testing.T) {
 func udevMessage(seq uint64, properties ...string) []byte {
 	message := make([]byte, udevHeaderSize)
 	copy(message, udevPrefix)
-	binary.BigEndian.PutUint32(message[8:], 0xfeedcafe)
+	binary.BigEndian.PutUint32(message[udevMagicOffset:], udevMagic)
+	binary.BigEndian.PutUint32(message[udevSubsystemOffset:], subsystemHash("block"))
 	binary.NativeEndian.PutUint32(message[12:], udevHeaderSize)
 	binary.NativeEndian.PutUint32(message[udevPropOffset:], udevHeaderSize)
 	for _, p := range append(properties, fmt.Sprintf("SEQNUM=%d", seq), "ACTION=change",
@@ -199,12 +208,14 @@ func TestSenders(t *testing.T) {
 	}
 }
 
-// TestRecord writes raw messages to files, for other tests.
+// TestRecord writes raw messages of all subsystems to files, for other tests.
 func TestRecord(t *testing.T) {
 	if *record == "" {
 		t.Skip("no -record DIR")
 	}
 	s := open(t, Options{})
+	detachFilter(t, s.kernel)
+	detachFilter(t, s.udev)
 	number := 0
 	for end := time.Now().Add(*recordFor); time.Now().Before(end); {
 		for _, socket := range []*socket{s.kernel, s.udev} {

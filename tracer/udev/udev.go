@@ -4,22 +4,24 @@
 // A uevent says that the kernel announced a device; the udev event with the
 // same sequence number says that udev has run its rules for it, made its links
 // and stored its properties. Both come over netlink; github.com/pilebones/go-udev
-// connects and parses, and this package adds what it lacks: senders are
-// checked, losses are seen and survived, and a context ends the reading.
+// connects and parses, and this package adds what it lacks: messages of other
+// subsystems are refused in the kernel, senders are checked, losses are seen
+// and survived, and a context ends the reading.
 //
 // # What counts as lost
 //
 // The kernel tells a listener whose queue was full with ENOBUFS, and counts
 // each dropped message in the socket's Drops column of /proc/net/netlink
 // (netlink_overrun, net/netlink/af_netlink.c). That is the only way in which a
-// message for us can be lost, so it alone makes a loss event.
+// message for us can be lost, so it alone makes a loss event. A message that the
+// socket's filter refuses is neither: do_one_broadcast leaves the socket out
+// before it looks at the queue (3.10 to 7.2).
 //
-// A gap in SEQNUM is no loss by itself. The counter is one for the whole
-// kernel, but a uevent of a network device or queue in another network
-// namespace goes to that namespace only (kobj_bcast_filter since 2.6.35,
-// uevent_net_broadcast since 4.18), as do the uevents that another user
-// namespace injects: a host that starts containers has gaps all the time. They
-// are counted in Stats.Unseen. Numbers may also arrive a little out of order:
+// A gap in SEQNUM proves nothing. The counter is one for the whole kernel, and
+// most numbers belong to subsystems that the filter refuses; a uevent of a
+// network device in another network namespace goes to that namespace only
+// (kobj_bcast_filter since 2.6.35, uevent_net_broadcast since 4.18), as do those
+// that another user namespace injects. Numbers may also arrive out of order:
 // since the counter became atomic (Linux 6.11) nothing orders it with the
 // broadcast.
 package udev
@@ -49,8 +51,11 @@ func IsDeviceMapperModule(e *event.Event) bool {
 	return e.Kind == event.Uevent && e.Dev != nil && isDeviceMapperModule(e.Dev)
 }
 
+// deviceMapperModule is dm_mod's devpath.
+const deviceMapperModule = "/module/dm_mod"
+
 func isDeviceMapperModule(d *event.DevInfo) bool {
-	return d.Subsystem == "module" && d.Action == string(netlink.ADD) && d.Path == "/module/dm_mod"
+	return d.Subsystem == "module" && d.Action == string(netlink.ADD) && d.Path == deviceMapperModule
 }
 
 // wanted says which announcements become events.
