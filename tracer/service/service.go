@@ -21,7 +21,6 @@ import (
 	"github.com/bootrace/bootrace/tracer/control"
 	"github.com/bootrace/bootrace/tracer/devmap"
 	"github.com/bootrace/bootrace/tracer/event"
-	"github.com/bootrace/bootrace/tracer/guest"
 	"github.com/bootrace/bootrace/tracer/netif"
 	"github.com/bootrace/bootrace/tracer/probe"
 	"github.com/bootrace/bootrace/tracer/recorder"
@@ -244,7 +243,7 @@ func (s *Service) backfill(ctx context.Context) {
 	s.findRoot()
 	s.recordSnapshot("attached")
 	defer s.recordSnapshot("ended")
-	found, err := snapshot.Take(ctx, snapshot.Options{Programs: s.config().GuestBinaries, Redact: guest.Redact, Log: s.log})
+	found, err := snapshot.Take(ctx, snapshot.Options{Programs: s.config().GuestBinaries, Log: s.log})
 	if err != nil {
 		s.log.Error("what existed before is not known", "error", err)
 		s.rec.Record(lossOf("snapshot", "all", err))

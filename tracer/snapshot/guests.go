@@ -114,10 +114,7 @@ func (t *taker) exec(dir, exe string) (*event.ExecInfo, error) {
 	if err != nil {
 		return nil, err
 	}
-	info := &event.ExecInfo{Filename: exe, ArgsBytes: len(raw), Truncated: len(raw) > maxArgs}
-	if args := splitArgs(raw); len(args) > 0 {
-		info.Args = t.Redact(args)
-	}
+	info := &event.ExecInfo{Filename: exe, Args: splitArgs(raw), ArgsBytes: len(raw), Truncated: len(raw) > maxArgs}
 	// Its own mount namespace's paths; without the right to see it, empty.
 	info.Cwd, _ = os.Readlink(filepath.Join(dir, "cwd"))
 	info.Files, err = openFiles(dir)

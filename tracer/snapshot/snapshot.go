@@ -40,7 +40,7 @@ type Mappings interface {
 	List(ctx context.Context) ([]devmap.Mapping, error)
 }
 
-// Options configure a snapshot. Redact must be set; the rest has defaults.
+// Options configure a snapshot. The zero value is ready.
 type Options struct {
 	// Root is the directory that /proc, /sys and /run are looked for in; empty
 	// means "/".
@@ -51,8 +51,6 @@ type Options struct {
 	// Programs are prefixes of the names of guests' programs; nil means
 	// qemu-system-, qemu-kvm and kvm.
 	Programs []string
-	// Redact removes secrets from a guest's arguments before they go anywhere.
-	Redact func(args []string) []string
 	// Log may be nil.
 	Log *slog.Logger
 }
@@ -68,10 +66,10 @@ type taker struct {
 // guests. What vanishes meanwhile is left out; what cannot be read is a loss
 // event. With an error there can be events: what was found all the same. Without
 // the rights the error is ErrPrivilege.
+//
+// Guests' arguments are as /proc has them: whoever stores the events redacts
+// them, as tracer/recorder does.
 func Take(ctx context.Context, options Options) ([]event.Event, error) {
-	if options.Redact == nil {
-		return nil, errors.New("take a snapshot: no function to redact guests' arguments with")
-	}
 	if options.Root == "" {
 		options.Root = "/"
 	}
