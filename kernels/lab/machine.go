@@ -28,6 +28,7 @@ type Machine struct {
 	disks    []string
 	append   string
 	memory   int
+	counted  bool
 
 	run *run // nil before the first start
 
@@ -81,7 +82,7 @@ func (img *Image) machine(o Options, s Scenario, p *progress) (*Machine, error) 
 	}
 	m := &Machine{
 		image: img, scenario: s, progress: p, dir: dir, out: out,
-		append: o.Append, memory: o.Memory, moved: make(chan struct{}),
+		append: o.Append, memory: o.Memory, counted: o.Counted, moved: make(chan struct{}),
 	}
 	if m.memory == 0 {
 		m.memory = defaultMemory

@@ -26,6 +26,10 @@ const codeBuffer = "64"
 // cache=unsafe the host is not asked to flush; what the machine flushes reaches
 // the host all the same, so that killing QEMU cuts the machine's power, not the
 // host's.
+//
+// A counted clock goes 2^shift ns with each instruction. With sleep=off, a
+// processor that waits for a timer does not: the clock goes on to the timer at
+// once, instead of at the pace of this machine.
 func (m *Machine) args() []string {
 	args := []string{
 		"-no-user-config", "-nodefaults", "-display", "none",
@@ -41,6 +45,9 @@ func (m *Machine) args() []string {
 			"-add-fd", fmt.Sprintf("fd=%d,set=%d", fd, i+1),
 			"-chardev", fmt.Sprintf("file,id=serial%d,path=/dev/fdset/%d,append=on", i, i+1),
 			"-serial", fmt.Sprintf("chardev:serial%d", i))
+	}
+	if m.counted {
+		args = append(args, "-icount", "shift=1,sleep=off")
 	}
 	args = append(args, share("lab-share", m.dir.path("share"), 3)...)
 	args = append(args, share("lab-out", m.out, 4)...)

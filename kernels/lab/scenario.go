@@ -14,7 +14,8 @@ import (
 // Scenario is a folder that says what happens in a machine:
 //
 //	boot1.sh, boot2.sh, ...  run as root in the boot of that number
-//	rootfs/                  optional, copied over the root before boot 1
+//	rootfs/                  optional, copied over the root before boot 1; may be
+//	                         a symbolic link to another scenario's
 //
 // Other files in it are at /lab/share/scenario in the machine.
 type Scenario struct {
@@ -48,14 +49,31 @@ func ReadScenario(dir string) (Scenario, error) {
 		if scriptPattern.MatchString(e.Name()) {
 			s.Boots++
 		}
-		if e.Name() == "rootfs" && e.IsDir() {
-			s.Rootfs = filepath.Join(abs, "rootfs")
-		}
 	}
 	if err := s.check(entries); err != nil {
 		return Scenario{}, fmt.Errorf("scenario %s: %w", dir, err)
 	}
+	if s.Rootfs, err = rootfs(abs); err != nil {
+		return Scenario{}, fmt.Errorf("scenario %s: %w", dir, err)
+	}
 	return s, nil
+}
+
+// rootfs returns the folder rootfs in dir, or the one that a symbolic link of
+// that name leads to, which scenarios can share; empty where there is none.
+func rootfs(dir string) (string, error) {
+	path, err := filepath.EvalSymlinks(filepath.Join(dir, "rootfs"))
+	if err != nil {
+		if _, err := os.Lstat(filepath.Join(dir, "rootfs")); errors.Is(err, fs.ErrNotExist) {
+			return "", nil
+		}
+		return "", err
+	}
+	info, err := os.Stat(path)
+	if err == nil && !info.IsDir() {
+		err = errors.New("rootfs is not a folder")
+	}
+	return path, err
 }
 
 func (s Scenario) check(entries []fs.DirEntry) error {

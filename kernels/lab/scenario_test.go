@@ -43,6 +43,23 @@ func TestReadScenario(t *testing.T) {
 	}
 }
 
+func TestScenariosShareARoot(t *testing.T) {
+	dir := t.TempDir()
+	write(t, dir, map[string]string{"a/boot1.sh": script, "b/boot1.sh": script, "c/boot1.sh": script, "a/rootfs/etc/motd": "hello"})
+	for at, to := range map[string]string{"b": filepath.Join("..", "a", "rootfs"), "c": "nowhere"} {
+		if err := os.Symlink(to, filepath.Join(dir, at, "rootfs")); err != nil {
+			t.Fatal(err)
+		}
+	}
+	s, err := ReadScenario(filepath.Join(dir, "b"))
+	if want := filepath.Join(dir, "a", "rootfs"); err != nil || s.Rootfs != want {
+		t.Errorf("got %q, %v, want %q", s.Rootfs, err, want)
+	}
+	if _, err := ReadScenario(filepath.Join(dir, "c")); err == nil {
+		t.Error("no error for a root that leads nowhere")
+	}
+}
+
 func TestReadScenarioErrors(t *testing.T) {
 	tests := map[string]struct {
 		files map[string]string

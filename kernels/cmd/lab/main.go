@@ -41,6 +41,7 @@ func run(ctx context.Context, args []string) (int, error) {
 	flags.StringVar(&o.Mirror, "mirror", "", "`address` of a Debian archive (default: the one this machine's apt uses)")
 	flags.DurationVar(&o.Timeout, "timeout", 0, "limit for the machine (default 15m for each boot)")
 	flags.IntVar(&o.Memory, "memory", 0, "machine's memory in MiB (default 1536)")
+	flags.BoolVar(&o.Counted, "counted", false, "let the machine's clock count instructions, to compare times")
 	without := flags.Bool("without", false, "leave bootrace out of the machine")
 	vars := flags.String("install", "", "`variables` for make install, as in INITRAMFS=no")
 	_ = flags.Parse(args) // it exits by itself
