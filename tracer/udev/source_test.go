@@ -167,12 +167,19 @@ func udevMessage(seq uint64, properties ...string) []byte {
 	return message
 }
 
-func send(t *testing.T, mode netlink.Mode, message []byte) {
+// dial returns a socket to send messages with.
+func dial(t testing.TB) (fd int) {
 	t.Helper()
 	fd, err := unix.Socket(unix.AF_NETLINK, unix.SOCK_RAW|unix.SOCK_CLOEXEC, unix.NETLINK_KOBJECT_UEVENT)
 	if err != nil {
 		t.Fatal(err)
 	}
+	return fd
+}
+
+func send(t *testing.T, mode netlink.Mode, message []byte) {
+	t.Helper()
+	fd := dial(t)
 	defer unix.Close(fd)
 	if err := unix.Sendto(fd, message, 0, &unix.SockaddrNetlink{Family: unix.AF_NETLINK, Groups: uint32(mode)}); err != nil {
 		t.Skipf("send to netlink group %d: %v", mode, err)
