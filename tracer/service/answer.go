@@ -47,7 +47,7 @@ func (s *Service) status(ctx context.Context) Status {
 	probes, ready, early := s.probes, s.ready, s.early
 	s.mu.Unlock()
 	st := Status{
-		PID: os.Getpid(), Version: s.opts.Version, Build: buildID(), Mode: s.config().Mode,
+		PID: os.Getpid(), Version: s.opts.Version, Build: s.build, Mode: s.config().Mode,
 		Early: early, BootID: s.bootID, Start: s.start, Ready: ready, Log: s.writer.Path(ctx),
 		Sources: s.rec.Sources(), Events: s.rec.Counts(), Lost: map[string]uint64{},
 	}
@@ -167,9 +167,8 @@ func (s *Service) adopt(ctx context.Context, pid int) error {
 		s.log.Warn("may be chosen when memory runs out", "error", err)
 	}
 	s.early = false
-	host := hostInfo()
 	s.rec.Record(mark("adopted", ""))
-	s.rec.Record(event.Event{At: event.Now(), Kind: event.Host, Src: "service", Host: &host})
+	s.recordHost()
 	if cfg, err := s.opts.Config(); err != nil {
 		s.log.Error("the configuration is not used, the defaults stay", "error", err)
 	} else {

@@ -68,6 +68,7 @@ type Service struct {
 	start  event.Time
 	root   *root // of an early instance
 	bootID string
+	build  string // read at the start: /proc may be out of sight later
 	resync chan struct{}
 	// attached is closed once everything is.
 	attached chan struct{}
@@ -81,7 +82,7 @@ type Service struct {
 
 // Run traces until ctx ends or a client asks it to stop.
 func Run(ctx context.Context, opts Options) error {
-	s := &Service{opts: opts, log: opts.Log, early: opts.Early, start: event.Now(), bootID: bootlog.CurrentBootID(), resync: make(chan struct{}, 1), attached: make(chan struct{})}
+	s := &Service{opts: opts, log: opts.Log, early: opts.Early, start: event.Now(), bootID: bootlog.CurrentBootID(), build: buildID(), resync: make(chan struct{}, 1), attached: make(chan struct{})}
 	cfg, err := opts.Config()
 	if err != nil {
 		return err
@@ -124,6 +125,9 @@ func needDeviceMapper() error {
 // what exists already.
 func (s *Service) trace(ctx context.Context, server *control.Server) error {
 	s.rec.Record(mark("start", s.opts.Version))
+	if !s.opts.Early {
+		s.recordHost() // an initramfs doesn't know it
+	}
 	sources, err := s.openSockets()
 	if err != nil {
 		return err
@@ -345,6 +349,11 @@ func mark(name, text string) event.Event {
 func lossOf(source, what string, err error) event.Event {
 	return event.Event{At: event.Now(), Kind: event.Loss, Src: source,
 		Loss: &event.LossInfo{Source: source, What: what, Why: err.Error()}}
+}
+
+func (s *Service) recordHost() {
+	host := hostInfo()
+	s.rec.Record(event.Event{At: event.Now(), Kind: event.Host, Src: "service", Host: &host})
 }
 
 // hostInfo reads who this host is, from the root that this process sees.
