@@ -47,8 +47,10 @@ func split(c *cli.Command, args []string) (flags, rest []string) {
 			rest, args = append(rest, arg), args[1:]
 		default:
 			n := 1
-			if len(args) > 1 && takesValue(c, arg) {
-				n = 2
+			if takesValue(c, arg) {
+				if n = 2; len(args) < n {
+					return append(flags, arg), nil // the flag package says what is wrong
+				}
 			}
 			flags, args = append(flags, args[:n]...), args[n:]
 		}

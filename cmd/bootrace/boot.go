@@ -24,7 +24,7 @@ func readFlags(more ...cli.Flag) []cli.Flag {
 	return append([]cli.Flag{
 		formatFlag(),
 		&cli.DurationFlag{Name: "near-miss", Value: config.Default().NearMiss, Usage: "report a margin below this as luck"},
-		&cli.PathFlag{Name: "state-dir", Value: service.StateDir, Usage: "read the logs in this `FOLDER`"},
+		&cli.PathFlag{Name: "state-dir", Value: service.StateDir, Usage: "read the logs in this `FOLDER`, and no others"},
 	}, more...)
 }
 
@@ -34,7 +34,11 @@ func formatFlag() cli.Flag {
 
 // bootStore is where this host's boots are recorded.
 func bootStore(c *cli.Context) bootlog.Store {
-	return bootlog.Store{Dirs: []string{c.Path("state-dir"), service.RunDir}, Current: bootlog.CurrentBootID()}
+	dirs := []string{c.Path("state-dir")}
+	if !c.IsSet("state-dir") { // a folder that was named may be another host's
+		dirs = append(dirs, service.RunDir)
+	}
+	return bootlog.Store{Dirs: dirs, Current: bootlog.CurrentBootID()}
 }
 
 // readBoot builds the timeline of the boot that the command's argument names,

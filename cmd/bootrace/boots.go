@@ -1,6 +1,7 @@
 package main
 
 import (
+	"strings"
 	"time"
 
 	"github.com/urfave/cli/v2"
@@ -90,12 +91,12 @@ func bootRows(c *cli.Context) (rows []text.BootRow, files [][]string, err error)
 func bootRow(b *bootlog.Boot, threshold time.Duration) text.BootRow {
 	row := text.BootRow{BootID: b.ID, Size: b.Size, Events: -1, Guests: -1, Races: -1, Start: b.Start}
 	if b.Err != nil {
-		row.Problem = b.Err.Error()
+		row.Problem = problem(b, b.Err)
 		return row
 	}
 	tl, err := buildTimeline(b, threshold)
 	if err != nil {
-		row.Problem = err.Error()
+		row.Problem = problem(b, err)
 		return row
 	}
 	row.Host = tl.Host.Name
@@ -106,6 +107,18 @@ func bootRow(b *bootlog.Boot, threshold time.Duration) text.BootRow {
 	row.Complete, row.CompleteFrom = tl.Complete, tl.CompleteFrom
 	row.Trusted = tl.Clock != nil && tl.Clock.Trusted
 	return row
+}
+
+// problem says why the boot can't be read, without the path that the row's id
+// tells already: there is little room.
+func problem(b *bootlog.Boot, err error) string {
+	why := err.Error()
+	for _, path := range b.Paths {
+		if _, after, ok := strings.Cut(why, path+": "); ok {
+			return after
+		}
+	}
+	return why
 }
 
 // bootsJSON turns rows for people into those for programs.

@@ -46,7 +46,7 @@ var bootColumns = []column{
 	{"BOOT", false, 0, func(p *printer, r *BootRow) span { return span{p.name(shortID(r.BootID), 12), plain} }},
 	{"HOST", false, 5, func(p *printer, r *BootRow) span { return span{p.name(r.Host, 20), plain} }},
 	{"BOOTED", false, 2, bootedCell},
-	{"RECORDED", true, 4, func(_ *printer, r *BootRow) span { return span{long(r.Duration), plain} }},
+	{"RECORDED", true, 4, recordedCell},
 	{"EVENTS", true, 6, func(_ *printer, r *BootRow) span { return number(r.Events, plain) }},
 	{"GUESTS", true, 3, func(_ *printer, r *BootRow) span { return number(r.Guests, plain) }},
 	{"RACES", true, 0, func(_ *printer, r *BootRow) span { return number(r.Races, bad) }},
@@ -66,6 +66,13 @@ func bootedCell(p *printer, r *BootRow) span {
 		return span{wall(r.Start.In(p.opts.location())) + " ?", warn}
 	}
 	return span{wall(r.Start.In(p.opts.location())), plain}
+}
+
+func recordedCell(_ *printer, r *BootRow) span {
+	if r.Problem != "" {
+		return span{"?", dim}
+	}
+	return span{long(r.Duration), plain}
 }
 
 func recordCell(p *printer, r *BootRow) span {

@@ -90,6 +90,9 @@ func (p *printer) disk(d *guest.Disk) {
 	if d.Snapshot {
 		notes = append(notes, "writes go to a temporary file")
 	}
+	if len(notes) > 0 {
+		t.join(",", plain)
+	}
 	t.notes(notes)
 	t.write(p, 2)
 	p.image("image", 2, &d.Image)
