@@ -92,7 +92,7 @@ func TestFilterUnexpected(t *testing.T) {
 		}
 	}
 	change := read(t, "udev-add-dm_mod.bin")
-	for n := range len(change) {
+	for n := range change {
 		if got := passes(t, udevFilter(), change[:n]); got != (n < udevHeaderSize) {
 			t.Errorf("%d bytes of udev's message: passes: %v", n, got)
 		}
