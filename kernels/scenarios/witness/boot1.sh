@@ -30,7 +30,7 @@ guest() { # NAME PATH...: starts a guest (pid) and waits until it waits, or has 
 probes() {
 	echo 'p:witness/request dm_mod:dev_suspend dev=+40(%si):u64 flags=+28(%si):u32'
 	echo 'p:witness/swap dm_mod:dm_swap_table'
-	echo 'r:witness/resumed dm_mod:dm_resume ret=$retval:s32'
+	echo "r:witness/resumed dm_mod:dm_resume ret=\$retval:s32"
 	# The system call's own event has the path's address only.
 	echo 'p:witness/path do_sys_openat2 path=+0(%si):ustring'
 }
