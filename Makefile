@@ -52,6 +52,13 @@ fuzz: ## each fuzz target for FUZZTIME
 	    echo "== $$pkg $$f"; $(GO) test -run '^$$' -fuzz "^$$f\$$" -fuzztime $(FUZZTIME) $$pkg; \
 	  done; done
 
+demo: build ## trace a host's reboot in a virtual machine, and show it (takes minutes)
+	$(GO) build -o build/lab-command ./kernels/cmd/lab
+	build/lab-command -scenario kernels/scenarios/demo -kernel $(KERNEL) -out build/demo
+	@echo; $(BINARY) show build/demo/trace.jsonl
+	@echo; $(BINARY) races build/demo/trace.jsonl || [ $$? = 3 ]
+	@echo; echo "build/demo has the timeline (trace.json), the log (trace.jsonl) and the console (console.log)."
+
 lab: build ## boot a host in a virtual machine: SCENARIO=DIR [KERNEL=6.1] OUT=DIR
 	@test -n "$(SCENARIO)" || { echo "make lab: name a scenario: make lab SCENARIO=kernels/scenarios/demo OUT=build/lab" >&2; exit 2; }
 	$(GO) build -o build/lab-command ./kernels/cmd/lab

@@ -3,7 +3,7 @@
 set -eu
 
 # The late volume is there once its unit is done; the guests have booted once
-# they have said so. Guest a never does: it came first.
+# they have said so. Guest web-a never does: it came first.
 systemctl is-active --quiet activate-web-a.service
 for guest in db-b shop-c; do
 	timeout 120 sh -c "until grep -qs '$guest runs' /run/guest-$guest.console; do sleep 0.2; done"
@@ -14,9 +14,12 @@ bootrace show
 status=0
 bootrace races || status=$?
 [ "$status" = 3 ] || { echo "bootrace races ended with $status, expected 3" >&2; exit 1; }
-
 bootrace show --format json > /lab/out/trace.json
-cp /run/bootrace/early.log /lab/out/ || true
-cp /var/lib/bootrace/"$(cat /proc/sys/kernel/random/boot_id)".* /lab/out/trace.jsonl
-journalctl -b -o short-monotonic --no-hostname -u 'guest@*' -u 'activate-*' -u 'bootrace*' > /lab/out/journal.txt
+bootrace status
+
 grep VmRSS "/proc/$(systemctl show -P MainPID bootrace)/status" > /lab/out/rss.txt
+# The log of a service that has ended says so; a copy of a running one's is cut.
+systemctl stop bootrace
+cp /var/lib/bootrace/"$(cat /proc/sys/kernel/random/boot_id)".jsonl /lab/out/trace.jsonl
+cp /run/bootrace/early.log /lab/out/ || true
+journalctl -b -o short-monotonic --no-hostname -u 'guest@*' -u 'activate-*' -u 'bootrace*' > /lab/out/journal.txt
