@@ -38,7 +38,7 @@ struct call {
 	__u64 from;
 	__u64 live;
 	const void *arg; /* path, struct dm_ioctl, or the new name */
-	const void *arg2; /* struct open_how, or the old name */
+	const void *arg2; /* struct open_how of the caller, or the old name */
 	__u32 kind;
 	__u32 op; /* ioctl number, enum link_op */
 	__u32 flags;
@@ -63,6 +63,16 @@ __u64 calls_open;
 
 /* The device-mapper's major: dynamic, 0 as long as it is not known. */
 __u32 dm_major;
+
+/* There are two ways to see a system call, which share everything but their
+ * entry points; package probe chooses. Either the trampolines of a kernel
+ * function (fentry and fexit, SEC of that name), which cost nothing but calls of
+ * that function. Or the tracepoints of the system calls, which are on all
+ * kernels but make every system call of every process take the kernel's slow
+ * path. */
+
+/* The context of trampolines: the function's arguments, then what it returned. */
+typedef __u64 function_args;
 
 /* The context of syscall tracepoints (kernel/trace/trace_syscalls.c,
  * struct syscall_tp_t). Kernels with a larger common header grow it from 8 to

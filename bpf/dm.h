@@ -73,9 +73,9 @@ static __always_inline bool dm_wanted(__u32 nr)
 
 /* is_control tells the device-mapper's control node from others that happen
  * to use the same ioctl numbers. */
-static __always_inline bool is_control(__u32 fd)
+static __always_inline bool is_control(struct file *file)
 {
-	struct inode *inode = BPF_CORE_READ(file_of(fd), f_inode);
+	struct inode *inode = BPF_CORE_READ(file, f_inode);
 	__u32 dev = BPF_CORE_READ(inode, i_rdev);
 
 	return (BPF_CORE_READ(inode, i_mode) & S_IFMT) == S_IFCHR &&
@@ -121,18 +121,19 @@ static __always_inline void keep_table(const struct call *c)
 	bpf_map_update_elem(&dm_tables, &id, t, BPF_ANY);
 }
 
-SEC("tracepoint/syscalls/sys_enter_ioctl")
-int enter_ioctl(struct sys_enter *ctx)
+/* is_dm is the first question: nearly every ioctl is about something else. */
+static __always_inline bool is_dm(__u32 cmd)
 {
-	__u32 cmd = ctx->args[1];
-	struct call c = { .kind = CALL_DM, .arg = (const void *)ctx->args[2] };
+	return ((cmd >> 8) & 0xff) == DM_IOCTL && dm_wanted(cmd & 0xff);
+}
+
+static __always_inline void dm_enter(__u32 cmd, unsigned long arg)
+{
+	struct call c = { .kind = CALL_DM, .arg = (const void *)arg, .op = cmd & 0xff };
 	struct {
 		__u32 data_size, data_start, targets, open_count, flags, event_nr;
 	} in = {};
 
-	c.op = cmd & 0xff;
-	if (((cmd >> 8) & 0xff) != DM_IOCTL || !dm_wanted(c.op) || !is_control(ctx->args[0]))
-		return 0;
 	/* What the kernel overwrites on its way back. */
 	bpf_probe_read_user(&in, sizeof(in), c.arg + __builtin_offsetof(struct dm_ioctl, data_size));
 	c.data_size = in.data_size;
@@ -143,6 +144,26 @@ int enter_ioctl(struct sys_enter *ctx)
 	if (c.op == DM_TABLE_LOAD)
 		keep_table(&c);
 	call_enter(&c, KIND_DM);
+}
+
+SEC("tracepoint/syscalls/sys_enter_ioctl")
+int enter_ioctl(struct sys_enter *ctx)
+{
+	if (is_dm(ctx->args[1]) && is_control(file_of(ctx->args[0])))
+		dm_enter(ctx->args[1], ctx->args[2]);
+	return 0;
+}
+
+/* The system call itself, __x64_sys_ioctl. Its one argument is the caller's
+ * registers; on other architectures they have other names, and this does not
+ * load. */
+SEC("fentry/sys_ioctl")
+int fast_enter_ioctl(function_args *ctx)
+{
+	const struct pt_regs *regs = (const void *)ctx[0];
+
+	if (is_dm(regs->si) && is_control(file_of(regs->di)))
+		dm_enter(regs->si, regs->dx);
 	return 0;
 }
 
@@ -191,8 +212,7 @@ static __always_inline void learn(const struct dm_event *e)
 		bpf_map_delete_elem(&opened, &dev);
 }
 
-SEC("tracepoint/syscalls/sys_exit_ioctl")
-int exit_ioctl(struct sys_exit *ctx)
+static __always_inline int dm_exit(long ret)
 {
 	struct dm_buffer *b;
 	struct call c;
@@ -215,12 +235,24 @@ int exit_ioctl(struct sys_exit *ctx)
 		bpf_probe_read_user_str(b->e.new_name, 129, c.arg + c.data_start);
 	if (c.op == DM_TABLE_LOAD)
 		take_table(b, &c);
-	if (!ctx->ret)
+	if (!ret)
 		learn(&b->e);
 	read_caller_args(&b->e);
-	fill_header(&b->e.h, KIND_DM, c.from, ctx->ret);
+	fill_header(&b->e.h, KIND_DM, c.from, ret);
 	emit(KIND_DM, b, sizeof(b->e) + at_most(b->e.table_len, TABLE_LEN));
 	return 0;
+}
+
+SEC("tracepoint/syscalls/sys_exit_ioctl")
+int exit_ioctl(struct sys_exit *ctx)
+{
+	return dm_exit(ctx->ret);
+}
+
+SEC("fexit/sys_ioctl")
+int fast_exit_ioctl(function_args *ctx)
+{
+	return dm_exit(ctx[1]);
 }
 
 /* The instant at which a table is live and I/O flows: after the swap of the

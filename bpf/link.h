@@ -78,3 +78,45 @@ int exit_link(struct sys_exit *ctx)
 {
 	return link_exit(ctx->ret);
 }
+
+/* Set before loading: whether the functions below get names that the kernel has
+ * already read (struct filename: do_renameat2 since Linux 5.11, do_symlinkat
+ * since 5.15), or the caller's pointers. */
+volatile const bool symlink_by_filename;
+volatile const bool rename_by_filename;
+
+/* user_name returns where the caller has the name. */
+static __always_inline unsigned long user_name(unsigned long name, bool by_filename)
+{
+	if (by_filename)
+		return (unsigned long)BPF_CORE_READ((struct filename *)name, uptr);
+	return name;
+}
+
+/* do_symlinkat(from, int newdfd, to) */
+SEC("fentry/do_symlinkat")
+int fast_enter_symlink(function_args *ctx)
+{
+	return link_enter(LINK_SYMLINK, user_name(ctx[0], symlink_by_filename),
+			  user_name(ctx[2], symlink_by_filename));
+}
+
+SEC("fexit/do_symlinkat")
+int fast_exit_symlink(function_args *ctx)
+{
+	return link_exit((int)ctx[3]);
+}
+
+/* do_renameat2(int olddfd, from, int newdfd, to, unsigned int flags) */
+SEC("fentry/do_renameat2")
+int fast_enter_rename(function_args *ctx)
+{
+	return link_enter(LINK_RENAME, user_name(ctx[1], rename_by_filename),
+			  user_name(ctx[3], rename_by_filename));
+}
+
+SEC("fexit/do_renameat2")
+int fast_exit_rename(function_args *ctx)
+{
+	return link_exit((int)ctx[5]);
+}

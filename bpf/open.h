@@ -1,9 +1,10 @@
 /* SPDX-License-Identifier: GPL-2.0-only OR Apache-2.0 */
 
-/* Opens, from the entry and the exit of open, openat and openat2. The system
- * call boundary is the one place that sees every failure, a dangling link
- * included, and that no kernel has moved or renamed. It does not see opens
- * through io_uring, nor those of 32-bit programs. */
+/* Opens, from the entry and the exit of open, openat and openat2, or of what
+ * these have in common. The system call boundary is the one place that sees
+ * every failure, a dangling link included, and that no kernel has moved or
+ * renamed. It does not see opens through io_uring, nor those of 32-bit
+ * programs. */
 
 #pragma once
 
@@ -23,8 +24,9 @@ struct open_buffer {
 	char path[PATH_LEN];
 };
 
-/* Perf runs these programs one at a time on each CPU (bpf_prog_active), so one
- * buffer a CPU is enough. */
+/* Used by the exit only, and no program runs twice at a time on a CPU: perf sees
+ * to that for tracepoints (bpf_prog_active), trampolines for each program (its
+ * active counter). So one buffer a CPU is enough. */
 struct {
 	__uint(type, BPF_MAP_TYPE_PERCPU_ARRAY);
 	__uint(max_entries, 1);
@@ -154,4 +156,22 @@ SEC("tracepoint/syscalls/sys_exit_openat")
 int exit_open(struct sys_exit *ctx)
 {
 	return open_exit(ctx->ret);
+}
+
+/* do_sys_openat2(int dfd, const char *filename, struct open_how *how), since
+ * Linux 5.6. Here how is the kernel's own copy, and 32-bit programs come this
+ * way, too. */
+SEC("fentry/do_sys_openat2")
+int fast_enter_open(function_args *ctx)
+{
+	struct open_how how = {};
+
+	bpf_probe_read_kernel(&how, sizeof(how), (const void *)ctx[2]);
+	return open_enter((const char *)ctx[1], how.flags, NULL);
+}
+
+SEC("fexit/do_sys_openat2")
+int fast_exit_open(function_args *ctx)
+{
+	return open_exit((int)ctx[3]);
 }

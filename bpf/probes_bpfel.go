@@ -16,35 +16,45 @@ import (
 //
 // Used for safe lookups in a Collection or CollectionSpec.
 const (
-	ProbesMapCalls           = "calls"
-	ProbesMapDmBuffers       = "dm_buffers"
-	ProbesMapDmTableBuffers  = "dm_table_buffers"
-	ProbesMapDmTables        = "dm_tables"
-	ProbesMapEvents          = "events"
-	ProbesMapGuests          = "guests"
-	ProbesMapLosses          = "losses"
-	ProbesMapOpenBuffers     = "open_buffers"
-	ProbesMapOpened          = "opened"
-	ProbesProgEnterIoctl     = "enter_ioctl"
-	ProbesProgEnterOpen      = "enter_open"
-	ProbesProgEnterOpenat    = "enter_openat"
-	ProbesProgEnterOpenat2   = "enter_openat2"
-	ProbesProgEnterRename    = "enter_rename"
-	ProbesProgEnterRenameat  = "enter_renameat"
-	ProbesProgEnterSymlink   = "enter_symlink"
-	ProbesProgEnterSymlinkat = "enter_symlinkat"
-	ProbesProgExitIoctl      = "exit_ioctl"
-	ProbesProgExitLink       = "exit_link"
-	ProbesProgExitOpen       = "exit_open"
-	ProbesProgLive           = "live"
-	ProbesProgOnExec         = "on_exec"
-	ProbesProgOnExit         = "on_exit"
-	ProbesProgOnFork         = "on_fork"
-	ProbesVarCallsOpen       = "calls_open"
-	ProbesVarDmMajor         = "dm_major"
-	ProbesVarGuestNames      = "guest_names"
-	ProbesVarGuestNamesLen   = "guest_names_len"
-	ProbesVarWireTypes       = "wire_types"
+	ProbesMapCalls             = "calls"
+	ProbesMapDmBuffers         = "dm_buffers"
+	ProbesMapDmTableBuffers    = "dm_table_buffers"
+	ProbesMapDmTables          = "dm_tables"
+	ProbesMapEvents            = "events"
+	ProbesMapGuests            = "guests"
+	ProbesMapLosses            = "losses"
+	ProbesMapOpenBuffers       = "open_buffers"
+	ProbesMapOpened            = "opened"
+	ProbesProgEnterIoctl       = "enter_ioctl"
+	ProbesProgEnterOpen        = "enter_open"
+	ProbesProgEnterOpenat      = "enter_openat"
+	ProbesProgEnterOpenat2     = "enter_openat2"
+	ProbesProgEnterRename      = "enter_rename"
+	ProbesProgEnterRenameat    = "enter_renameat"
+	ProbesProgEnterSymlink     = "enter_symlink"
+	ProbesProgEnterSymlinkat   = "enter_symlinkat"
+	ProbesProgExitIoctl        = "exit_ioctl"
+	ProbesProgExitLink         = "exit_link"
+	ProbesProgExitOpen         = "exit_open"
+	ProbesProgFastEnterIoctl   = "fast_enter_ioctl"
+	ProbesProgFastEnterOpen    = "fast_enter_open"
+	ProbesProgFastEnterRename  = "fast_enter_rename"
+	ProbesProgFastEnterSymlink = "fast_enter_symlink"
+	ProbesProgFastExitIoctl    = "fast_exit_ioctl"
+	ProbesProgFastExitOpen     = "fast_exit_open"
+	ProbesProgFastExitRename   = "fast_exit_rename"
+	ProbesProgFastExitSymlink  = "fast_exit_symlink"
+	ProbesProgLive             = "live"
+	ProbesProgOnExec           = "on_exec"
+	ProbesProgOnExit           = "on_exit"
+	ProbesProgOnFork           = "on_fork"
+	ProbesVarCallsOpen         = "calls_open"
+	ProbesVarDmMajor           = "dm_major"
+	ProbesVarGuestNames        = "guest_names"
+	ProbesVarGuestNamesLen     = "guest_names_len"
+	ProbesVarRenameByFilename  = "rename_by_filename"
+	ProbesVarSymlinkByFilename = "symlink_by_filename"
+	ProbesVarWireTypes         = "wire_types"
 )
 
 // LoadProbes returns the embedded CollectionSpec for Probes.
@@ -89,21 +99,29 @@ type ProbesSpecs struct {
 //
 // It can be passed ebpf.CollectionSpec.Assign.
 type ProbesProgramSpecs struct {
-	EnterIoctl     *ebpf.ProgramSpec `ebpf:"enter_ioctl"`
-	EnterOpen      *ebpf.ProgramSpec `ebpf:"enter_open"`
-	EnterOpenat    *ebpf.ProgramSpec `ebpf:"enter_openat"`
-	EnterOpenat2   *ebpf.ProgramSpec `ebpf:"enter_openat2"`
-	EnterRename    *ebpf.ProgramSpec `ebpf:"enter_rename"`
-	EnterRenameat  *ebpf.ProgramSpec `ebpf:"enter_renameat"`
-	EnterSymlink   *ebpf.ProgramSpec `ebpf:"enter_symlink"`
-	EnterSymlinkat *ebpf.ProgramSpec `ebpf:"enter_symlinkat"`
-	ExitIoctl      *ebpf.ProgramSpec `ebpf:"exit_ioctl"`
-	ExitLink       *ebpf.ProgramSpec `ebpf:"exit_link"`
-	ExitOpen       *ebpf.ProgramSpec `ebpf:"exit_open"`
-	Live           *ebpf.ProgramSpec `ebpf:"live"`
-	OnExec         *ebpf.ProgramSpec `ebpf:"on_exec"`
-	OnExit         *ebpf.ProgramSpec `ebpf:"on_exit"`
-	OnFork         *ebpf.ProgramSpec `ebpf:"on_fork"`
+	EnterIoctl       *ebpf.ProgramSpec `ebpf:"enter_ioctl"`
+	EnterOpen        *ebpf.ProgramSpec `ebpf:"enter_open"`
+	EnterOpenat      *ebpf.ProgramSpec `ebpf:"enter_openat"`
+	EnterOpenat2     *ebpf.ProgramSpec `ebpf:"enter_openat2"`
+	EnterRename      *ebpf.ProgramSpec `ebpf:"enter_rename"`
+	EnterRenameat    *ebpf.ProgramSpec `ebpf:"enter_renameat"`
+	EnterSymlink     *ebpf.ProgramSpec `ebpf:"enter_symlink"`
+	EnterSymlinkat   *ebpf.ProgramSpec `ebpf:"enter_symlinkat"`
+	ExitIoctl        *ebpf.ProgramSpec `ebpf:"exit_ioctl"`
+	ExitLink         *ebpf.ProgramSpec `ebpf:"exit_link"`
+	ExitOpen         *ebpf.ProgramSpec `ebpf:"exit_open"`
+	FastEnterIoctl   *ebpf.ProgramSpec `ebpf:"fast_enter_ioctl"`
+	FastEnterOpen    *ebpf.ProgramSpec `ebpf:"fast_enter_open"`
+	FastEnterRename  *ebpf.ProgramSpec `ebpf:"fast_enter_rename"`
+	FastEnterSymlink *ebpf.ProgramSpec `ebpf:"fast_enter_symlink"`
+	FastExitIoctl    *ebpf.ProgramSpec `ebpf:"fast_exit_ioctl"`
+	FastExitOpen     *ebpf.ProgramSpec `ebpf:"fast_exit_open"`
+	FastExitRename   *ebpf.ProgramSpec `ebpf:"fast_exit_rename"`
+	FastExitSymlink  *ebpf.ProgramSpec `ebpf:"fast_exit_symlink"`
+	Live             *ebpf.ProgramSpec `ebpf:"live"`
+	OnExec           *ebpf.ProgramSpec `ebpf:"on_exec"`
+	OnExit           *ebpf.ProgramSpec `ebpf:"on_exit"`
+	OnFork           *ebpf.ProgramSpec `ebpf:"on_fork"`
 }
 
 // ProbesMapSpecs contains maps before they are loaded into the kernel.
@@ -125,11 +143,13 @@ type ProbesMapSpecs struct {
 //
 // It can be passed ebpf.CollectionSpec.Assign.
 type ProbesVariableSpecs struct {
-	CallsOpen     *ebpf.VariableSpec `ebpf:"calls_open"`
-	DmMajor       *ebpf.VariableSpec `ebpf:"dm_major"`
-	GuestNames    *ebpf.VariableSpec `ebpf:"guest_names"`
-	GuestNamesLen *ebpf.VariableSpec `ebpf:"guest_names_len"`
-	WireTypes     *ebpf.VariableSpec `ebpf:"wire_types"`
+	CallsOpen         *ebpf.VariableSpec `ebpf:"calls_open"`
+	DmMajor           *ebpf.VariableSpec `ebpf:"dm_major"`
+	GuestNames        *ebpf.VariableSpec `ebpf:"guest_names"`
+	GuestNamesLen     *ebpf.VariableSpec `ebpf:"guest_names_len"`
+	RenameByFilename  *ebpf.VariableSpec `ebpf:"rename_by_filename"`
+	SymlinkByFilename *ebpf.VariableSpec `ebpf:"symlink_by_filename"`
+	WireTypes         *ebpf.VariableSpec `ebpf:"wire_types"`
 }
 
 // ProbesObjects contains all objects after they have been loaded into the kernel.
@@ -181,32 +201,42 @@ func (m *ProbesMaps) Close() error {
 //
 // It can be passed to LoadProbesObjects or ebpf.CollectionSpec.LoadAndAssign.
 type ProbesVariables struct {
-	CallsOpen     *ebpf.Variable `ebpf:"calls_open"`
-	DmMajor       *ebpf.Variable `ebpf:"dm_major"`
-	GuestNames    *ebpf.Variable `ebpf:"guest_names"`
-	GuestNamesLen *ebpf.Variable `ebpf:"guest_names_len"`
-	WireTypes     *ebpf.Variable `ebpf:"wire_types"`
+	CallsOpen         *ebpf.Variable `ebpf:"calls_open"`
+	DmMajor           *ebpf.Variable `ebpf:"dm_major"`
+	GuestNames        *ebpf.Variable `ebpf:"guest_names"`
+	GuestNamesLen     *ebpf.Variable `ebpf:"guest_names_len"`
+	RenameByFilename  *ebpf.Variable `ebpf:"rename_by_filename"`
+	SymlinkByFilename *ebpf.Variable `ebpf:"symlink_by_filename"`
+	WireTypes         *ebpf.Variable `ebpf:"wire_types"`
 }
 
 // ProbesPrograms contains all programs after they have been loaded into the kernel.
 //
 // It can be passed to LoadProbesObjects or ebpf.CollectionSpec.LoadAndAssign.
 type ProbesPrograms struct {
-	EnterIoctl     *ebpf.Program `ebpf:"enter_ioctl"`
-	EnterOpen      *ebpf.Program `ebpf:"enter_open"`
-	EnterOpenat    *ebpf.Program `ebpf:"enter_openat"`
-	EnterOpenat2   *ebpf.Program `ebpf:"enter_openat2"`
-	EnterRename    *ebpf.Program `ebpf:"enter_rename"`
-	EnterRenameat  *ebpf.Program `ebpf:"enter_renameat"`
-	EnterSymlink   *ebpf.Program `ebpf:"enter_symlink"`
-	EnterSymlinkat *ebpf.Program `ebpf:"enter_symlinkat"`
-	ExitIoctl      *ebpf.Program `ebpf:"exit_ioctl"`
-	ExitLink       *ebpf.Program `ebpf:"exit_link"`
-	ExitOpen       *ebpf.Program `ebpf:"exit_open"`
-	Live           *ebpf.Program `ebpf:"live"`
-	OnExec         *ebpf.Program `ebpf:"on_exec"`
-	OnExit         *ebpf.Program `ebpf:"on_exit"`
-	OnFork         *ebpf.Program `ebpf:"on_fork"`
+	EnterIoctl       *ebpf.Program `ebpf:"enter_ioctl"`
+	EnterOpen        *ebpf.Program `ebpf:"enter_open"`
+	EnterOpenat      *ebpf.Program `ebpf:"enter_openat"`
+	EnterOpenat2     *ebpf.Program `ebpf:"enter_openat2"`
+	EnterRename      *ebpf.Program `ebpf:"enter_rename"`
+	EnterRenameat    *ebpf.Program `ebpf:"enter_renameat"`
+	EnterSymlink     *ebpf.Program `ebpf:"enter_symlink"`
+	EnterSymlinkat   *ebpf.Program `ebpf:"enter_symlinkat"`
+	ExitIoctl        *ebpf.Program `ebpf:"exit_ioctl"`
+	ExitLink         *ebpf.Program `ebpf:"exit_link"`
+	ExitOpen         *ebpf.Program `ebpf:"exit_open"`
+	FastEnterIoctl   *ebpf.Program `ebpf:"fast_enter_ioctl"`
+	FastEnterOpen    *ebpf.Program `ebpf:"fast_enter_open"`
+	FastEnterRename  *ebpf.Program `ebpf:"fast_enter_rename"`
+	FastEnterSymlink *ebpf.Program `ebpf:"fast_enter_symlink"`
+	FastExitIoctl    *ebpf.Program `ebpf:"fast_exit_ioctl"`
+	FastExitOpen     *ebpf.Program `ebpf:"fast_exit_open"`
+	FastExitRename   *ebpf.Program `ebpf:"fast_exit_rename"`
+	FastExitSymlink  *ebpf.Program `ebpf:"fast_exit_symlink"`
+	Live             *ebpf.Program `ebpf:"live"`
+	OnExec           *ebpf.Program `ebpf:"on_exec"`
+	OnExit           *ebpf.Program `ebpf:"on_exit"`
+	OnFork           *ebpf.Program `ebpf:"on_fork"`
 }
 
 func (p *ProbesPrograms) Close() error {
@@ -222,6 +252,14 @@ func (p *ProbesPrograms) Close() error {
 		p.ExitIoctl,
 		p.ExitLink,
 		p.ExitOpen,
+		p.FastEnterIoctl,
+		p.FastEnterOpen,
+		p.FastEnterRename,
+		p.FastEnterSymlink,
+		p.FastExitIoctl,
+		p.FastExitOpen,
+		p.FastExitRename,
+		p.FastExitSymlink,
 		p.Live,
 		p.OnExec,
 		p.OnExit,

@@ -89,6 +89,17 @@ struct task_struct {
 	struct signal_struct *signal;
 };
 
+/* x86-64: the first three arguments of a system call. */
+struct pt_regs {
+	unsigned long dx;
+	unsigned long si;
+	unsigned long di;
+};
+
+struct filename {
+	const char *uptr;
+};
+
 struct linux_binprm {
 	const char *filename;
 };

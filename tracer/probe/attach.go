@@ -1,6 +1,10 @@
 package probe
 
 import (
+	"errors"
+	"fmt"
+	"os"
+
 	"github.com/cilium/ebpf"
 	"github.com/cilium/ebpf/link"
 
@@ -10,7 +14,12 @@ import (
 // family is a group of probes that give one ability together.
 type family struct {
 	ability string
-	limits  string // what it cannot see even if all is well
+	ways    []way // the cheapest first; one of them is used
+}
+
+// way is one way to attach a family.
+type way struct {
+	limits string // what it cannot see even if all is well
 	// attachments are in the order of attaching: the exit of a system call
 	// before its entry, so that every call that is noted is also completed.
 	attachments []attachment
@@ -18,58 +27,142 @@ type family struct {
 
 type attachment struct {
 	name     string
-	required bool // else it may be missing: open(2) is on arm64, openat2 before 5.6
-	attach   func() (link.Link, error)
+	kind     bpf.Kind // of the events that are lost with it
+	required bool     // else it may be missing: open(2) is on arm64, openat2 before 5.6
+	program  string
+	attach   func(*ebpf.Program) (link.Link, error)
 }
 
-func raw(name string, p *ebpf.Program) attachment {
-	return attachment{name, true, func() (link.Link, error) {
+func raw(name string, kind bpf.Kind, program string) attachment {
+	return attachment{name, kind, true, program, func(p *ebpf.Program) (link.Link, error) {
 		return link.AttachRawTracepoint(link.RawTracepointOptions{Name: name, Program: p})
 	}}
 }
 
 // systemCall returns the attachments for the exit and the entry of a system call.
-func systemCall(name string, required bool, enter, exit *ebpf.Program) []attachment {
-	at := func(event string, p *ebpf.Program) attachment {
-		return attachment{event, required, func() (link.Link, error) {
+func systemCall(name string, kind bpf.Kind, required bool, enter, exit string) []attachment {
+	at := func(event, program string) attachment {
+		return attachment{event, kind, required, program, func(p *ebpf.Program) (link.Link, error) {
 			return link.Tracepoint("syscalls", event, p, nil)
 		}}
 	}
 	return []attachment{at("sys_exit_"+name, exit), at("sys_enter_"+name, enter)}
 }
 
+// function returns the attachments for the exit and the entry of a kernel function.
+func function(name string, kind bpf.Kind, enter, exit string) []attachment {
+	at := func(what, program string) attachment {
+		return attachment{what + " of " + name, kind, true, program, func(p *ebpf.Program) (link.Link, error) {
+			return link.AttachTracing(link.TracingOptions{Program: p})
+		}}
+	}
+	return []attachment{at("fexit", exit), at("fentry", enter)}
+}
+
+const (
+	limitsDM     = "not seen: 32-bit programs, dm-mod.create= of the kernel command line"
+	limitsOpen   = "not seen: 32-bit programs, io_uring"
+	limitsOpenAt = "not seen: io_uring"
+)
+
 // families lists all probes, the most urgent first.
-func (b *eBPF) families() []family {
-	o := &b.objs
+func families() []family {
 	return []family{
-		{AbilityExec, "", []attachment{raw("sched_process_exec", o.OnExec)}},
-		{AbilityExit, "", []attachment{raw("sched_process_exit", o.OnExit), raw("sched_process_fork", o.OnFork)}},
-		{AbilityDM, "not seen: 32-bit programs, dm-mod.create= of the kernel command line",
-			systemCall("ioctl", true, o.EnterIoctl, o.ExitIoctl)},
-		{AbilityOpen, "not seen: 32-bit programs, io_uring", join(
-			systemCall("openat", true, o.EnterOpenat, o.ExitOpen),
-			systemCall("open", false, o.EnterOpen, o.ExitOpen),
-			systemCall("openat2", false, o.EnterOpenat2, o.ExitOpen))},
-		{AbilityLink, "", join(
-			systemCall("symlinkat", true, o.EnterSymlinkat, o.ExitLink),
-			systemCall("symlink", false, o.EnterSymlink, o.ExitLink),
-			systemCall("rename", false, o.EnterRename, o.ExitLink),
-			systemCall("renameat", false, o.EnterRenameat, o.ExitLink),
-			systemCall("renameat2", false, o.EnterRenameat, o.ExitLink))},
+		{AbilityExec, []way{{"", []attachment{raw("sched_process_exec", bpf.KindExec, bpf.ProbesProgOnExec)}}}},
+		{AbilityExit, []way{{"", []attachment{
+			raw("sched_process_exit", bpf.KindExit, bpf.ProbesProgOnExit),
+			raw("sched_process_fork", bpf.KindFork, bpf.ProbesProgOnFork),
+		}}}},
+		{AbilityDM, []way{
+			{limitsDM, function("sys_ioctl", bpf.KindDM, bpf.ProbesProgFastEnterIoctl, bpf.ProbesProgFastExitIoctl)},
+			{limitsDM, systemCall("ioctl", bpf.KindDM, true, bpf.ProbesProgEnterIoctl, bpf.ProbesProgExitIoctl)},
+		}},
+		{AbilityOpen, []way{
+			{limitsOpenAt, function("do_sys_openat2", bpf.KindOpen, bpf.ProbesProgFastEnterOpen, bpf.ProbesProgFastExitOpen)},
+			{limitsOpen, join(
+				systemCall("openat", bpf.KindOpen, true, bpf.ProbesProgEnterOpenat, bpf.ProbesProgExitOpen),
+				systemCall("open", bpf.KindOpen, false, bpf.ProbesProgEnterOpen, bpf.ProbesProgExitOpen),
+				systemCall("openat2", bpf.KindOpen, false, bpf.ProbesProgEnterOpenat2, bpf.ProbesProgExitOpen))},
+		}},
+		{AbilityLink, []way{
+			{"", join(
+				function("do_symlinkat", bpf.KindLink, bpf.ProbesProgFastEnterSymlink, bpf.ProbesProgFastExitSymlink),
+				function("do_renameat2", bpf.KindLink, bpf.ProbesProgFastEnterRename, bpf.ProbesProgFastExitRename))},
+			{"", join(
+				systemCall("symlinkat", bpf.KindLink, true, bpf.ProbesProgEnterSymlinkat, bpf.ProbesProgExitLink),
+				systemCall("symlink", bpf.KindLink, false, bpf.ProbesProgEnterSymlink, bpf.ProbesProgExitLink),
+				systemCall("rename", bpf.KindLink, false, bpf.ProbesProgEnterRename, bpf.ProbesProgExitLink),
+				systemCall("renameat", bpf.KindLink, false, bpf.ProbesProgEnterRenameat, bpf.ProbesProgExitLink),
+				systemCall("renameat2", bpf.KindLink, false, bpf.ProbesProgEnterRenameat, bpf.ProbesProgExitLink))},
+		}},
 	}
 }
 
-// programs returns the programs by the kind of event that they feed.
-func (b *eBPF) programs() map[string][]*ebpf.Program {
-	o := &b.objs
-	return map[string][]*ebpf.Program{
-		bpf.KindExec.String(): {o.OnExec},
-		bpf.KindExit.String(): {o.OnExit},
-		bpf.KindFork.String(): {o.OnFork},
-		bpf.KindDM.String():   {o.EnterIoctl, o.ExitIoctl},
-		bpf.KindOpen.String(): {o.EnterOpen, o.EnterOpenat, o.EnterOpenat2, o.ExitOpen},
-		bpf.KindLink.String(): {o.EnterSymlink, o.EnterSymlinkat, o.EnterRename, o.EnterRenameat, o.ExitLink},
+// attach attaches a family in the first way that this kernel has, or nothing of
+// it. It returns what that way cannot see.
+func (b *eBPF) attach(f family) (limits string, err error) {
+	for i, w := range f.ways {
+		if err = b.attachAll(w.attachments); err == nil {
+			return w.limits, nil
+		}
+		if i+1 < len(f.ways) {
+			b.log.Debug("cannot attach in the cheapest way", "probes", f.ability, "err", err)
+		}
 	}
+	return "", err
+}
+
+func (b *eBPF) attachAll(attachments []attachment) error {
+	var links []link.Link
+	for _, a := range attachments {
+		l, err := b.attachOne(a)
+		switch {
+		case err == nil:
+			links = append(links, l)
+		case !a.required && errors.Is(err, os.ErrNotExist):
+		default:
+			return errors.Join(err, closeLinks(links), b.dropAll(attachments))
+		}
+	}
+	b.links = append(b.links, links...)
+	for _, a := range attachments {
+		b.feeds[a.program] = a.kind
+	}
+	return nil
+}
+
+func (b *eBPF) attachOne(a attachment) (link.Link, error) {
+	p, err := b.programs.load(a.program)
+	if err != nil {
+		return nil, err
+	}
+	l, err := a.attach(p)
+	if err != nil {
+		return nil, explain("attach to "+a.name, err)
+	}
+	return l, nil
+}
+
+func (b *eBPF) dropAll(attachments []attachment) error {
+	var names []string
+	for _, a := range attachments {
+		names = append(names, a.program)
+	}
+	if err := b.programs.drop(names...); err != nil {
+		return fmt.Errorf("free programs: %w", err)
+	}
+	return nil
+}
+
+// of returns the attached programs that feed one kind of event.
+func (b *eBPF) of(kind bpf.Kind) []*ebpf.Program {
+	var of []*ebpf.Program
+	for name, k := range b.feeds {
+		if p := b.programs.loaded[name]; k == kind && p != nil {
+			of = append(of, p)
+		}
+	}
+	return of
 }
 
 func join(lists ...[]attachment) []attachment {

@@ -11,6 +11,7 @@ import (
 	"github.com/cilium/ebpf"
 	"golang.org/x/sys/unix"
 
+	"github.com/bootrace/bootrace/bpf"
 	"github.com/bootrace/bootrace/tracer/event"
 )
 
@@ -52,7 +53,7 @@ func BenchmarkOpen(b *testing.B) {
 	} {
 		b.Run(bb.name, func(b *testing.B) {
 			p := openTest(b, Options{})
-			measure(b, []*ebpf.Program{p.objs.EnterOpenat, p.objs.ExitOpen}, func() {
+			measure(b, p.of(bpf.KindOpen), func() {
 				_ = openErrno(bb.path, unix.O_RDONLY)
 			})
 		})
@@ -61,7 +62,7 @@ func BenchmarkOpen(b *testing.B) {
 
 func BenchmarkIoctl(b *testing.B) {
 	p := openTest(b, Options{})
-	measure(b, []*ebpf.Program{p.objs.EnterIoctl, p.objs.ExitIoctl}, func() {
+	measure(b, p.of(bpf.KindDM), func() {
 		_, _ = unix.IoctlGetInt(0, unix.TIOCINQ)
 	})
 }
@@ -82,7 +83,7 @@ func BenchmarkExec(b *testing.B) {
 				b.Fatal(err)
 			}
 			args := manyArgs(4000)
-			measure(b, []*ebpf.Program{p.objs.OnExec}, func() {
+			measure(b, p.of(bpf.KindExec), func() {
 				if err := exec.Command(program, args...).Run(); err != nil {
 					b.Fatal(err)
 				}

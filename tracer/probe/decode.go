@@ -21,7 +21,6 @@ const (
 
 // decoder turns records of the ring buffer into events.
 type decoder struct {
-	redact func([]string) []string
 	// cmdline returns the present command line of a process, for arguments too
 	// long for a record.
 	cmdline func(pid int) ([]byte, error)
@@ -115,7 +114,7 @@ func (d *decoder) exec(raw []byte) (event.Event, bool, error) {
 	ev := newEvent(event.Exec, &e.Header)
 	ev.Exec = &event.ExecInfo{
 		Filename:  cstring(e.Filename[:]),
-		Args:      d.redact(args),
+		Args:      args,
 		ArgsBytes: int(e.ArgsLen),
 		Truncated: truncated,
 	}

@@ -27,7 +27,8 @@ import (
 type eBPF struct {
 	log      *slog.Logger
 	interval time.Duration
-	objs     bpf.ProbesObjects
+	programs *programs
+	feeds    map[string]bpf.Kind // attached programs, and what they feed
 	reader   *ringbuf.Reader
 	decoder  decoder
 	began    event.Time // of attaching
@@ -59,8 +60,8 @@ func openEBPF(ctx context.Context, opts Options) (*eBPF, error) {
 		log:      opts.Log,
 		interval: opts.LossInterval,
 		began:    event.Now(),
+		feeds:    make(map[string]bpf.Kind),
 		decoder: decoder{
-			redact:   opts.Redact,
 			cmdline:  cmdline,
 			symlinks: make(map[uint32]symlink),
 		},
@@ -108,12 +109,12 @@ func (b *eBPF) load(opts Options) error {
 	if err != nil {
 		return fmt.Errorf("set names of guest programs: %w", err)
 	}
-	if err := spec.LoadAndAssign(&b.objs, nil); err != nil {
-		return explain("load programs", err)
+	if b.programs, err = loadMaps(spec, opts.Log); err != nil {
+		return err
 	}
-	b.reader, err = ringbuf.NewReader(b.objs.Events)
+	b.reader, err = ringbuf.NewReader(b.programs.coll.Maps[bpf.ProbesMapEvents])
 	if err != nil {
-		return errors.Join(fmt.Errorf("open ring buffer: %w", err), b.objs.Close())
+		return errors.Join(fmt.Errorf("open ring buffer: %w", err), b.programs.close())
 	}
 	return nil
 }
@@ -142,13 +143,14 @@ func (b *eBPF) start(ctx context.Context) error {
 		b.log.Warn("device-mapper's major is not known yet", "err", err)
 	}
 	var reasons []error
-	for _, f := range b.families() {
+	for _, f := range families() {
 		if err := ctx.Err(); err != nil {
 			return fmt.Errorf("attach probes: %w", context.Cause(ctx))
 		}
-		ability := event.Ability{Name: f.ability, OK: true, Why: f.limits}
-		if err := b.attach(f); err != nil {
-			ability.OK, ability.Why = false, err.Error()
+		limits, err := b.attach(f)
+		ability := event.Ability{Name: f.ability, OK: err == nil, Why: limits}
+		if err != nil {
+			ability.Why = err.Error()
 			reasons = append(reasons, err)
 		}
 		b.abilities = append(b.abilities, ability)
@@ -172,30 +174,14 @@ func (b *eBPF) setMajor() error {
 	if !ok {
 		return nil // dm_mod is not loaded
 	}
-	return b.objs.DmMajor.Set(major)
-}
-
-// attach attaches a family, or nothing of it.
-func (b *eBPF) attach(f family) error {
-	var links []link.Link
-	for _, a := range f.attachments {
-		l, err := a.attach()
-		switch {
-		case err == nil:
-			links = append(links, l)
-		case !a.required && errors.Is(err, os.ErrNotExist):
-		default:
-			return errors.Join(explain("attach to "+a.name, err), closeLinks(links))
-		}
-	}
-	b.links = append(b.links, links...)
-	return nil
+	return b.programs.coll.Variables[bpf.ProbesVarDmMajor].Set(major)
 }
 
 // attachLive attaches the probe of dm_resume, or finds out why it cannot be.
 func (b *eBPF) attachLive() event.Ability {
 	ability := event.Ability{Name: AbilityDMLiveInstant}
-	l, err := link.Kretprobe("dm_resume", b.objs.Live, nil)
+	l, err := b.attachOne(attachment{name: "dm_resume", program: bpf.ProbesProgLive,
+		attach: func(p *ebpf.Program) (link.Link, error) { return link.Kretprobe("dm_resume", p, nil) }})
 	switch {
 	case err == nil:
 		ability.OK = true
@@ -227,7 +213,7 @@ func (b *eBPF) info(state string) event.SourceInfo {
 }
 
 func (b *eBPF) AddGuest(pid int) error {
-	if err := b.objs.Guests.Put(uint32(pid), uint8(1)); err != nil {
+	if err := b.programs.coll.Maps[bpf.ProbesMapGuests].Put(uint32(pid), uint8(1)); err != nil {
 		return fmt.Errorf("watch process %d as a guest: %w", pid, err)
 	}
 	return nil
@@ -275,7 +261,7 @@ func (b *eBPF) Close() error {
 		links = append(links, b.live)
 	}
 	b.links, b.live = nil, nil
-	return errors.Join(closeLinks(links), b.reader.Close(), b.objs.Close())
+	return errors.Join(closeLinks(links), b.reader.Close(), b.programs.close())
 }
 
 // closeLinks detaches in reverse order: an entry before its exit, so that no
@@ -324,21 +310,19 @@ func (b *eBPF) countLosses() (map[string]uint64, error) {
 	losses := make(map[string]uint64)
 	var perCPU []uint64
 	for kind := bpf.Kind(1); kind < bpf.KindMax; kind++ {
-		if err := b.objs.Losses.Lookup(uint32(kind), &perCPU); err != nil {
+		if err := b.programs.coll.Maps[bpf.ProbesMapLosses].Lookup(uint32(kind), &perCPU); err != nil {
 			return losses, fmt.Errorf("read loss counter %s: %w", kind, err)
 		}
 		for _, n := range perCPU {
 			losses[kind.String()] += n
 		}
 	}
-	for what, programs := range b.programs() {
-		for _, p := range programs {
-			stats, err := p.Stats()
-			if err != nil {
-				return losses, fmt.Errorf("read statistics of %s: %w", p, err)
-			}
-			losses[what] += stats.RecursionMisses // Linux 5.12
+	for name, kind := range b.feeds {
+		stats, err := b.programs.loaded[name].Stats()
+		if err != nil {
+			return losses, fmt.Errorf("read statistics of %s: %w", name, err)
 		}
+		losses[kind.String()] += stats.RecursionMisses // Linux 5.12
 	}
 	maps.DeleteFunc(losses, func(_ string, n uint64) bool { return n == 0 })
 	return losses, nil

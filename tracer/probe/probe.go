@@ -64,9 +64,6 @@ type Options struct {
 	// process name (comm), of which the kernel keeps 15 bytes. A name that
 	// ends in "-" stands for all that begin with it. At most 8.
 	Guests []string
-	// Redact removes secrets from a guest's arguments before they become an
-	// event. Without it they are delivered as they are.
-	Redact func(args []string) []string
 	// RingBytes is the size of the buffer between kernel and Run: a power of
 	// two, at least a page. 4 MiB if 0.
 	RingBytes int
@@ -80,9 +77,6 @@ func (o Options) withDefaults() Options {
 	}
 	if o.Guests == nil {
 		o.Guests = DefaultGuests
-	}
-	if o.Redact == nil {
-		o.Redact = func(args []string) []string { return args }
 	}
 	if o.RingBytes == 0 {
 		o.RingBytes = 4 << 20

@@ -1,0 +1,282 @@
+package probe
+
+import (
+	"bytes"
+	"encoding/binary"
+	"errors"
+	"fmt"
+	"log/slog"
+	"runtime"
+	"slices"
+	"unsafe"
+
+	"github.com/cilium/ebpf"
+	"github.com/cilium/ebpf/asm"
+	"github.com/cilium/ebpf/btf"
+	"golang.org/x/sys/unix"
+
+	"github.com/bootrace/bootrace/bpf"
+	"github.com/bootrace/bootrace/tracer/probe/ktypes"
+)
+
+// programs loads the eBPF programs that are attached, and no others: the
+// verifier takes milliseconds for each.
+type programs struct {
+	spec   *ebpf.CollectionSpec
+	coll   *ebpf.Collection // the maps
+	kernel *ktypes.Types    // nil if they could not be read
+	types  *btf.Spec        // of the kernel, to relocate accesses to fields
+	loaded map[string]*ebpf.Program
+}
+
+// loadMaps reads the kernel's types and makes the maps.
+func loadMaps(spec *ebpf.CollectionSpec, log *slog.Logger) (*programs, error) {
+	p := &programs{spec: spec, loaded: make(map[string]*ebpf.Program)}
+	if err := p.readTypes(); err != nil {
+		log.Debug("read few of the kernel's types, now reading all", "err", err)
+		p.kernel = nil
+		if p.types, err = btf.LoadKernelSpec(); err != nil {
+			return nil, fmt.Errorf("read the kernel's types: %w", err)
+		}
+	}
+	if err := p.setSignatures(); err != nil {
+		return nil, err
+	}
+	maps := spec.Copy()
+	maps.Programs = nil
+	var err error
+	if p.coll, err = ebpf.NewCollection(maps); err != nil {
+		return nil, explain("make maps", err)
+	}
+	return p, nil
+}
+
+func (p *programs) readTypes() (err error) {
+	names := []string{trampolineImage}
+	for _, f := range functions {
+		names = append(names, f.names...)
+	}
+	if p.kernel, err = ktypes.ReadKernel(p.spec.Types, names...); err != nil {
+		return err
+	}
+	p.types, err = p.kernel.Spec()
+	return err
+}
+
+// load returns a program, which is loaded the first time.
+func (p *programs) load(name string) (*ebpf.Program, error) {
+	if loaded := p.loaded[name]; loaded != nil {
+		return loaded, nil
+	}
+	spec := p.spec.Programs[name].Copy()
+	for i := range spec.Instructions {
+		ins := &spec.Instructions[i]
+		if !ins.IsLoadFromMap() || ins.Reference() == "" {
+			continue
+		}
+		m := p.coll.Maps[ins.Reference()]
+		if m == nil {
+			return nil, fmt.Errorf("load program %s: there is no map %s", name, ins.Reference())
+		}
+		if err := ins.AssociateMap(m); err != nil {
+			return nil, fmt.Errorf("load program %s: %w", name, err)
+		}
+	}
+	loaded, err := p.loadSpec(spec)
+	if err != nil {
+		return nil, explain("load program "+name, err)
+	}
+	p.loaded[name] = loaded
+	return loaded, nil
+}
+
+func (p *programs) loadSpec(spec *ebpf.ProgramSpec) (*ebpf.Program, error) {
+	if spec.Type != ebpf.Tracing {
+		return ebpf.NewProgramWithOptions(spec, ebpf.ProgramOptions{KernelTypes: p.types})
+	}
+	target, err := p.target(spec.AttachTo)
+	if err != nil {
+		return nil, err
+	}
+	return loadTrampoline(spec, p.types, target.ID)
+}
+
+// drop frees programs that could not be attached.
+func (p *programs) drop(names ...string) error {
+	var errs []error
+	for _, name := range names {
+		if loaded := p.loaded[name]; loaded != nil {
+			errs = append(errs, loaded.Close())
+			delete(p.loaded, name)
+		}
+	}
+	return errors.Join(errs...)
+}
+
+// close frees the programs and the maps.
+func (p *programs) close() error {
+	var errs []error
+	for _, loaded := range p.loaded {
+		errs = append(errs, loaded.Close())
+	}
+	p.coll.Close()
+	return errors.Join(errs...)
+}
+
+// trampolineImage is a struct of kernels whose trampolines can be changed and
+// removed while a process sleeps in the function: since Linux 5.12,
+// e21aa341785c ("bpf: Fix fexit trampoline."). Without it, that process returns
+// to freed memory.
+const trampolineImage = "bpf_tramp_image"
+
+// filename in a function's parameters stands for a name: a pointer to the
+// kernel's copy in older kernels, or to the caller's.
+const filename = "filename"
+
+// functions are the kernel functions that the trampolines are for, by what the
+// programs call them. What the programs take from them is checked against the
+// kernel's types, since they are nobody's interface.
+var functions = map[string]struct {
+	names  []string // the first that there is counts
+	params []string // as in ktypes.Function
+}{
+	"do_sys_openat2": {[]string{"do_sys_openat2"}, []string{"", "", "open_how"}},
+	"sys_ioctl":      {[]string{"__x64_sys_ioctl"}, []string{"pt_regs"}},
+	"do_symlinkat":   {[]string{"do_symlinkat"}, []string{filename, "", filename}},
+	"do_renameat2":   {[]string{"do_renameat2"}, []string{"", filename, "", filename, ""}},
+}
+
+// target finds the function that a trampoline is for.
+func (p *programs) target(name string) (ktypes.Function, error) {
+	switch {
+	case p.kernel == nil:
+		return ktypes.Function{}, fmt.Errorf("%w: its types could not be scanned", ErrNotSupported)
+	case !p.kernel.Has(trampolineImage):
+		return ktypes.Function{}, fmt.Errorf("%w: fexit programs need Linux 5.12", ErrNotSupported)
+	}
+	f := functions[name]
+	for _, candidate := range f.names {
+		found, ok := p.kernel.Function(candidate)
+		if !ok {
+			continue
+		}
+		same := func(has, want string) bool { return has == want || want == filename && has == "" }
+		if !slices.EqualFunc(found.Params, f.params, same) {
+			return found, fmt.Errorf("%w: %s has other parameters", ErrNotSupported, candidate)
+		}
+		return found, nil
+	}
+	return ktypes.Function{}, fmt.Errorf("%w: there is no function %s", ErrNotSupported, name)
+}
+
+// setSignatures tells the programs what they get from functions that have
+// changed over time.
+func (p *programs) setSignatures() error {
+	for variable, name := range map[string]string{
+		bpf.ProbesVarSymlinkByFilename: "do_symlinkat",
+		bpf.ProbesVarRenameByFilename:  "do_renameat2",
+	} {
+		f, err := p.target(name)
+		by := err == nil && slices.Contains(f.Params, filename)
+		if err := p.spec.Variables[variable].Set(by); err != nil {
+			return fmt.Errorf("set %s: %w", variable, err)
+		}
+	}
+	return nil
+}
+
+// progLoad is what the BPF_PROG_LOAD command of bpf(2) takes.
+type progLoad struct {
+	typ, count         uint32
+	instructions       uint64
+	license            uint64
+	logLevel, logSize  uint32
+	log                uint64
+	version, flags     uint32
+	name               [unix.BPF_OBJ_NAME_LEN]byte
+	ifindex            uint32
+	expectedAttach     uint32
+	btfFD              uint32
+	funcInfoRecordSize uint32
+	funcInfo           uint64
+	funcInfoCount      uint32
+	lineInfoRecordSize uint32
+	lineInfo           uint64
+	lineInfoCount      uint32
+	attachBTFID        uint32
+	attachFD           uint32 // 0: of vmlinux
+	_                  uint32
+}
+
+// loadTrampoline loads a program for the function with that BTF id. The
+// library can do it by the function's name only, for which it reads and
+// indexes all of the kernel's types.
+func loadTrampoline(spec *ebpf.ProgramSpec, kernel *btf.Spec, target btf.TypeID) (*ebpf.Program, error) {
+	if err := relocate(spec.Instructions, kernel); err != nil {
+		return nil, err
+	}
+	var code bytes.Buffer
+	if err := spec.Instructions.Marshal(&code, binary.LittleEndian); err != nil {
+		return nil, fmt.Errorf("encode instructions: %w", err)
+	}
+	license := append([]byte(spec.License), 0)
+	var pin runtime.Pinner
+	defer pin.Unpin()
+	pointer := func(b []byte) uint64 {
+		pin.Pin(&b[0])
+		return uint64(uintptr(unsafe.Pointer(&b[0])))
+	}
+	attr := &progLoad{
+		typ:            uint32(spec.Type),
+		count:          uint32(code.Len() / asm.InstructionSize),
+		instructions:   pointer(code.Bytes()),
+		license:        pointer(license),
+		expectedAttach: uint32(spec.AttachType),
+		attachBTFID:    uint32(target),
+	}
+	copy(attr.name[:len(attr.name)-1], spec.Name)
+	fd, err := bpfProgLoad(attr)
+	if err != nil {
+		return nil, err
+	}
+	return ebpf.NewProgramFromFD(fd)
+}
+
+// bpfProgLoad tries again when a signal has interrupted the verifier: Go sends
+// itself some.
+func bpfProgLoad(attr *progLoad) (fd int, err error) {
+	for range 30 {
+		r, _, errno := unix.Syscall(unix.SYS_BPF, unix.BPF_PROG_LOAD, uintptr(unsafe.Pointer(attr)), unsafe.Sizeof(*attr))
+		if errno == 0 {
+			return int(r), nil
+		}
+		if err = errno; errno != unix.EAGAIN && errno != unix.EINTR {
+			break
+		}
+	}
+	return -1, fmt.Errorf("bpf(BPF_PROG_LOAD): %w", err)
+}
+
+// relocate adjusts accesses to fields to where the kernel has them.
+func relocate(insns asm.Instructions, kernel *btf.Spec) error {
+	var relocations []*btf.CORERelocation
+	var at []int
+	for i := range insns {
+		if r := btf.CORERelocationMetadata(&insns[i]); r != nil {
+			relocations, at = append(relocations, r), append(at, i)
+		}
+	}
+	localID := func(typ btf.Type) (btf.TypeID, error) {
+		return 0, fmt.Errorf("%s: ids of own types are not supported", typ.TypeName())
+	}
+	fixups, err := btf.CORERelocate(relocations, []*btf.Spec{kernel}, binary.LittleEndian, localID)
+	if err != nil {
+		return fmt.Errorf("relocate: %w", err)
+	}
+	for i := range fixups {
+		if err := fixups[i].Apply(&insns[at[i]]); err != nil {
+			return fmt.Errorf("relocate: %s: %w", relocations[i], err)
+		}
+	}
+	return nil
+}
