@@ -7,6 +7,7 @@ import (
 	"io"
 	"io/fs"
 	"os"
+	"runtime/debug"
 	"time"
 
 	"github.com/urfave/cli/v2"
@@ -56,6 +57,7 @@ func readBoot(c *cli.Context) (*timeline.Timeline, error) {
 	if err != nil {
 		return nil, err
 	}
+	spendMemory()
 	store := bootStore(c)
 	syncLog(c.Context)
 	boot, err := store.Find(ref)
@@ -63,6 +65,18 @@ func readBoot(c *cli.Context) (*timeline.Timeline, error) {
 		return nil, err
 	}
 	return buildTimeline(&boot, threshold)
+}
+
+// spendMemory trades memory for time while logs are read: collecting garbage
+// less often takes a tenth off. Not in the service, which has to stay small.
+func spendMemory() {
+	const percent, limit = 300, 384 << 20 // bytes
+	if os.Getenv("GOGC") == "" {
+		debug.SetGCPercent(percent)
+	}
+	if os.Getenv("GOMEMLIMIT") == "" {
+		debug.SetMemoryLimit(limit)
+	}
 }
 
 // syncLog has a running service write what it holds back, so that this boot's

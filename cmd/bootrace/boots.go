@@ -69,6 +69,7 @@ func bootRows(c *cli.Context) (rows []text.BootRow, files [][]string, err error)
 	if err != nil {
 		return nil, nil, err
 	}
+	spendMemory()
 	store := bootStore(c)
 	syncLog(c.Context)
 	boots, err := store.List()

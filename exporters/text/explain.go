@@ -116,7 +116,7 @@ func (p *printer) image(role string, indent int, i *guest.Image) {
 	if i.Offset != 0 {
 		notes = append(notes, "from byte "+strconv.FormatInt(i.Offset, 10))
 	}
-	if i.ReadOnly {
+	if i.ReadOnly && i.Storage != guest.StorageNone {
 		notes = append(notes, "read-only")
 	}
 	notes = append(notes, p.waiting(i))

@@ -1,6 +1,6 @@
 // Package text writes timelines for a terminal: lanes on a common time axis
-// (Show), the findings in plain words (Races), a list of boots (Boots) and what was
-// understood of a qemu command line (Explain).
+// (Show), the findings in plain words (Races), a list of boots (Boots) and what
+// was understood of a qemu command line (Explain).
 //
 // It takes a Timeline and writes. It knows nothing of probes, logs or where it
 // runs: the width, the colours and the time zone come in with Options. Names
