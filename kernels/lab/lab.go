@@ -44,8 +44,8 @@ type Options struct {
 	// Memory is the machine's, in MiB; 0 means 1536.
 	Memory int
 	// Counted makes the machine's clock count instructions, 2 ns each, instead
-	// of following this machine's while it computes. Then times in the machine
-	// can be compared between runs, however busy this machine is.
+	// of following this machine's while it computes. Then what the machine
+	// computes takes the same time in each run, however busy this machine is.
 	Counted bool
 	// Timeout bounds the time from the machine's start to its end; 0 means 15
 	// minutes for each boot.
