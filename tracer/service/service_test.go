@@ -1,0 +1,308 @@
+package service
+
+import (
+	"context"
+	"errors"
+	"io/fs"
+	"log/slog"
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+
+	"github.com/bootrace/bootrace/tracer/bootlog"
+	"github.com/bootrace/bootrace/tracer/config"
+	"github.com/bootrace/bootrace/tracer/control"
+	"github.com/bootrace/bootrace/tracer/event"
+	"github.com/bootrace/bootrace/tracer/recorder"
+)
+
+func TestCgroupFolder(t *testing.T) {
+	unified := "/sys/fs/cgroup"
+	if exists(unified + "/unified/cgroup.procs") {
+		unified += "/unified"
+	}
+	for line, want := range map[string]string{
+		"0::/system.slice/bootrace.service": unified + "/system.slice/bootrace.service",
+		"0::/":                              unified,
+		"1:name=systemd:/system.slice/bootrace.service": "/sys/fs/cgroup/systemd/system.slice/bootrace.service",
+		"1:name=systemd:/system.slice/a:b.service":      "/sys/fs/cgroup/systemd/system.slice/a:b.service",
+		"4:cpu,cpuacct:/system.slice/bootrace.service":  "",
+		"12:name=openrc:/bootrace":                      "",
+		"0:memory:/x":                                   "",
+		"":                                              "",
+		"0:":                                            "",
+		"not a control group, and has no colon whatever": "",
+	} {
+		if got := cgroupFolder(line); got != want {
+			t.Errorf("%q: got %q, want %q", line, got, want)
+		}
+	}
+}
+
+var discard = slog.New(slog.DiscardHandler)
+
+// newService is a service without sources, with its log in a temporary RunDir.
+func newService(t *testing.T, change func(*Options)) *Service {
+	t.Helper()
+	root := t.TempDir()
+	opts := Options{
+		Config:   func() (config.Config, error) { return config.Default(), nil },
+		RunDir:   filepath.Join(root, "run"),
+		StateDir: filepath.Join(root, "var"),
+		Version:  "test",
+		Log:      discard,
+	}
+	if change != nil {
+		change(&opts)
+	}
+	s := &Service{opts: opts, log: opts.Log, early: opts.Early, start: event.Now(), bootID: bootlog.CurrentBootID(),
+		resync: make(chan struct{}, 1), attached: make(chan struct{})}
+	cfg, err := opts.Config()
+	if err != nil {
+		t.Fatal(err)
+	}
+	s.cfg.Store(&cfg)
+	_, s.stop = context.WithCancel(t.Context())
+	if err := s.openLog(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { s.writer.Close() })
+	s.rec = recorder.New(s.writer, s.log)
+	return s
+}
+
+func (s *Service) do(t *testing.T, do string) (any, error) {
+	t.Helper()
+	return s.answer(t.Context(), os.Getpid(), control.Request{Do: do})
+}
+
+func (s *Service) statusOf(t *testing.T) Status {
+	t.Helper()
+	got, err := s.do(t, control.Status)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return got.(Status)
+}
+
+func TestAnswers(t *testing.T) {
+	s := newService(t, nil)
+	s.rec.Record(mark("start", ""))
+	if _, err := s.do(t, control.Sync); err != nil {
+		t.Error(err)
+	}
+	st := s.statusOf(t)
+	if st.PID != os.Getpid() || st.Version != "test" || st.Mode != config.Trace || st.BootID != bootlog.CurrentBootID() ||
+		st.Ready != 0 || st.LogErr != "" || st.Events[event.Mark] != 1 || len(st.Lost) != 0 {
+		t.Errorf("status %+v", st)
+	}
+	if filepath.Dir(st.Log) != s.opts.StateDir {
+		t.Errorf("the log is %s, not in %s", st.Log, s.opts.StateDir)
+	}
+	l, err := bootlog.Open(st.Log)
+	if err != nil {
+		t.Fatal(err)
+	}
+	l.Close()
+	if _, err := s.do(t, "dance"); err == nil || !strings.Contains(err.Error(), `"dance" is not known to this version`) {
+		t.Errorf("got %v", err)
+	}
+	if _, err := s.do(t, control.Relinquish); err != nil {
+		t.Error(err)
+	}
+	s.rec.Record(mark("late", ""))
+	if st := s.statusOf(t); st.Log != "" || st.Lost["log"] != 1 {
+		t.Errorf("after the log has ended: %+v", st)
+	}
+}
+
+// Until the disk is known to be writable the log stays in RunDir.
+func TestVolatileFirst(t *testing.T) {
+	s := newService(t, func(o *Options) { o.VolatileFirst = true })
+	if got := filepath.Dir(s.statusOf(t).Log); got != s.opts.RunDir {
+		t.Errorf("the log is in %s", got)
+	}
+	if _, err := s.do(t, control.Flush); err != nil {
+		t.Fatal(err)
+	}
+	if got := filepath.Dir(s.statusOf(t).Log); got != s.opts.StateDir {
+		t.Errorf("after the flush the log is in %s", got)
+	}
+	// An instance that starts after the flush finds its flag.
+	s = newService(t, func(o *Options) {
+		o.VolatileFirst = true
+		if err := errors.Join(os.Mkdir(o.RunDir, 0o700), os.WriteFile(filepath.Join(o.RunDir, flushed), nil, 0o600)); err != nil {
+			t.Fatal(err)
+		}
+	})
+	if got := filepath.Dir(s.statusOf(t).Log); got != s.opts.StateDir {
+		t.Errorf("with the flag the log is in %s", got)
+	}
+}
+
+// An instance from the initramfs keeps away from the disk until it is adopted,
+// and can't be adopted before it is attached.
+func TestEarly(t *testing.T) {
+	s := newService(t, func(o *Options) { o.Early = true })
+	if _, err := s.do(t, control.Flush); err == nil || !strings.Contains(err.Error(), "not adopted") {
+		t.Errorf("flush: %v", err)
+	}
+	if st := s.statusOf(t); !st.Early || filepath.Dir(st.Log) != s.opts.RunDir {
+		t.Errorf("status %+v", st)
+	}
+	ctx, cancel := context.WithCancel(t.Context())
+	cancel()
+	if _, err := s.answer(ctx, 1, control.Request{Do: control.Adopt}); !errors.Is(err, context.Canceled) {
+		t.Errorf("adopt: %v", err)
+	}
+}
+
+func TestAdoptService(t *testing.T) {
+	s := newService(t, nil)
+	close(s.attached)
+	if _, err := s.do(t, control.Adopt); err == nil || !strings.Contains(err.Error(), "is the service already") {
+		t.Errorf("got %v", err)
+	}
+}
+
+func TestStop(t *testing.T) {
+	s := newService(t, nil)
+	stopped := false
+	s.stop = func() { stopped = true }
+	if _, err := s.do(t, control.Stop); err != nil || !stopped {
+		t.Errorf("%v, stopped %v", err, stopped)
+	}
+}
+
+// The state folder can't be made: recording goes on in memory.
+func TestStateUnwritable(t *testing.T) {
+	file := filepath.Join(t.TempDir(), "file")
+	if err := os.WriteFile(file, nil, 0o600); err != nil {
+		t.Fatal(err)
+	}
+	s := newService(t, func(o *Options) { o.VolatileFirst = true })
+	s.opts.StateDir = filepath.Join(file, "var")
+	if _, err := s.do(t, control.Flush); err == nil || !strings.Contains(err.Error(), s.opts.StateDir) {
+		t.Errorf("flush: %v", err)
+	}
+	if got := filepath.Dir(s.statusOf(t).Log); got != s.opts.RunDir {
+		t.Errorf("the log is in %s", got)
+	}
+}
+
+func TestReload(t *testing.T) {
+	next, nextErr := config.Default(), error(nil)
+	s := newService(t, func(o *Options) {
+		o.Config = func() (config.Config, error) { return next, nextErr }
+	})
+	next.KeepBoots = 3
+	s.reload()
+	if s.config().KeepBoots != 3 {
+		t.Error("the new configuration is not used")
+	}
+	next.KeepBoots, nextErr = 4, fs.ErrInvalid
+	s.reload()
+	if s.config().KeepBoots != 3 {
+		t.Error("a broken configuration is used")
+	}
+}
+
+// The log's limit comes from the configuration, and shows.
+func TestMaxLogSize(t *testing.T) {
+	cfg := config.Default()
+	cfg.MaxLogSize = 32 << 10
+	s := newService(t, func(o *Options) {
+		o.Config = func() (config.Config, error) { return cfg, nil }
+	})
+	for range 1000 {
+		s.rec.Record(mark("noise", "some text that takes room"))
+	}
+	st := s.statusOf(t)
+	if !strings.Contains(st.LogErr, "limit of 32 KiB") || st.Lost["log"] == 0 {
+		t.Errorf("status %+v", st)
+	}
+	cfg.MaxLogSize = 1 << 20
+	s.reload()
+	if st := s.statusOf(t); st.LogErr != "" {
+		t.Errorf("after the reload: %s", st.LogErr)
+	}
+}
+
+// A service that begins again in the same boot says that it was away.
+func TestRestart(t *testing.T) {
+	s := newService(t, nil)
+	s.rec.Record(mark("start", ""))
+	if _, err := s.do(t, control.Relinquish); err != nil {
+		t.Fatal(err)
+	}
+	if err := s.openLog(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	path := s.writer.Path(t.Context())
+	if err := s.writer.Close(); err != nil {
+		t.Fatal(err)
+	}
+	l, err := bootlog.Open(path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer l.Close()
+	var why []string
+	for e, err := range l.Events() {
+		if err != nil {
+			t.Fatal(err)
+		}
+		if e.Kind == event.Loss {
+			why = append(why, e.Loss.Why)
+		}
+	}
+	if len(why) != 1 || why[0] != "bootrace did not run" {
+		t.Errorf("losses %q", why)
+	}
+}
+
+// TakeOver, against services of all kinds.
+func TestTakeOver(t *testing.T) {
+	serve := func(t *testing.T, handle control.Handler) string {
+		socket := filepath.Join(t.TempDir(), "control")
+		server, err := control.Listen(socket, handle, discard)
+		if err != nil {
+			t.Fatal(err)
+		}
+		ctx, cancel := context.WithCancel(t.Context())
+		done := make(chan error)
+		go func() { done <- server.Serve(ctx) }()
+		t.Cleanup(func() { cancel(); <-done })
+		return socket
+	}
+	if err := TakeOver(t.Context(), filepath.Join(t.TempDir(), "absent"), discard); err != nil {
+		t.Errorf("nobody there: %v", err)
+	}
+	if os.Geteuid() != 0 {
+		t.Skip("the socket answers to root only")
+	}
+	socket := serve(t, func(context.Context, int, control.Request) (any, error) { return Status{PID: 4711}, nil })
+	if err := TakeOver(t.Context(), socket, discard); err == nil || !strings.Contains(err.Error(), "running already, as process 4711") {
+		t.Errorf("a service: %v", err)
+	}
+	socket = serve(t, func(context.Context, int, control.Request) (any, error) {
+		return Status{PID: 4711, Early: true, Build: buildID()}, nil
+	})
+	if adopted := new(Adopted); !errors.As(TakeOver(t.Context(), socket, discard), &adopted) || adopted.PID != 4711 {
+		t.Error("an early instance of this build is not adopted")
+	}
+	ctx, cancel := context.WithCancel(t.Context())
+	var asked []string
+	var server string
+	server = serve(t, func(_ context.Context, _ int, r control.Request) (any, error) {
+		asked = append(asked, r.Do)
+		if r.Do == control.Stop {
+			cancel() // it never ends
+		}
+		return Status{PID: 4711, Early: true, Build: "another"}, nil
+	})
+	if err := TakeOver(ctx, server, discard); err == nil || len(asked) < 2 || asked[1] != control.Stop {
+		t.Errorf("an early instance of another build: %v, asked %v", err, asked)
+	}
+}
