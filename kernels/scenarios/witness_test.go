@@ -29,7 +29,7 @@ const agreement = 5 * time.Millisecond
 // kernel had sent. The witness reads with real-time priority, so its instant is
 // as good as the kernel's. bootrace waits for its turn, on one emulated
 // processor that LVM, udev and guests keep busy.
-const readLate = time.Second
+const readLate = 100 * time.Millisecond
 
 // sight is one event as a record tells it: what happened, which is the same in
 // each record, and the window in which it did.
