@@ -1,0 +1,166 @@
+package check
+
+import (
+	"fmt"
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+
+	"github.com/bootrace/bootrace/tracer/event"
+	"github.com/bootrace/bootrace/tracer/probe"
+)
+
+// host makes a root of files; those whose names end in * can be executed.
+func host(t *testing.T, files map[string]string) string {
+	t.Helper()
+	root := t.TempDir()
+	for name, text := range files {
+		name, program := strings.CutSuffix(name, "*")
+		path := filepath.Join(root, name)
+		mode := os.FileMode(0o644)
+		if program {
+			mode = 0o755
+		}
+		if err := os.MkdirAll(filepath.Dir(path), 0o755); err != nil {
+			t.Fatal(err)
+		}
+		if err := os.WriteFile(path, []byte(text), mode); err != nil {
+			t.Fatal(err)
+		}
+	}
+	return root
+}
+
+type want struct {
+	grade        Grade
+	text, remedy string // parts
+}
+
+func (w want) check(t *testing.T, i Item) {
+	t.Helper()
+	if i.Grade != w.grade || !strings.Contains(i.Text, w.text) || !strings.Contains(i.Remedy, w.remedy) || (w.remedy == "") != (i.Remedy == "") {
+		t.Errorf("got %+v, want %+v", i, w)
+	}
+	if i.Name == "" || i.Text == "" || strings.Contains(i.Text+i.Remedy, "\n") {
+		t.Errorf("%+v does not fit on lines", i)
+	}
+}
+
+func TestDeviceMapper(t *testing.T) {
+	const misc = " 63 device-mapper\n183 hw_random\n"
+	for name, tt := range map[string]struct {
+		files map[string]string
+		want  want
+	}{
+		"loaded":   {map[string]string{"proc/misc": misc}, want{Good, "loaded", ""}},
+		"built in": {map[string]string{"proc/misc": "183 hw_random\n", "lib/modules/6.1.0/modules.builtin": "kernel/drivers/md/dm-mod.ko\n"}, want{Good, "not loaded yet", ""}},
+		"a module": {map[string]string{"lib/modules/6.1.0/modules.dep": "kernel/drivers/md/dm-mod.ko.xz: kernel/x.ko.xz\n"}, want{Good, "not loaded yet", ""}},
+		"other kernel's module": {map[string]string{"lib/modules/5.10.0/modules.dep": "kernel/drivers/md/dm-mod.ko:\n"},
+			want{Bad, "kernel 6.1.0 has none", "CONFIG_BLK_DEV_DM, or install its modules under /lib/modules/6.1.0"}},
+		"none": {map[string]string{"lib/modules/6.1.0/modules.dep": "kernel/fs/xfs/xfs.ko:\n"}, want{Bad, "has none", "CONFIG_BLK_DEV_DM"}},
+	} {
+		t.Run(name, func(t *testing.T) {
+			tt.want.check(t, deviceMapper(host(t, tt.files), "6.1.0"))
+		})
+	}
+}
+
+func TestUdev(t *testing.T) {
+	want{Good, "runs", ""}.check(t, udevd(host(t, map[string]string{"run/udev/control": ""})))
+	want{Warning, "nothing becomes ready", "start systemd-udevd"}.check(t, udevd(t.TempDir()))
+}
+
+func TestEarly(t *testing.T) {
+	const tools = "usr/share/initramfs-tools/"
+	want{Good, "initramfs-tools starts bootrace", ""}.check(t, early(host(t, map[string]string{tools + "scripts/init-top/bootrace*": "#!/bin/sh\n"})))
+	want{Warning, "not installed", "make install INITRAMFS=yes"}.check(t, early(host(t, map[string]string{tools + "hooks/lvm2*": ""})))
+	want{Warning, "no initramfs-tools", ""}.check(t, early(t.TempDir()))
+}
+
+func TestState(t *testing.T) {
+	dir := t.TempDir()
+	// A folder that does not exist yet is made on the disk of its parent.
+	for _, path := range []string{dir, filepath.Join(dir, "lib", "bootrace")} {
+		i := state(path)
+		if i.Name != "state folder" || !strings.HasPrefix(i.Text, path+", ") || !strings.Contains(i.Text, " free") {
+			t.Errorf("got %+v", i)
+		}
+	}
+}
+
+func TestPrograms(t *testing.T) {
+	root := host(t, map[string]string{
+		"usr/bin/qemu-system-x86_64*": "", "usr/bin/qemu-img*": "", "usr/bin/ls*": "", "usr/bin/qemu-system-arm": "not executable",
+		"usr/libexec/qemu-kvm*": "", "usr/local/qemu-2.12.1/bin/qemu-system-x86_64*": "", "usr/bin/qemu-system-x/file": "",
+	})
+	got := programs(root)
+	want := strings.Join([]string{root + "/usr/bin/qemu-system-x86_64", root + "/usr/libexec/qemu-kvm", root + "/usr/local/qemu-2.12.1/bin/qemu-system-x86_64"}, ", ")
+	if got.Grade != Good || got.Text != want {
+		t.Errorf("got %+v, want %s", got, want)
+	}
+	wantNone := programs(t.TempDir())
+	if wantNone.Grade != Warning || !strings.Contains(wantNone.Remedy, "guest-binaries") {
+		t.Errorf("got %+v", wantNone)
+	}
+}
+
+func TestAbilities(t *testing.T) {
+	items := abilities(event.SourceInfo{Name: "ebpf", Abilities: []event.Ability{
+		{Name: "dm", OK: true},
+		{Name: "open", OK: true, Why: "not seen: io_uring"},
+		{Name: "link", Why: "no such function"},
+		{Name: probe.AbilityDMLiveInstant, Why: "dm_mod is not loaded yet"},
+	}})
+	for i, w := range []want{
+		{Good, "attached", ""}, {Good, "attached; not seen: io_uring", ""},
+		{Warning, "no such function", ""}, {Warning, "dm_mod is not loaded yet: the instant of an activation is known as a window", ""},
+	} {
+		w.check(t, items[i])
+	}
+}
+
+// Each reason why probes can't be attached has its own remedy, also when it
+// comes wrapped.
+func TestRemedy(t *testing.T) {
+	for err, want := range map[error]string{
+		probe.ErrNotPermitted: "sudo",
+		probe.ErrNoBTF:        "CONFIG_DEBUG_INFO_BTF",
+		probe.ErrNoTracefs:    "mount -t tracefs",
+		probe.ErrNotSupported: "5.8 or newer",
+	} {
+		if got := remedy(fmt.Errorf("attach: %w", err)); !strings.Contains(got, want) {
+			t.Errorf("%v: %s", err, got)
+		}
+	}
+}
+
+// With a running service its sources are reported, and nothing is tried.
+func TestRunningService(t *testing.T) {
+	o := Options{StateDir: t.TempDir(), Service: "process 7, since 3.000 s after the boot", Sources: []event.SourceInfo{
+		{Name: "uevent", Abilities: []event.Ability{{Name: "uevent", OK: true}}},
+		{Name: "ebpf", Abilities: []event.Ability{{Name: "dm", OK: true}}},
+	}}
+	r := Host(t.Context(), o)
+	names := map[string]Item{}
+	for _, i := range r.Items {
+		names[i.Name] = i
+	}
+	if i := names["probe dm"]; i.Grade != Good {
+		t.Errorf("probe: %+v", i)
+	}
+	if i := names["service"]; i.Grade != Good || i.Text != o.Service {
+		t.Errorf("service: %+v", i)
+	}
+	if _, ok := names["probe open"]; ok {
+		t.Error("the probes were tried")
+	}
+	if r.Kernel == "" || len(names) != len(r.Items) {
+		t.Errorf("report %+v", r)
+	}
+	for _, i := range r.Items {
+		if i.Grade == Bad && r.Trace {
+			t.Errorf("can be traced in spite of %+v", i)
+		}
+	}
+}
