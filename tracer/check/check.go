@@ -41,7 +41,8 @@ type Item struct {
 	Remedy string `json:"remedy,omitempty"`
 }
 
-// Report is what was found on a host.
+// Report is what was found on a host. Its JSON form is printed by `bootrace
+// check --format json`: names are stable, fields are only added.
 type Report struct {
 	Kernel string `json:"kernel"` // release
 	// Trace is set if this host can be traced.
