@@ -18,6 +18,7 @@ func TestFindings(t *testing.T) {
 		"never never-ready",
 		"notlive not-live",
 		"nowhere never-ready",
+		"removed removed",
 	}
 	if diff := cmp.Diff(want, kinds(tl)); diff != "" {
 		t.Errorf("findings (-want +got):\n%s", diff)
