@@ -40,22 +40,37 @@ const (
 	kindDeclTag
 	kindTypeTag
 	kindEnum64
-	kindMax
 )
 
-// trailing is how many bytes follow a type of each kind: so many, and so many
-// for each of its members.
-var trailing = [kindMax]struct{ fixed, each uint8 }{
-	kindInt:       {fixed: 4},
-	kindArray:     {fixed: 12},
-	kindStruct:    {each: memberSize},
-	kindUnion:     {each: memberSize},
-	kindEnum:      {each: 8},
-	kindFuncProto: {each: paramSize},
-	kindVar:       {fixed: 4},
-	kindDatasec:   {each: 12},
-	kindDeclTag:   {fixed: 4},
-	kindEnum64:    {each: 12},
+// layout is how long a type of each kind is: its three words, so many bytes
+// more, and so many for each of its members. Kinds that are not known have none.
+var layout = [32]struct{ fixed, each uint8 }{
+	kindInt:       {fixed: typeSize + 4},
+	kindPtr:       {fixed: typeSize},
+	kindArray:     {fixed: typeSize + 12},
+	kindStruct:    {fixed: typeSize, each: memberSize},
+	kindUnion:     {fixed: typeSize, each: memberSize},
+	kindEnum:      {fixed: typeSize, each: 8},
+	kindFwd:       {fixed: typeSize},
+	kindTypedef:   {fixed: typeSize},
+	kindVolatile:  {fixed: typeSize},
+	kindConst:     {fixed: typeSize},
+	kindRestrict:  {fixed: typeSize},
+	kindFunc:      {fixed: typeSize},
+	kindFuncProto: {fixed: typeSize, each: paramSize},
+	kindVar:       {fixed: typeSize + 4},
+	kindDatasec:   {fixed: typeSize, each: 12},
+	kindFloat:     {fixed: typeSize},
+	kindDeclTag:   {fixed: typeSize + 4},
+	kindTypeTag:   {fixed: typeSize},
+	kindEnum64:    {fixed: typeSize, each: 12},
+}
+
+// split takes apart the second word of a type. size is 0 for an unknown kind.
+func split(info uint32) (kind uint8, count, size int) {
+	kind, count = uint8(info>>24&0x1f), int(info&0xffff)
+	l := &layout[kind]
+	return kind, count, int(l.fixed) + int(l.each)*count
 }
 
 var (
@@ -113,55 +128,63 @@ func parse(raw []byte) (*blob, error) {
 
 // recordAt reads the type at a position, and returns the position of the next.
 func (b *blob) recordAt(at int) (record, int, error) {
-	if at+typeSize > len(b.types) {
+	rest := b.types[at:]
+	if len(rest) < typeSize {
 		return record{}, 0, errShort
 	}
-	head := b.types[at : at+typeSize]
-	info := binary.LittleEndian.Uint32(head[4:])
-	r := record{
-		name:  binary.LittleEndian.Uint32(head),
-		kind:  uint8(info >> 24 & 0x1f),
+	info := binary.LittleEndian.Uint32(rest[4:])
+	kind, count, size := split(info)
+	if size == 0 {
+		return record{}, 0, fmt.Errorf("BTF has a type of unknown kind %d", kind)
+	}
+	if len(rest) < size {
+		return record{}, 0, errShort
+	}
+	return record{
+		name:  binary.LittleEndian.Uint32(rest),
+		kind:  kind,
 		flag:  info>>31 != 0,
-		count: int(info & 0xffff),
-		ref:   binary.LittleEndian.Uint32(head[8:]),
-	}
-	if r.kind == 0 || r.kind >= kindMax {
-		return record{}, 0, fmt.Errorf("BTF has a type of unknown kind %d", r.kind)
-	}
-	size := int(trailing[r.kind].fixed) + int(trailing[r.kind].each)*r.count
-	at += typeSize
-	if at+size > len(b.types) {
-		return record{}, 0, errShort
-	}
-	r.data = b.types[at : at+size]
-	return r, at + size, nil
+		count: count,
+		ref:   binary.LittleEndian.Uint32(rest[8:]),
+		data:  rest[typeSize:size],
+	}, at + size, nil
 }
 
 // scan goes over all types once. It fills the index, and returns the ids of
 // the structs, unions and functions of those names.
 func (b *blob) scan(names map[string]bool) (map[string][]btf.TypeID, error) {
 	found := make(map[string][]btf.TypeID)
-	var first [256]bool // bytes that names begin with
+	var begin [1 << 16]bool // two bytes with which a name begins, or ends
 	for name := range names {
-		first[name[0]] = true
+		name += "\x00\x00"
+		begin[uint16(name[0])|uint16(name[1])<<8] = true
 	}
-	for at, id := 0, btf.TypeID(1); at < len(b.types); id++ {
+	b.index = make([]uint32, 0, len(b.types)/(2*typeSize*stride))
+	rest := b.types
+	for id := btf.TypeID(1); len(rest) > 0; id++ {
 		if (id-1)%stride == 0 {
-			b.index = append(b.index, uint32(at))
+			b.index = append(b.index, uint32(len(b.types)-len(rest)))
 		}
-		r, next, err := b.recordAt(at)
-		if err != nil {
-			return nil, fmt.Errorf("type %d: %w", id, err)
+		if len(rest) < typeSize {
+			return nil, errShort
 		}
-		at = next
-		if r.kind != kindStruct && r.kind != kindUnion && r.kind != kindFunc {
+		kind, _, size := split(binary.LittleEndian.Uint32(rest[4:8]))
+		if size == 0 {
+			return nil, fmt.Errorf("type %d is of unknown kind %d", id, kind)
+		}
+		if len(rest) < size {
+			return nil, errShort
+		}
+		name := binary.LittleEndian.Uint32(rest[:4])
+		rest = rest[size:]
+		if kind != kindStruct && kind != kindUnion && kind != kindFunc {
 			continue
 		}
-		if r.name >= uint32(len(b.strings)) || !first[b.strings[r.name]] {
+		if uint64(name)+1 >= uint64(len(b.strings)) || !begin[binary.LittleEndian.Uint16(b.strings[name:])] {
 			continue
 		}
-		if name := b.string(r.name); names[string(name)] {
-			found[string(name)] = append(found[string(name)], id)
+		if s := b.string(name); names[string(s)] {
+			found[string(s)] = append(found[string(s)], id)
 		}
 	}
 	return found, nil

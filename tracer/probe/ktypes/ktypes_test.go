@@ -208,7 +208,7 @@ func TestForeign(t *testing.T) {
 	big := append([]byte(nil), raw...)
 	binary.BigEndian.PutUint16(big, 0xeb9f)
 	unknown := append([]byte(nil), raw...)
-	unknown[24+7] = 0x1f
+	unknown[24+7] |= 0x1f
 	for name, raw := range map[string][]byte{
 		"nothing": nil, "half a header": raw[:12], "half": raw[:len(raw)/2],
 		"big endian": big, "unknown kind": unknown,
