@@ -19,7 +19,7 @@ BINARY   := build/bootrace
 export CGO_ENABLED := 0
 
 .DEFAULT_GOAL := help
-.PHONY: help build generate generate-check test unit lab-test demo soak fuzz bench lint lab install uninstall clean tools
+.PHONY: help build generate generate-check test unit lab-test demo soak fuzz bench bench-boot lint lab install uninstall clean
 
 help: ## this list
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sort | awk -F ':.*## ' '{printf "  %-16s %s\n", $$1, $$2}'
@@ -44,6 +44,15 @@ test: unit lab-test ## everything that must hold: unit, native BPF, and lab test
 lint: ## golangci-lint, shellcheck
 	golangci-lint run
 	shellcheck -x -e SC1091 $(shell git ls-files '*.sh' .ci/run packaging/initramfs-tools)
+
+bench: build ## what it costs: probes (the kernel's own statistics), log, timeline, memory
+	$(GO) test -run '^$$' -bench . -benchmem ./...
+
+bench-boot: ## what it costs a boot, in the lab, by a clock that counts instructions
+	BOOTRACE_COST=1 $(GO) test -count=1 -timeout 3h -v -run 'TestBootCost' ./kernels/scenarios
+
+soak: ## clean boots and power cuts, twenty of each (hours)
+	BOOTRACE_SOAK=1 $(GO) test -count=1 -timeout 6h -v -run 'TestSoak' ./kernels/scenarios
 
 FUZZTIME ?= 30s
 fuzz: ## each fuzz target for FUZZTIME

@@ -119,10 +119,16 @@ func nearMiss(c *cli.Context) (time.Duration, error) {
 		return 0, usageError("%s: --near-miss %s: can't be negative", c.Command.Name, c.Duration("near-miss"))
 	}
 	cfg, err := config.Load(config.Path)
-	if errors.Is(err, fs.ErrPermission) {
-		return config.Default().NearMiss, nil
+	if err == nil {
+		return cfg.NearMiss, nil
 	}
-	return cfg.NearMiss, err
+	// A broken configuration is the service's affair: it keeps nobody from
+	// reading a log.
+	threshold := config.Default().NearMiss
+	if !errors.Is(err, fs.ErrPermission) {
+		fmt.Fprintf(c.App.ErrWriter, "bootrace: %s; near misses are judged by the default, %s\n", oneLine(err), threshold)
+	}
+	return threshold, nil
 }
 
 // output says how to write to the command's standard output.
