@@ -24,17 +24,24 @@ import (
 type programs struct {
 	spec   *ebpf.CollectionSpec
 	coll   *ebpf.Collection // the maps
-	kernel *ktypes.Types    // nil if they could not be read
 	types  *btf.Spec        // of the kernel, to relocate accesses to fields
 	loaded map[string]*ebpf.Program
+	// targets are the functions for trampolines that this kernel has, and why
+	// it has no other.
+	targets   map[string]ktypes.Function
+	noTargets map[string]error
 }
 
 // loadMaps reads the kernel's types and makes the maps.
 func loadMaps(spec *ebpf.CollectionSpec, log *slog.Logger) (*programs, error) {
-	p := &programs{spec: spec, loaded: make(map[string]*ebpf.Program)}
+	p := &programs{
+		spec:      spec,
+		loaded:    make(map[string]*ebpf.Program),
+		targets:   make(map[string]ktypes.Function),
+		noTargets: make(map[string]error),
+	}
 	if err := p.readTypes(); err != nil {
 		log.Debug("read few of the kernel's types, now reading all", "err", err)
-		p.kernel = nil
 		if p.types, err = btf.LoadKernelSpec(); err != nil {
 			return nil, fmt.Errorf("read the kernel's types: %w", err)
 		}
@@ -56,11 +63,22 @@ func (p *programs) readTypes() (err error) {
 	for _, f := range functions {
 		names = append(names, f.names...)
 	}
-	if p.kernel, err = ktypes.ReadKernel(p.spec.Types, names...); err != nil {
+	kernel, err := ktypes.ReadKernel(p.spec.Types, names...)
+	if err != nil {
 		return err
 	}
-	p.types, err = p.kernel.Spec()
-	return err
+	defer func() { err = errors.Join(err, kernel.Close()) }()
+	if p.types, err = kernel.Spec(); err != nil {
+		return err
+	}
+	for name := range functions {
+		if f, err := findTarget(kernel, name); err != nil {
+			p.noTargets[name] = err
+		} else {
+			p.targets[name] = f
+		}
+	}
+	return nil
 }
 
 // load returns a program, which is loaded the first time.
@@ -146,17 +164,24 @@ var functions = map[string]struct {
 	"do_renameat2":   {[]string{"do_renameat2"}, []string{"", filename, "", filename, ""}},
 }
 
-// target finds the function that a trampoline is for.
+// target returns the function that a trampoline is for.
 func (p *programs) target(name string) (ktypes.Function, error) {
-	switch {
-	case p.kernel == nil:
-		return ktypes.Function{}, fmt.Errorf("%w: its types could not be scanned", ErrNotSupported)
-	case !p.kernel.Has(trampolineImage):
+	if f, ok := p.targets[name]; ok {
+		return f, nil
+	}
+	if err := p.noTargets[name]; err != nil {
+		return ktypes.Function{}, err
+	}
+	return ktypes.Function{}, fmt.Errorf("%w: its types could not be scanned", ErrNotSupported)
+}
+
+func findTarget(kernel *ktypes.Types, name string) (ktypes.Function, error) {
+	if !kernel.Has(trampolineImage) {
 		return ktypes.Function{}, fmt.Errorf("%w: fexit programs need Linux 5.12", ErrNotSupported)
 	}
 	f := functions[name]
 	for _, candidate := range f.names {
-		found, ok := p.kernel.Function(candidate)
+		found, ok := kernel.Function(candidate)
 		if !ok {
 			continue
 		}

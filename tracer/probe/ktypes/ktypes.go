@@ -8,13 +8,16 @@ package ktypes
 
 import (
 	"encoding/binary"
+	"errors"
 	"fmt"
+	"io"
 	"maps"
 	"os"
 	"slices"
 	"strings"
 
 	"github.com/cilium/ebpf/btf"
+	"golang.org/x/sys/unix"
 )
 
 // Path is where the kernel describes its types.
@@ -34,6 +37,8 @@ type Types struct {
 	found map[string][]btf.TypeID
 	local map[string]fields // by essential name
 	seen  int               // members that Spec has looked at
+	// mapped is the memory that blob is in, where it is not the heap.
+	mapped []byte
 }
 
 // fields are the members that the programs know of a struct or union, by name.
@@ -64,17 +69,45 @@ func Read(raw []byte, local *btf.Spec, more ...string) (*Types, error) {
 	return t, err
 }
 
-// ReadKernel is Read of the running kernel.
+// ReadKernel is Read of the running kernel. The types are to be closed.
 func ReadKernel(local *btf.Spec, more ...string) (*Types, error) {
-	raw, err := os.ReadFile(Path)
+	f, err := os.Open(Path)
 	if err != nil {
 		return nil, err
 	}
-	t, err := Read(raw, local, more...)
+	defer f.Close()
+	info, err := f.Stat()
 	if err != nil {
-		return nil, fmt.Errorf("%s: %w", Path, err)
+		return nil, err
 	}
+	// Megabytes that are soon given back: outside the heap, and without a page
+	// fault for every page.
+	raw, err := unix.Mmap(-1, 0, int(info.Size()), unix.PROT_READ|unix.PROT_WRITE,
+		unix.MAP_PRIVATE|unix.MAP_ANONYMOUS|unix.MAP_POPULATE)
+	if err != nil {
+		return nil, fmt.Errorf("get %d bytes of memory for %s: %w", info.Size(), Path, err)
+	}
+	var t *Types
+	if _, err = io.ReadFull(f, raw); err == nil {
+		t, err = Read(raw, local, more...)
+	}
+	if err != nil {
+		return nil, errors.Join(fmt.Errorf("%s: %w", Path, err), unix.Munmap(raw))
+	}
+	t.mapped = raw
 	return t, nil
+}
+
+// Close frees the kernel's types. What was taken from t stays.
+func (t *Types) Close() error {
+	if t.mapped == nil {
+		return nil
+	}
+	t.blob = &blob{}
+	t.found = nil
+	err := unix.Munmap(t.mapped)
+	t.mapped = nil
+	return err
 }
 
 // want notes the name and the members of a type of the programs.

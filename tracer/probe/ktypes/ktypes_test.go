@@ -34,7 +34,7 @@ func TestSameOffsets(t *testing.T) {
 		t.Fatal(err)
 	}
 	few, err := types.Spec()
-	if err != nil {
+	if err := errors.Join(err, types.Close()); err != nil {
 		t.Fatal(err)
 	}
 	n := 0
