@@ -97,7 +97,7 @@ func (l *Log) Events() iter.Seq2[event.Event, error] {
 		for i, p := range l.parts {
 			t.begin(p, i > 0)
 			if err := p.scan(t.chunk); err != nil {
-				if err != errStop {
+				if !errors.Is(err, errStop) {
 					yield(event.Event{}, fmt.Errorf("read boot log %s: %w", p.path, err))
 				}
 				return

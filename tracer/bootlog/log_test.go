@@ -437,7 +437,7 @@ func BenchmarkRead(b *testing.B) {
 		b.Fatal(err)
 	}
 	packed := writeFile(b, "log.zst", compressed(b, plain))
-	plain = nil
+	plain = nil //nolint:ineffassign,wastedassign // the measured memory is without it
 	for _, tt := range []struct{ name, path string }{{"plain", path}, {"zstd", packed}} {
 		b.Run(tt.name, func(b *testing.B) {
 			b.SetBytes(size)

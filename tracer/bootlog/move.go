@@ -167,7 +167,7 @@ func (w *Writer) inspect(f file, path string) (*found, error) {
 		return nil, err
 	}
 	start := make([]byte, min(size, maxHeader))
-	if _, err := f.ReadAt(start, 0); err != nil && err != io.EOF {
+	if _, err := f.ReadAt(start, 0); err != nil && !errors.Is(err, io.EOF) {
 		return nil, err
 	}
 	body := int64(bytes.IndexByte(start, '\n') + 1)

@@ -146,7 +146,7 @@ func (s *scan) split(text io.Reader, offset int64, compressed bool) {
 			err = io.EOF
 		}
 		if !s.send(c) || err != nil {
-			if err != io.EOF {
+			if !errors.Is(err, io.EOF) {
 				s.err = err
 			}
 			return
@@ -157,7 +157,7 @@ func (s *scan) split(text io.Reader, offset int64, compressed bool) {
 // isCorruption tells errors of the decompressor from those of the disk.
 func isCorruption(err error) bool {
 	var disk *fs.PathError
-	return err != nil && err != io.EOF && !errors.As(err, &disk)
+	return err != nil && !errors.Is(err, io.EOF) && !errors.As(err, &disk)
 }
 
 // fill appends up to n bytes. Fewer come with the reader's error: what

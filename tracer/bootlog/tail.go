@@ -3,6 +3,7 @@ package bootlog
 import (
 	"bufio"
 	"bytes"
+	"errors"
 	"io"
 
 	"github.com/bootrace/bootrace/tracer/event"
@@ -56,10 +57,10 @@ func firstAfter(r io.Reader, id uint64) (int64, error) {
 	for {
 		piece, err := b.ReadSlice('\n')
 		line = append(line, piece...)
-		if err == bufio.ErrBufferFull && len(line) <= maxLine {
+		if errors.Is(err, bufio.ErrBufferFull) && len(line) <= maxLine {
 			continue
 		}
-		if err != nil && err != io.EOF && err != bufio.ErrBufferFull {
+		if err != nil && err != io.EOF && !errors.Is(err, bufio.ErrBufferFull) {
 			return 0, err
 		}
 		var e event.Event

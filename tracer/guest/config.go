@@ -1,6 +1,7 @@
 package guest
 
 import (
+	"errors"
 	"fmt"
 	"strings"
 )
@@ -31,7 +32,7 @@ func (s *scan) configFile(path string) ([]byte, error) {
 	s.counts["-readconfig"]++
 	switch {
 	case s.readFile == nil:
-		return nil, fmt.Errorf("the file was not read")
+		return nil, errors.New("the file was not read")
 	case s.counts["-readconfig"] > maxConfigs:
 		return nil, fmt.Errorf("more than %d such files", maxConfigs)
 	}

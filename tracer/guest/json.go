@@ -69,7 +69,7 @@ func (r *jsonReader) parse(text string) (*value, error) {
 	if err != nil {
 		return nil, fmt.Errorf("not valid JSON: %w", jsonReason(err))
 	}
-	if err := r.skip(); err != io.EOF {
+	if err := r.skip(); !errors.Is(err, io.EOF) {
 		return nil, errors.New("not valid JSON: text after its end")
 	}
 	return &v, nil

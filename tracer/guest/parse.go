@@ -222,10 +222,10 @@ var helpful = map[string]bool{
 
 // asksHelp reports whether qemu will answer this option and exit.
 func (s *scan) asksHelp(a argument) bool {
-	switch {
-	case a.name == "h", a.name == "help", a.name == "version", a.name == "audio-help":
+	switch a.name {
+	case "h", "help", "version", "audio-help":
 		return true
-	case a.name == "drive":
+	case "drive":
 		return helpItem(a.value, "format") || helpItem(a.value, "driver")
 	}
 	return helpful[a.name] && (helpItem(a.value, "") || helpItem(a.value, "model") || helpItem(a.value, "type"))

@@ -1,6 +1,7 @@
 package guest
 
 import (
+	"errors"
 	"io"
 	"slices"
 	"strings"
@@ -285,7 +286,7 @@ func redactJSON(text string, object bool, depth int) string {
 	}
 	r := jsonRedactor{object: object, depth: depth}
 	r.start(text)
-	if !r.value(false) || r.skip() != io.EOF {
+	if !r.value(false) || !errors.Is(r.skip(), io.EOF) {
 		return Redacted
 	}
 	r.out.WriteString(r.text[r.done:])

@@ -3,6 +3,7 @@ package service
 import (
 	"context"
 	"debug/elf"
+	"encoding/hex"
 	"errors"
 	"fmt"
 	"log/slog"
@@ -94,7 +95,7 @@ func buildID() string {
 	if err != nil {
 		return ""
 	}
-	return fmt.Sprintf("%x", data)
+	return hex.EncodeToString(data)
 }
 
 // root is a way back to the host's root from a process whose own root was left

@@ -294,11 +294,10 @@ func TestTakeOver(t *testing.T) {
 	}
 	ctx, cancel := context.WithCancel(t.Context())
 	var asked []string
-	var server string
-	server = serve(t, func(_ context.Context, _ int, r control.Request) (any, error) {
+	server := serve(t, func(_ context.Context, _ int, r control.Request) (any, error) {
 		asked = append(asked, r.Do)
 		if r.Do == control.Stop {
-			cancel() // it never ends
+			cancel()
 		}
 		return Status{PID: 4711, Early: true, Build: "another"}, nil
 	})

@@ -2,7 +2,7 @@ package timeline
 
 import "golang.org/x/sys/unix"
 
-// LinkLate: the mapping was live when the guest's open failed; only the link
+// LinkLate says that the mapping was live when the guest's open failed; only the link
 // to it was missing, which udev made later.
 const LinkLate = "link-late"
 

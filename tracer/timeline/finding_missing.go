@@ -2,7 +2,7 @@ package timeline
 
 import "golang.org/x/sys/unix"
 
-// Missing: the guest's open failed because the path or the device was not
+// Missing says that the guest's open failed because the path or the device was not
 // there yet; it became ready later in this boot.
 const Missing = "missing"
 

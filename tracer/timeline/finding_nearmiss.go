@@ -2,7 +2,7 @@ package timeline
 
 import "fmt"
 
-// NearMiss: the open succeeded on a live device, but the mapping had been
+// NearMiss says that the open succeeded on a live device, but the mapping had been
 // ready for less than the threshold, or udev had not even finished with it: it
 // worked by luck.
 const NearMiss = "near-miss"

@@ -1,6 +1,6 @@
 package timeline
 
-// NeverReady: the guest's open failed because the path or the device was not
+// NeverReady says that the guest's open failed because the path or the device was not
 // there, and it never became ready in this boot, as far as it is recorded.
 const NeverReady = "never-ready"
 

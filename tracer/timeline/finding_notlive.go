@@ -1,6 +1,6 @@
 package timeline
 
-// NotLive: the node was there, but no table behind it was active. The open
+// NotLive says that the node was there, but no table behind it was active. The open
 // succeeds with size 0, or fails with ENXIO; qemu then runs on nothing. The
 // same holds for a mapping that stays suspended: its I/O hangs.
 const NotLive = "not-live"

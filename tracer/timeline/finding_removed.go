@@ -1,6 +1,6 @@
 package timeline
 
-// Removed: the mapping had been ready and was removed again before the guest
+// Removed says that the mapping had been ready and was removed again before the guest
 // opened it, and did not come back.
 const Removed = "removed"
 

@@ -1,6 +1,7 @@
 package timeline
 
 import (
+	"errors"
 	"fmt"
 	"strconv"
 	"strings"
@@ -72,7 +73,7 @@ func (w words) number(key string) int {
 func (p *historyParser) line(line string) error {
 	w := split(line)
 	if len(w.plain) < 2 {
-		return fmt.Errorf("want TIME KIND")
+		return errors.New("want TIME KIND")
 	}
 	from, at, err := parseWindow(w.plain[0])
 	if err != nil {
@@ -207,7 +208,7 @@ func fill(e *event.Event, w words) error {
 	case event.Loss:
 		e.Loss = &event.LossInfo{Source: w.plain[0], What: w.plain[1], Count: uint64(w.number("count"))}
 	default:
-		return fmt.Errorf("no such kind")
+		return errors.New("no such kind")
 	}
 	return nil
 }

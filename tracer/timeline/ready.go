@@ -131,11 +131,11 @@ func (r *resolver) follow(out *route, p sym) {
 }
 
 // add notes the times in which l was ready within s.
-func (out *route) add(l *life, s span) {
+func (rt *route) add(l *life, s span) {
 	for _, up := range l.ready {
 		a := access{l, both(up.start, s.start), earlier(up.end, s.end)}
 		if a.end == nil || a.ready.from < a.end.at {
-			out.accesses = append(out.accesses, a)
+			rt.accesses = append(rt.accesses, a)
 		}
 	}
 }
