@@ -11,9 +11,10 @@ import (
 	"os"
 	"path/filepath"
 
-	"github.com/bootrace/bootrace/kernels"
 	"github.com/klauspost/compress/zstd"
 	"golang.org/x/sys/unix"
+
+	"github.com/bootrace/bootrace/kernels"
 )
 
 // guest holds what the lab puts into a machine: rootfs, copied over its root,

@@ -4,12 +4,18 @@ import (
 	"path/filepath"
 	"slices"
 	"testing"
+	"time"
 
 	"github.com/google/go-cmp/cmp"
 
 	"github.com/bootrace/bootrace/kernels/lab"
 	"github.com/bootrace/bootrace/tracer/timeline"
 )
+
+// maxWindow is how uncertain an activation's instant may be. It is exact once
+// the probe in dm_mod is attached; until then, right after the module is
+// loaded, the request's entry and exit are the window.
+const maxWindow = 100 * time.Millisecond
 
 // The host of the demo: traced from the initramfs on, over a real reboot.
 func TestDemo(t *testing.T) {
@@ -40,8 +46,8 @@ func TestDemo(t *testing.T) {
 			t.Errorf("%s was not seen being created: %+v", name, life)
 			continue
 		}
-		if life.Live.From != life.Live.At {
-			t.Errorf("%s went live between %d and %d: not exact", name, life.Live.From, life.Live.At)
+		if window := life.Live.At.Sub(life.Live.From); window > maxWindow {
+			t.Errorf("%s went live within %v, want a window of at most %v", name, window, maxWindow)
 		}
 	}
 	for _, name := range []string{"db-b", "shop-c"} {

@@ -81,14 +81,14 @@ func TestFailingOpenUnderDev(t *testing.T) {
 	var before, after event.Time
 	events := trace(t, b, func() {
 		before = event.Now()
-		if err := openErrno(path, unix.O_RDWR|unix.O_CLOEXEC); err != unix.ENOENT {
+		if err := openErrno(path, unix.O_RDWR|unix.O_CLOEXEC); !errors.Is(err, unix.ENOENT) {
 			t.Error(err)
 		}
 		after = event.Now()
-		if err := openErrno(short, unix.O_RDONLY); err != unix.ENOENT {
+		if err := openErrno(short, unix.O_RDONLY); !errors.Is(err, unix.ENOENT) {
 			t.Error(err)
 		}
-		if err := openErrno(elsewhere, unix.O_RDONLY); err != unix.ENOENT {
+		if err := openErrno(elsewhere, unix.O_RDONLY); !errors.Is(err, unix.ENOENT) {
 			t.Error(err)
 		}
 		if err := openErrno("/dev/null", unix.O_RDONLY); err != nil {

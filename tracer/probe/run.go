@@ -50,7 +50,7 @@ func (r *run) loop(ctx context.Context) error {
 			r.deliver(record.RawSample)
 		case errors.Is(err, ringbuf.ErrFlushed) && ctx.Err() != nil:
 			r.finish()
-			return nil
+			return nil //nolint:nilerr // asked to end, and nothing is left in the ring
 		case errors.Is(err, ringbuf.ErrFlushed), errors.Is(err, os.ErrDeadlineExceeded):
 			r.deliverUpgraded()
 		default:
