@@ -1,3 +1,4 @@
+# shellcheck shell=sh
 # Run in the root of a new machine, in a chroot: sh -e -s KEY UNIT...
 # KEY is 32 hexadecimal digits; the units are enabled.
 

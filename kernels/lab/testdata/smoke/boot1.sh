@@ -5,7 +5,7 @@ grep -q copied /etc/lab-smoke
 for disk in vdb vdc vdd; do
 	[ "$(blockdev --getsize64 /dev/$disk)" = 536870912 ]
 	[ "$(lsblk -dno SERIAL /dev/$disk | wc -c)" -gt 1 ]
-	! blkid /dev/$disk
+	if blkid "/dev/$disk"; then exit 1; fi
 done
 vgcreate vg /dev/vdb /dev/vdc /dev/vdd
 lvcreate -y -n first -L 700m vg
