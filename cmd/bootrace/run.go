@@ -27,7 +27,7 @@ func runCommand() *cli.Command {
 		Flags: []cli.Flag{
 			&cli.PathFlag{Name: "config", Value: config.Path, Usage: "read this `FILE`"},
 			&cli.GenericFlag{Name: "mode", Value: &def.Mode, Usage: "trace: record, change nothing"},
-			&cli.StringSliceFlag{Name: "guest-binaries", Usage: "programs that run guests, or the beginnings of their names"},
+			&cli.StringSliceFlag{Name: "guest-binaries", Usage: "programs that run guests; one that ends in - stands for all that begin so"},
 			&cli.GenericFlag{Name: "max-log-size", Value: &def.MaxLogSize, Usage: "limit of one boot's log"},
 			&cli.IntFlag{Name: "keep-boots", Value: def.KeepBoots, Usage: "recorded boots to keep"},
 			&cli.GenericFlag{Name: "keep-size", Value: &def.KeepSize, Usage: "and their size together"},

@@ -25,8 +25,9 @@ type Config struct {
 	Mode Mode `yaml:"mode"`
 	// NearMiss is the margin below which a use that went well is reported.
 	NearMiss time.Duration `yaml:"near-miss"`
-	// GuestBinaries are the names of the programs that run guests, or their
-	// beginnings: at most 15 bytes of them count, the length of a task's comm.
+	// GuestBinaries are the names of the programs that run guests; one that
+	// ends in "-" stands for all that begin with it. At most 15 bytes count,
+	// the length of a task's comm.
 	GuestBinaries []string `yaml:"guest-binaries"`
 	// KeepBoots and KeepSize limit the recorded boots together.
 	KeepBoots int  `yaml:"keep-boots"`
