@@ -121,18 +121,15 @@ func header(version string) bootlog.Header {
 	return h
 }
 
-// flush moves the log to the state folder, and thins out the older ones.
+// flush moves the log to the state folder.
 func (s *Service) flush(ctx context.Context) error {
 	if s.isEarly() {
 		return fmt.Errorf("not adopted by bootrace.service yet: the log stays in %s", s.opts.RunDir)
 	}
-	if err := s.writer.MoveTo(ctx, s.opts.StateDir); err != nil {
-		return err
-	}
-	go s.rotate(context.WithoutCancel(ctx))
-	return nil
+	return s.writer.MoveTo(ctx, s.opts.StateDir)
 }
 
+// rotate compresses the logs of earlier boots and thins them out.
 func (s *Service) rotate(ctx context.Context) {
 	store := bootlog.Store{Dirs: []string{s.opts.StateDir, s.opts.RunDir}, Current: s.bootID}
 	if err := store.Rotate(ctx, bootlog.Limits{Boots: s.config().KeepBoots, Bytes: int64(s.config().KeepSize)}); err != nil {

@@ -38,6 +38,10 @@ const (
 // service, before it concludes that there is no service on this host.
 const orphaned = 15 * time.Minute
 
+// rotateAfter is when the logs of earlier boots are looked after: not while
+// the host boots.
+const rotateAfter = 2 * time.Minute
+
 // Options say how the service runs.
 type Options struct {
 	// Config returns the configuration; it is called again to reload.
@@ -282,6 +286,8 @@ func (s *Service) keepHouse(ctx context.Context) {
 	defer clock.Stop()
 	orphan := time.NewTimer(orphaned)
 	defer orphan.Stop()
+	rotation := time.NewTimer(rotateAfter)
+	defer rotation.Stop()
 	for {
 		select {
 		case <-ctx.Done():
@@ -296,6 +302,10 @@ func (s *Service) keepHouse(ctx context.Context) {
 			}
 		case <-s.opts.Reload:
 			s.reload()
+		case <-rotation.C:
+			if !s.isEarly() {
+				go s.rotate(ctx) // compressing takes its time
+			}
 		case <-orphan.C:
 			if s.isEarly() {
 				s.log.Warn("no service took over from the initramfs: is bootrace.service enabled?", "after", orphaned)
