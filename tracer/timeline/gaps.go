@@ -176,11 +176,12 @@ func (c *coverage) gaps(existed string) gaps {
 func (c *coverage) absent(what, existed string) gaps {
 	var out gaps
 	attached, since, ever := "", event.Time(0), false // since: of the attachment, or of its end
+	last := ""
 	for _, f := range c.sources {
 		switch {
 		case f.info.State == stateEnded:
 			if attached == f.info.Name {
-				attached, since = "", f.at
+				attached, last, since = "", attached, f.at
 			}
 		case !tells(&f.info, what):
 		case attached == "":
@@ -193,7 +194,7 @@ func (c *coverage) absent(what, existed string) gaps {
 			since = f.at
 		}
 	}
-	if attached == "" {
+	if attached == "" && !c.closed(last, since) {
 		why := "no source tells of these events"
 		if ever {
 			why = "the source of these events ended"
@@ -230,6 +231,24 @@ func (c *coverage) restart(what string, earlier event.Time, f *sourceFact) Gap {
 		}
 	}
 	return gap
+}
+
+// closed reports whether source ended at from because the record did: the
+// sources end first then. One that failed has noted a loss.
+func (c *coverage) closed(source string, from event.Time) bool {
+	failed := slices.ContainsFunc(c.losses, func(l Loss) bool { return l.Source == source && l.At >= from })
+	if source == "" || failed {
+		return false
+	}
+	for i := len(c.marks) - 1; i >= 0; i-- {
+		switch m := &c.marks[i]; m.Name {
+		case markStop, markRelinquish:
+			return m.At >= from
+		case markStart:
+			return false
+		}
+	}
+	return false
 }
 
 // tail is the gap at the end of a record that nobody closed.
