@@ -105,7 +105,8 @@ type Proc struct {
 	Args []string `json:"args,omitempty"`
 }
 
-// ExecInfo is a guest's exec, with secrets already redacted.
+// ExecInfo is a guest's exec. Its arguments lose their secrets in the recorder,
+// before they are stored.
 type ExecInfo struct {
 	Filename string   `json:"filename,omitempty"` // as given to execve
 	Args     []string `json:"args"`
