@@ -24,10 +24,12 @@ func inLab(t *testing.T) {
 }
 
 // play boots the scenario of that name and returns the folder of its results.
-// The test fails if one of its scripts does.
+// The test fails if one of its scripts does. A machine keeps one processor of
+// this one busy, so as many run at a time as go test runs parallel tests.
 func play(t *testing.T, scenario string, change func(*lab.Options)) (string, lab.Result) {
 	t.Helper()
 	inLab(t)
+	t.Parallel()
 	ctx, stop := signal.NotifyContext(t.Context(), os.Interrupt)
 	defer stop()
 	out := outFolder(t)
