@@ -20,10 +20,14 @@ import (
 	"github.com/bootrace/bootrace/tracer/timeline"
 )
 
-// readFlags are the flags of all commands that read recorded boots.
+// readFlags are the flags of all commands that show recorded boots.
 func readFlags(more ...cli.Flag) []cli.Flag {
+	return append([]cli.Flag{formatFlag()}, sourceFlags(more...)...)
+}
+
+// sourceFlags are the flags of all commands that read recorded boots.
+func sourceFlags(more ...cli.Flag) []cli.Flag {
 	return append([]cli.Flag{
-		formatFlag(),
 		&cli.DurationFlag{Name: "near-miss", Value: config.Default().NearMiss, Usage: "report a margin below this as luck"},
 		&cli.PathFlag{Name: "state-dir", Value: service.StateDir, Usage: "read the logs in this `FOLDER`, and no others"},
 	}, more...)

@@ -90,7 +90,7 @@ func newApp(stdout, stderr io.Writer) *cli.App {
 			return cli.ShowAppHelp(c)
 		},
 		Commands: withUsageErrors(
-			runCommand(), bootsCommand(), showCommand(), racesCommand(),
+			runCommand(), bootsCommand(), showCommand(), racesCommand(), exportCommand(),
 			explainCommand(), statusCommand(), checkCommand(),
 			earlyCommand(), flushCommand(),
 		),
