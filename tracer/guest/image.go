@@ -107,6 +107,7 @@ func (b *builder) jsonName(text string, v *value) Image {
 		b.problem("json:"+text, "not a JSON object")
 		return Image{Storage: StorageNone}
 	}
+	options = options.undotted()
 	for _, m := range v.members {
 		if m.name != "file" && m.name != "format" {
 			*options.child(m.name) = m.value

@@ -153,6 +153,32 @@ func (v *value) set(key, text string) bool {
 	}
 }
 
+// undotted returns v with dotted names of members spelt out, at any depth: of a
+// json: file name qemu makes one flat list of dotted keys (qdict_flatten), so
+// that "file.filename" is the same as an object in "file".
+func (v *value) undotted() *value {
+	out := &value{text: v.text, hasText: v.hasText, null: v.null, list: v.list}
+	for i := range v.members {
+		m := &v.members[i]
+		to := out
+		if v.list {
+			to = to.add(m.name, value{})
+		} else {
+			for _, part := range strings.SplitN(m.name, ".", maxDots) {
+				to = to.child(part)
+			}
+		}
+		below := to.members
+		*to = *m.value.undotted()
+		for _, old := range below {
+			if to.get(old.name) == nil {
+				to.add(old.name, old.value)
+			}
+		}
+	}
+	return out
+}
+
 // elements returns the elements of a list: of a JSON array, or the members 0,
 // 1, 2, ... of a keyval list, in that order.
 func (v *value) elements() []*value {
