@@ -2,11 +2,13 @@ package text
 
 import (
 	"io"
+	"strconv"
 	"strings"
 	"time"
 
 	"github.com/dustin/go-humanize"
 
+	"github.com/bootrace/bootrace/exporters/words"
 	"github.com/bootrace/bootrace/tracer/event"
 )
 
@@ -42,15 +44,15 @@ type column struct {
 }
 
 var bootColumns = []column{
-	{"", true, 0, func(_ *printer, r *BootRow) span { return span{itoa(r.Index), strong} }},
-	{"BOOT", false, 0, func(p *printer, r *BootRow) span { return span{p.name(shortID(r.BootID), 12), plain} }},
-	{"HOST", false, 5, func(p *printer, r *BootRow) span { return span{p.name(r.Host, 20), plain} }},
+	{"", true, 0, func(_ *printer, r *BootRow) span { return styled(strconv.Itoa(r.Index), strong) }},
+	{"BOOT", false, 0, func(p *printer, r *BootRow) span { return styled(p.name(words.ShortID(r.BootID), 12), plain) }},
+	{"HOST", false, 5, func(p *printer, r *BootRow) span { return styled(p.name(r.Host, 20), plain) }},
 	{"BOOTED", false, 2, bootedCell},
 	{"RECORDED", true, 4, recordedCell},
 	{"EVENTS", true, 6, func(_ *printer, r *BootRow) span { return number(r.Events, plain) }},
 	{"GUESTS", true, 3, func(_ *printer, r *BootRow) span { return number(r.Guests, plain) }},
 	{"RACES", true, 0, func(_ *printer, r *BootRow) span { return number(r.Races, bad) }},
-	{"SIZE", true, 7, func(_ *printer, r *BootRow) span { return span{humanize.IBytes(uint64(max(r.Size, 0))), plain} }},
+	{"SIZE", true, 7, func(_ *printer, r *BootRow) span { return styled(humanize.IBytes(uint64(max(r.Size, 0))), plain) }},
 	{"RECORD", false, 1, recordCell},
 }
 
@@ -61,40 +63,40 @@ const recordCols = len("from 1234.567 s")
 func bootedCell(p *printer, r *BootRow) span {
 	switch {
 	case r.Start.IsZero():
-		return span{"not known", dim}
+		return styled("not known", dim)
 	case !r.Trusted:
-		return span{wall(r.Start.In(p.opts.location())) + " ?", warn}
+		return styled(wall(r.Start.In(p.opts.location()))+" ?", warn)
 	}
-	return span{wall(r.Start.In(p.opts.location())), plain}
+	return styled(wall(r.Start.In(p.opts.location())), plain)
 }
 
 func recordedCell(_ *printer, r *BootRow) span {
 	if r.Problem != "" {
-		return span{"?", dim}
+		return styled("?", dim)
 	}
-	return span{long(r.Duration), plain}
+	return styled(words.Long(r.Duration), plain)
 }
 
 func recordCell(p *printer, r *BootRow) span {
 	switch {
 	case r.Problem != "":
-		return span{p.name(r.Problem, 60), bad}
+		return styled(p.name(r.Problem, 60), bad)
 	case r.Complete:
-		return span{"complete", good}
+		return styled("complete", good)
 	case r.CompleteFrom != nil:
-		return span{"from " + seconds(*r.CompleteFrom), warn}
+		return styled("from "+words.Seconds(*r.CompleteFrom), warn)
 	}
-	return span{"not complete", warn}
+	return styled("not complete", warn)
 }
 
 func number(n int, st style) span {
 	switch {
 	case n < 0:
-		return span{"?", dim}
+		return styled("?", dim)
 	case n == 0:
-		return span{"0", dim}
+		return styled("0", dim)
 	}
-	return span{humanize.Comma(int64(n)), st}
+	return styled(humanize.Comma(int64(n)), st)
 }
 
 // Boots writes the recorded boots, a line each. Where the window is narrow,
@@ -103,7 +105,7 @@ func number(n int, st style) span {
 func Boots(w io.Writer, rows []BootRow, opts Options) error {
 	p := newPrinter(w, opts)
 	if len(rows) == 0 {
-		p.line(span{"No boot is recorded.", plain})
+		p.line(styled("No boot is recorded.", plain))
 		return p.flush()
 	}
 	cells := make([][]span, len(rows))
@@ -123,7 +125,7 @@ func Boots(w io.Writer, rows []BootRow, opts Options) error {
 func titles() []span {
 	row := make([]span, 0, len(bootColumns))
 	for _, c := range bootColumns {
-		row = append(row, span{c.title, dim})
+		row = append(row, styled(c.title, dim))
 	}
 	return row
 }
@@ -135,7 +137,7 @@ func fit(cells [][]span, width int) []int {
 	for i, c := range bootColumns {
 		widths[i] = len(c.title)
 		for _, row := range cells {
-			widths[i] = max(widths[i], columns(row[i].text))
+			widths[i] = max(widths[i], columns(row[i].Text))
 		}
 		if i == len(bootColumns)-1 {
 			widths[i] = min(widths[i], recordCols)
@@ -166,14 +168,14 @@ func (p *printer) row(cells []span, widths []int) {
 			continue
 		}
 		if len(line) > 0 {
-			line = append(line, span{"  ", plain})
+			line = append(line, styled("  ", plain))
 			used += 2
 		}
 		if i == len(cells)-1 {
-			c.text = cut(c.text, p.width-used, p.signs.ellipsis)
+			c.Text = cut(c.Text, p.width-used, p.signs.ellipsis)
 		}
 		used += widths[i]
-		blanks := span{strings.Repeat(" ", max(widths[i]-columns(c.text), 0)), plain}
+		blanks := styled(strings.Repeat(" ", max(widths[i]-columns(c.Text), 0)), plain)
 		if bootColumns[i].right {
 			line = append(line, blanks, c)
 		} else {

@@ -6,6 +6,7 @@ import (
 	"strconv"
 	"strings"
 
+	"github.com/bootrace/bootrace/exporters/words"
 	"github.com/bootrace/bootrace/tracer/guest"
 )
 
@@ -31,14 +32,14 @@ func Explain(w io.Writer, g *guest.Guest, opts Options) error {
 func (p *printer) guestTitle(g *guest.Guest) {
 	var t paragraph
 	if !g.IsGuest {
-		t.say("Not a guest:", strong)
-		t.add(p.name(g.NotGuest, maxBytes), plain)
-		t.write(p, 2)
+		t.Say("Not a guest:", strong)
+		t.Add(p.name(g.NotGuest, words.MaxBytes), plain)
+		p.write(t, 2)
 		return
 	}
-	t.say("Guest", strong)
-	t.add(p.name(cmp.Or(g.Name, g.Identity.Value, "without a name"), maxBytes), strong)
-	t.write(p, 2)
+	t.Say("Guest", strong)
+	t.Add(p.name(cmp.Or(g.Name, g.Identity.Value, "without a name"), words.MaxBytes), strong)
+	p.write(t, 2)
 }
 
 func (p *printer) guestFacts(g *guest.Guest) {
@@ -66,35 +67,37 @@ func (p *printer) guestFacts(g *guest.Guest) {
 func (p *printer) fact(label, foreign, ours string) {
 	t := p.labelled(2, label)
 	if foreign != "" {
-		t.add(p.name(foreign, maxBytes), plain)
+		t.Add(p.name(foreign, words.MaxBytes), plain)
 	}
-	t.say(ours, dim)
-	t.write(p, 2+labelCols)
+	t.Say(ours, dim)
+	p.write(t, 2+labelCols)
 }
 
-func (p *printer) labelled(indent int, label string) *paragraph {
-	return &paragraph{[]word{{{strings.Repeat(" ", indent) + pad(label, labelCols-1), dim}}}}
+func (p *printer) labelled(indent int, label string) paragraph {
+	var t paragraph
+	t.Add(strings.Repeat(" ", indent)+pad(label, labelCols-1), dim)
+	return t
 }
 
 func (p *printer) disk(d *guest.Disk) {
 	var t paragraph
-	t.say("Disk", strong)
-	t.add(p.name(d.ID, maxBytes), strong)
+	t.Say("Disk", strong)
+	t.Add(p.name(d.ID, words.MaxBytes), strong)
 	var notes []string
 	if d.Kind != guest.KindDisk {
 		notes = append(notes, string(d.Kind))
 	}
 	if d.Device != "" {
-		notes = append(notes, "shown as "+p.name(d.Device, nameCols))
+		notes = append(notes, "shown as "+p.name(d.Device, words.NameCols))
 	}
 	if d.Snapshot {
 		notes = append(notes, "writes go to a temporary file")
 	}
 	if len(notes) > 0 {
-		t.join(",", plain)
+		t.Join(",", plain)
 	}
-	t.notes(notes)
-	t.write(p, 2)
+	t.Append(listed(notes))
+	p.write(t, 2)
 	p.image("image", 2, &d.Image)
 }
 
@@ -102,12 +105,12 @@ func (p *printer) disk(d *guest.Disk) {
 func (p *printer) image(role string, indent int, i *guest.Image) {
 	t := p.labelled(indent, role)
 	if i.Path != "" {
-		t.add(p.name(i.Path, maxBytes), plain)
-		t.join(":", plain)
+		t.Add(p.name(i.Path, words.MaxBytes), plain)
+		t.Join(":", plain)
 	}
 	format := "format probed by qemu"
 	if i.Format != "" {
-		format = p.name(i.Format, nameCols)
+		format = p.name(i.Format, words.NameCols)
 	}
 	notes := []string{format}
 	if i.Storage == guest.StorageNone && i.Path == "" {
@@ -120,9 +123,9 @@ func (p *printer) image(role string, indent int, i *guest.Image) {
 		notes = append(notes, "read-only")
 	}
 	notes = append(notes, p.waiting(i))
-	t.notes(notes)
+	t.Append(listed(notes))
 	indent = min(indent, p.width/2) // chains of any length come in
-	t.write(p, indent+labelCols)
+	p.write(t, indent+labelCols)
 	for n := range i.Members {
 		p.image("member", indent+2, &i.Members[n])
 	}
@@ -145,9 +148,9 @@ func (p *printer) waiting(i *guest.Image) string {
 	case guest.StorageFD:
 		return "already open when qemu starts: not waited for"
 	case guest.StorageNetwork:
-		return "network storage (" + p.name(cmp.Or(i.Protocol, "unknown"), nameCols) + "): not waited for"
+		return "network storage (" + p.name(cmp.Or(i.Protocol, "unknown"), words.NameCols) + "): not waited for"
 	case guest.StorageOther:
-		return "no image (" + p.name(cmp.Or(i.Protocol, "unknown"), nameCols) + "): not waited for"
+		return "no image (" + p.name(cmp.Or(i.Protocol, "unknown"), words.NameCols) + "): not waited for"
 	}
 	if len(i.Members) > 0 {
 		return "nothing of its own"
@@ -155,14 +158,16 @@ func (p *printer) waiting(i *guest.Image) string {
 	return "no medium"
 }
 
-// notes adds what is known of a thing, comma by comma.
-func (t *paragraph) notes(notes []string) {
+// listed is what is known of a thing, comma by comma.
+func listed(notes []string) paragraph {
+	var t paragraph
 	for n, note := range notes {
-		t.say(note, dim)
+		t.Say(note, dim)
 		if n < len(notes)-1 {
-			t.join(",", dim)
+			t.Join(",", dim)
 		}
 	}
+	return t
 }
 
 func (p *printer) verdict(g *guest.Guest) {
@@ -172,16 +177,16 @@ func (p *printer) verdict(g *guest.Guest) {
 	needed, hidden := needs(g)
 	var t paragraph
 	if needed == 0 {
-		t.say("There is no path to wait for before it starts.", plain)
+		t.Say("There is no path to wait for before it starts.", plain)
 	} else {
-		t.add(count(needed, "path has", "paths have"), strong)
-		t.say("to be there before it starts.", plain)
+		t.Add(words.Count(needed, "path has", "paths have"), strong)
+		t.Say("to be there before it starts.", plain)
 	}
 	if hidden {
-		t.say("An image may name further files in its header, as qcow2 does: they can be read once it is there.", dim)
+		t.Say("An image may name further files in its header, as qcow2 does: they can be read once it is there.", dim)
 	}
 	p.line()
-	t.write(p, 0)
+	p.write(t, 0)
 }
 
 // needs counts the different paths to wait for. hidden is set where an image
@@ -208,12 +213,13 @@ func (p *printer) problems(list []guest.Problem) {
 	}
 	p.line()
 	var t paragraph
-	t.add(count(len(list), "argument was", "arguments were"), warn)
-	t.say("not understood; the rest holds:", warn)
-	t.write(p, 2)
+	t.Add(words.Count(len(list), "argument was", "arguments were"), warn)
+	t.Say("not understood; the rest holds:", warn)
+	p.write(t, 2)
 	for _, problem := range list {
-		t := paragraph{[]word{{{"  " + p.name(problem.Arg, maxBytes), plain}, {":", plain}}}}
-		t.add(p.name(problem.Reason, maxBytes), dim)
-		t.write(p, 4)
+		var t paragraph
+		t.Add("  "+p.name(problem.Arg, words.MaxBytes)+":", plain)
+		t.Add(p.name(problem.Reason, words.MaxBytes), dim)
+		p.write(t, 4)
 	}
 }

@@ -121,10 +121,10 @@ func (c *canvas) spans(s *signs, used *[numGlyphs]bool, spans []span) []span {
 			st = c.tint[i]
 		}
 		if st != current && g != blank {
-			spans = append(spans, span{string(run), current})
+			spans = append(spans, styled(string(run), current))
 			run, current = run[:0], st
 		}
 		run = append(run, s.glyph(g))
 	}
-	return append(spans, span{string(run), current})
+	return append(spans, styled(string(run), current))
 }

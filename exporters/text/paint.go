@@ -6,20 +6,30 @@ import (
 	"strings"
 
 	"github.com/charmbracelet/x/ansi"
+
+	"github.com/bootrace/bootrace/exporters/words"
 )
 
-// style is the meaning of a piece of text, and with it its colour.
-type style uint8
+type (
+	style = words.Style
+	span  = words.Span
+)
+
+func styled(text string, st style) span { return span{Text: text, Style: st} }
 
 const (
-	plain style = iota
-	dim
-	strong
-	bad
-	warn
-	good
-	info // a guest that runs
-	step // a mapping on its way
+	plain  = words.Plain
+	dim    = words.Dim
+	strong = words.Strong
+	bad    = words.Bad
+	warn   = words.Warn
+	good   = words.Good
+)
+
+// The styles that only lanes need.
+const (
+	info style = words.NumStyles + iota // a guest that runs
+	step                                // a mapping on its way
 	numStyles
 )
 
@@ -35,25 +45,21 @@ var paints = [numStyles]string{
 	step:   ansi.NewStyle().ForegroundColor(ansi.Cyan).String(),
 }
 
-// span is text of one style: ours, or cleaned.
-type span struct {
-	text  string
-	style style
-}
-
 // printer is the one way out: it cuts lines to the width and paints them.
 // Write errors stay in the buffered writer until flush.
 type printer struct {
-	w     *bufio.Writer
-	opts  Options
-	width int
-	signs *signs
+	w      *bufio.Writer
+	opts   Options
+	width  int
+	signs  *signs
+	teller *words.Teller
 }
 
 func newPrinter(w io.Writer, opts Options) *printer {
 	p := &printer{w: bufio.NewWriterSize(w, 64<<10), opts: opts, width: opts.width(), signs: &unicodeSigns}
+	p.teller = &words.Teller{Signs: words.Unicode, Name: p.name}
 	if opts.ASCII {
-		p.signs = &asciiSigns
+		p.signs, p.teller.Signs = &asciiSigns, words.ASCII
 	}
 	return p
 }
@@ -62,11 +68,11 @@ func (p *printer) flush() error { return p.w.Flush() }
 
 // name makes foreign text fit to print in at most width columns.
 func (p *printer) name(s string, width int) string {
-	s = bounded(s)
+	s = words.Bounded(s)
 	if p.opts.ASCII {
-		s = cleanASCII(s)
+		s = words.CleanASCII(s)
 	} else {
-		s = clean(s)
+		s = words.Clean(s)
 	}
 	return cut(s, width, p.signs.ellipsis)
 }
@@ -74,15 +80,15 @@ func (p *printer) name(s string, width int) string {
 // line writes one line, without blanks at its end.
 func (p *printer) line(spans ...span) {
 	for i := len(spans) - 1; i >= 0; i-- {
-		if spans[i].text = strings.TrimRight(spans[i].text, " "); spans[i].text != "" {
+		if spans[i].Text = strings.TrimRight(spans[i].Text, " "); spans[i].Text != "" {
 			break
 		}
 	}
 	room := p.width
 	for _, s := range spans {
-		w := columns(s.text)
+		w := columns(s.Text)
 		if w > room {
-			s.text = ansi.Truncate(s.text, room, "")
+			s.Text = ansi.Truncate(s.Text, room, "")
 			w = room
 		}
 		room -= w
@@ -92,15 +98,15 @@ func (p *printer) line(spans ...span) {
 }
 
 func (p *printer) paint(s span) {
-	if s.text == "" {
+	if s.Text == "" {
 		return
 	}
-	if !p.opts.Color || s.style == plain {
-		_, _ = p.w.WriteString(s.text)
+	if !p.opts.Color || s.Style == plain {
+		_, _ = p.w.WriteString(s.Text)
 		return
 	}
-	_, _ = p.w.WriteString(paints[s.style])
-	_, _ = p.w.WriteString(s.text)
+	_, _ = p.w.WriteString(paints[s.Style])
+	_, _ = p.w.WriteString(s.Text)
 	_, _ = p.w.WriteString(ansi.ResetStyle)
 }
 
@@ -116,11 +122,11 @@ func padLeft(s string, width int) string {
 
 // signs are the characters of our own text that differ without UTF-8.
 type signs struct {
-	ellipsis, dot, plusMinus, atLeast, dash, micro string
-	glyph                                          func(glyph) rune
+	ellipsis, dot string
+	glyph         func(glyph) rune
 }
 
 var (
-	unicodeSigns = signs{"…", " · ", "±", "≥", "–", "µ", func(g glyph) rune { return glyphs[g].char }}
-	asciiSigns   = signs{"..", " - ", "+-", ">=", "-", "u", func(g glyph) rune { return glyphs[g].ascii }}
+	unicodeSigns = signs{"…", " · ", func(g glyph) rune { return glyphs[g].char }}
+	asciiSigns   = signs{"..", " - ", func(g glyph) rune { return glyphs[g].ascii }}
 )

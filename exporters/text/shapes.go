@@ -3,6 +3,7 @@ package text
 import (
 	"cmp"
 	"slices"
+	"strconv"
 	"strings"
 
 	"github.com/bootrace/bootrace/tracer/event"
@@ -287,7 +288,7 @@ func guestName(g *timeline.Guest) string {
 			return s
 		}
 	}
-	return "pid " + itoa(g.PID)
+	return "pid " + strconv.Itoa(g.PID)
 }
 
 // shorten drops what every path of a disk begins with.

@@ -8,6 +8,7 @@ import (
 
 	"github.com/dustin/go-humanize"
 
+	"github.com/bootrace/bootrace/exporters/words"
 	"github.com/bootrace/bootrace/tracer/event"
 	"github.com/bootrace/bootrace/tracer/timeline"
 )
@@ -19,9 +20,9 @@ func Show(w io.Writer, tl *timeline.Timeline, opts Options) error {
 	p := newPrinter(w, opts)
 	p.header(tl)
 	p.line()
-	lanes := chooseLanes(tl, opts.All, p.signs)
+	lanes := chooseLanes(tl, p)
 	if len(lanes) == 0 {
-		p.line(span{"No guest and no mapping appeared in this boot.", dim})
+		p.line(styled("No guest and no mapping appeared in this boot.", dim))
 		return p.flush()
 	}
 	newPicture(p, tl, lanes).write()
@@ -32,25 +33,23 @@ func Show(w io.Writer, tl *timeline.Timeline, opts Options) error {
 // header writes which boot this is, when it was, and what came out.
 func (p *printer) header(tl *timeline.Timeline) {
 	p.list(strong,
-		p.name(tl.Host.Name, nameCols),
-		"boot "+p.name(shortID(tl.BootID), nameCols),
-		p.name(tl.Kernel, nameCols),
-		p.name(tl.Host.OS, nameCols))
+		p.name(tl.Host.Name, words.NameCols),
+		"boot "+p.name(words.ShortID(tl.BootID), words.NameCols),
+		p.name(tl.Kernel, words.NameCols),
+		p.name(tl.Host.OS, words.NameCols))
 	whole := ""
 	if tl.Complete {
 		whole = "record complete"
 	}
 	p.list(plain,
 		p.booted(tl.Clock),
-		long(tl.Last.Sub(tl.First))+" recorded",
+		words.Long(tl.Last.Sub(tl.First))+" recorded",
 		humanize.Comma(int64(tl.Events))+" events",
 		whole)
 	if !tl.Complete {
-		p.coverage(tl)
+		p.write(p.teller.Coverage(tl), 2)
 	}
-	var t paragraph
-	p.tally(&t, tl)
-	t.write(p, 2)
+	p.write(p.teller.Tally(tl), 2)
 }
 
 // list writes what is not empty, with dots between.
@@ -61,17 +60,17 @@ func (p *printer) list(first style, items ...string) {
 		if s == "" {
 			continue
 		}
-		if len(t.words) > 0 {
-			t.join(p.signs.dot[:len(p.signs.dot)-1], dim)
+		if len(t.Words) > 0 {
+			t.Join(p.signs.dot[:len(p.signs.dot)-1], dim)
 		}
 		if columns(s) < p.width-4 {
-			t.add(s, st)
+			t.Add(s, st)
 		} else {
-			t.say(s, st)
+			t.Say(s, st)
 		}
 		st = plain
 	}
-	t.write(p, 2)
+	p.write(t, 2)
 }
 
 // booted says when the boot was. A clock that nobody had set by then can be
@@ -82,7 +81,7 @@ func (p *printer) booted(c *event.ClockInfo) string {
 	}
 	s := "booted " + wall(time.Unix(0, c.WallOffset).In(p.opts.location()))
 	if !c.Trusted {
-		s += " by an unsynchronized clock, read to " + p.signs.plusMinus + duration(event.Duration(max(c.Uncertainty, 0)), p.signs)
+		s += " by an unsynchronized clock, read to " + p.teller.Signs.PlusMinus + p.teller.Signs.Duration(event.Duration(max(c.Uncertainty, 0)))
 	}
 	return s
 }
@@ -140,7 +139,7 @@ func (pic *picture) measure() {
 		if l.shape == nil {
 			continue
 		}
-		l.label, l.short = pic.p.name(l.label, pathCols), pic.p.name(l.short, pathCols)
+		l.label, l.short = pic.p.name(l.label, words.PathCols), pic.p.name(l.short, words.PathCols)
 		indent := 0
 		if l.nested {
 			indent = 2
@@ -158,9 +157,9 @@ func (pic *picture) measure() {
 
 func (pic *picture) result(l *lane) string {
 	if pic.wide {
-		return l.result.long
+		return l.result.Long
 	}
-	return l.result.short
+	return l.result.Short
 }
 
 func (pic *picture) write() {
@@ -173,7 +172,7 @@ func (pic *picture) write() {
 		}
 		group = true
 		if l.shape == nil {
-			pic.p.line(span{"  " + l.label, dim})
+			pic.p.line(styled("  "+l.label, dim))
 			continue
 		}
 		pic.writeLane(l)
@@ -189,7 +188,7 @@ func (pic *picture) writeAxis() {
 	if len(title) <= pic.labels {
 		left = pad("  "+title, signCols+pic.labels+1)
 	}
-	pic.p.line(span{left, dim}, span{pic.axis.labels(pic.ticks), plain})
+	pic.p.line(styled(left, dim), styled(pic.axis.labels(pic.ticks), plain))
 	pic.rule(true)
 }
 
@@ -208,7 +207,7 @@ func (pic *picture) rule(solid bool) {
 			c.put(t.col, ruleTick)
 		}
 	}
-	pic.lineWith(span{pad("", signCols+pic.labels+1), plain}, result{})
+	pic.lineWith(styled(pad("", signCols+pic.labels+1), plain), words.Result{})
 }
 
 // background clears the canvas and draws what stands behind every lane.
@@ -233,25 +232,25 @@ func (pic *picture) writeLane(l *lane) {
 		label = cut(l.short, pic.labels-len(indent), pic.p.signs.ellipsis)
 	}
 	pic.segments = append(pic.segments[:0],
-		span{string(pic.p.signs.glyph(l.sign)) + " ", l.style},
-		span{pad(indent+label, pic.labels+1), st})
+		styled(string(pic.p.signs.glyph(l.sign))+" ", l.style),
+		styled(pad(indent+label, pic.labels+1), st))
 	pic.finish(l.result)
 }
 
-func (pic *picture) lineWith(left span, r result) {
+func (pic *picture) lineWith(left span, r words.Result) {
 	pic.segments = append(pic.segments[:0], left)
 	pic.finish(r)
 }
 
 // finish writes the line that segments begins: canvas, then result.
-func (pic *picture) finish(r result) {
+func (pic *picture) finish(r words.Result) {
 	pic.segments = pic.canvas.spans(pic.p.signs, &pic.used, pic.segments)
-	s := r.short
+	s := r.Short
 	if pic.wide {
-		s = r.long
+		s = r.Long
 	}
 	if pic.results > 0 && s != "" {
-		pic.segments = append(pic.segments, span{" " + padLeft(s, pic.results), r.style})
+		pic.segments = append(pic.segments, styled(" "+padLeft(s, pic.results), r.Style))
 	}
 	pic.p.line(pic.segments...)
 }
@@ -261,19 +260,17 @@ func (pic *picture) writeLegend() {
 	var t paragraph
 	for _, g := range legend {
 		if pic.used[g] {
-			t.words = append(t.words, word{
-				{string(pic.p.signs.glyph(g)), glyphs[g].style},
-				{" " + glyphs[g].legend + "  ", dim},
-			})
+			t.Add(string(pic.p.signs.glyph(g)), glyphs[g].style)
+			t.Join(" "+glyphs[g].legend+"  ", dim)
 		}
 	}
-	t.write(pic.p, 0)
+	pic.p.write(t, 0)
 }
 
 // brief writes a line for each finding.
 func (p *printer) brief(findings []*timeline.Finding) {
 	const most = 10
-	certain, withheld := sortFindings(findings)
+	certain, withheld := words.Sort(findings)
 	list := slices.Concat(certain, withheld)
 	if len(list) == 0 {
 		return
@@ -281,29 +278,15 @@ func (p *printer) brief(findings []*timeline.Finding) {
 	p.line()
 	for i, f := range list {
 		if i == most && len(list) > most+1 {
-			p.line(span{fmt.Sprintf("%s and %d more: bootrace races", p.signs.ellipsis, len(list)-most), dim})
+			p.line(styled(fmt.Sprintf("%s and %d more: bootrace races", p.signs.ellipsis, len(list)-most), dim))
 			return
 		}
 		p.briefly(f)
 	}
 }
 
-const briefText = " {guest}, {disk}[, {early} too early][, {spare} to spare][, between {worst} too early and {best} to spare]"
-
 func (p *printer) briefly(f *timeline.Finding) {
-	var t paragraph
-	c := classes[classOf(f)]
-	t.add(string(p.signs.glyph(c.sign)), c.style)
-	t.add(p.name(f.Kind, nameCols)+":", c.style)
-	t.tell(briefText, p.says(f))
-	if i := decisive(f); i >= 0 {
-		s := &f.Late.Steps[i]
-		t.join(":", plain)
-		t.tell(" "+delay(s.Kind), p.saysStep(s))
-	}
-	if f.Withheld != "" {
-		t.join(";", plain)
-		t.say("no verdict: "+p.name(f.Withheld, pathCols), plain)
-	}
-	t.write(p, 2)
+	t := p.opening(f)
+	t.Append(p.teller.Brief(f))
+	p.write(t, 2)
 }

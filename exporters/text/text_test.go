@@ -18,6 +18,7 @@ import (
 	"github.com/charmbracelet/x/ansi"
 	"github.com/google/go-cmp/cmp"
 
+	"github.com/bootrace/bootrace/exporters/words"
 	"github.com/bootrace/bootrace/tracer/event"
 	"github.com/bootrace/bootrace/tracer/timeline"
 )
@@ -120,7 +121,7 @@ func checkOutput(t *testing.T, out []byte, opts Options) {
 		}
 	}
 	for _, r := range s {
-		if r != '\n' && string(r) != clean(string(r)) && !strings.ContainsRune("\u0301\u0302", r) {
+		if r != '\n' && string(r) != words.Clean(string(r)) && !strings.ContainsRune("\u0301\u0302", r) {
 			t.Errorf("control or invisible rune %U", r)
 		}
 		if opts.ASCII && r >= utf8.RuneSelf {
@@ -205,7 +206,7 @@ func foreign(name string, margin int64) *timeline.Timeline {
 			{ID: "n", Name: name, Layer: name, Lives: []*timeline.Life{life}}},
 		Guests: []*timeline.Guest{guest}}
 	tl.Findings = append(tl.Findings, finding(name, ""), finding("missing", name))
-	for kind := range kinds {
+	for _, kind := range words.Kinds() {
 		tl.Findings = append(tl.Findings, finding(kind, ""))
 	}
 	return tl
@@ -229,51 +230,6 @@ func TestBoots(t *testing.T) {
 			checkOutput(t, b.Bytes(), opts)
 			golden(t, "boots-"+name, b.Bytes())
 		})
-	}
-}
-
-func TestClean(t *testing.T) {
-	for in, want := range map[string]string{
-		"web-1":                  "web-1",
-		"a b":                    "a b",
-		`systemd\x2dname`:        `systemd\x2dname`,
-		"\x1b[31m":               `\x1b[31m`,
-		"\x7f":                   `\x7f`,
-		"\u009b31m":              `\u009b31m`,
-		"a\nb\tc\r":              `a\x0ab\x09c\x0d`,
-		"\u202edlrow\u202c":      `\u202edlrow\u202c`,
-		"\u2066x\u2069\u200f":    `\u2066x\u2069\u200f`,
-		"\xff\xfe":               `\xff\xfe`,
-		"\xed\xa0\x80":           `\xed\xa0\x80`,
-		"zero\u200bwidth":        `zero\u200bwidth`,
-		"\u00a0\u2028":           `\u00a0\u2028`,
-		"中文 é 🚀":                 "中文 é 🚀",
-		"e\u0301":                "e\u0301",
-		"\u0301e":                `\u0301e`,
-		"e\u0301\u0302\u0303":    "e\u0301\u0302" + `\u0303`,
-		"\u2764\ufe0f":           "\u2764" + `\ufe0f`,
-		"\U000e0041":             `\U000e0041`,
-		"\ufffd is a fine rune":  "\ufffd is a fine rune",
-		"\U0010ffff\U000f0000\a": `\U0010ffff\U000f0000\x07`,
-	} {
-		if got := clean(in); got != want {
-			t.Errorf("clean(%q) = %q, want %q", in, got, want)
-		}
-	}
-	if got, want := cleanASCII("é🚀x"), `\u00e9\U0001f680x`; got != want {
-		t.Errorf("cleanASCII = %q, want %q", got, want)
-	}
-}
-
-func TestBounded(t *testing.T) {
-	for _, in := range []string{strings.Repeat("é", 4096), strings.Repeat("x中", 1024), strings.Repeat("🚀", 300), strings.Repeat("\x80", 4096)} {
-		got := bounded(in)
-		if len(got) > maxBytes+3 || len(got) < maxBytes-8 {
-			t.Errorf("%d bytes became %d", len(in), len(got))
-		}
-		if utf8.ValidString(in) && !utf8.ValidString(got) {
-			t.Errorf("cut within a rune: %q", got)
-		}
 	}
 }
 
@@ -375,33 +331,6 @@ func TestAxisAny(t *testing.T) {
 	}
 }
 
-func TestTell(t *testing.T) {
-	says := func(name string) (span, bool) {
-		v, ok := map[string]string{"a": "A", "b": "B b"}[name]
-		return span{v, plain}, ok
-	}
-	for template, want := range map[string]string{
-		"x {a}, y.":                  "x A, y.",
-		"x[ ({a})][: {none} late].":  "x (A).",
-		"x[, {b},] y[; at {a}].":     "x, B b, y; at A.",
-		"x[ {none}] y":               "x y",
-		"{a}[; z {b}][: {none}] end": "A; z B b end",
-	} {
-		var p paragraph
-		p.tell(template, says)
-		var b strings.Builder
-		for _, w := range p.words {
-			b.WriteByte(' ')
-			for _, piece := range w {
-				b.WriteString(piece.text)
-			}
-		}
-		if got := strings.TrimSpace(b.String()); got != want {
-			t.Errorf("%q tells %q, want %q", template, got, want)
-		}
-	}
-}
-
 func TestDetectTerminal(t *testing.T) {
 	r, w, err := os.Pipe()
 	if err != nil {
@@ -460,7 +389,7 @@ func host(mappings, guests int) *timeline.Timeline {
 		path := m.Lives[0].Paths[0]
 		at := timeline.Instant{At: path.Ready.At + event.Time(i%5-2)*1e9}
 		margin := &timeline.Margin{NS: at.At.Sub(path.Ready.At)}
-		g := &timeline.Guest{ID: itoa(i), Name: fmt.Sprint("web-", i), Exec: at,
+		g := &timeline.Guest{ID: fmt.Sprint(i), Name: fmt.Sprint("web-", i), Exec: at,
 			Disks: []timeline.Disk{{Path: path.Path, Mapping: m.ID, Uses: []timeline.Use{{Instant: at, Ready: path.Ready, Margin: margin}}}}}
 		tl.Guests = append(tl.Guests, g)
 		if margin.NS < 0 {

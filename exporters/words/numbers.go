@@ -1,4 +1,4 @@
-package text
+package words
 
 import (
 	"strconv"
@@ -9,24 +9,24 @@ import (
 
 func itoa(n int) string { return strconv.Itoa(n) }
 
-// seconds is an instant, in seconds since boot as in the kernel's log.
-func seconds(t event.Time) string { return fixed(t.Seconds(), 3) + " s" }
+// Seconds is an instant, in seconds since boot as in the kernel's log.
+func Seconds(t event.Time) string { return fixed(t.Seconds(), 3) + " s" }
 
 func fixed(v float64, decimals int) string { return strconv.FormatFloat(v, 'f', decimals, 64) }
 
-// duration is d, which is not negative, with about three digits.
-func duration(d event.Duration, s *signs) string {
+// Duration is d, which is not negative, with about three digits.
+func (s *Signs) Duration(d event.Duration) string {
 	switch {
 	case d < time.Microsecond:
 		return itoa(int(d)) + " ns"
 	case d < time.Millisecond:
-		return digits(float64(d)/1e3) + " " + s.micro + "s"
+		return digits(float64(d)/1e3) + " " + s.Micro + "s"
 	case d < time.Second:
 		return digits(float64(d)/1e6) + " ms"
 	case d < 100*time.Second:
 		return fixed(d.Seconds(), 3) + " s"
 	}
-	return long(d)
+	return Long(d)
 }
 
 func digits(v float64) string {
@@ -39,8 +39,8 @@ func digits(v float64) string {
 	return fixed(v, 0)
 }
 
-// long is a duration that people count in minutes or more.
-func long(d event.Duration) string {
+// Long is a duration that people count in minutes or more.
+func Long(d event.Duration) string {
 	switch d = d.Round(time.Second); {
 	case d < time.Minute:
 		return itoa(int(d/time.Second)) + " s"
@@ -52,8 +52,8 @@ func long(d event.Duration) string {
 	return itoa(int(d/(24*time.Hour))) + "d " + itoa(int(d%(24*time.Hour)/time.Hour)) + "h"
 }
 
-// count is "1 race", "2 races".
-func count(n int, one, many string) string {
+// Count is "1 race", "2 races".
+func Count(n int, one, many string) string {
 	if n == 1 {
 		return "1 " + one
 	}

@@ -1,38 +1,36 @@
-package text
+package words
 
 import (
+	"maps"
+	"slices"
 	"strings"
 
 	"github.com/bootrace/bootrace/tracer/timeline"
 )
 
-// class orders findings, worst first.
-type class uint8
+// Class orders findings, worst first.
+type Class uint8
 
+// The classes.
 const (
-	failure class = iota // the guest came first, or got the wrong thing
-	warning              // it worked, by luck
-	unsure               // the record does not support a verdict
-	note                 // bootrace did its work
-	numClasses
+	Failure Class = iota // the guest came first, or got the wrong thing
+	Warning              // it worked, by luck
+	Unsure               // the record does not support a verdict
+	Note                 // bootrace did its work
+	NumClasses
 )
 
-var classes = [numClasses]struct {
-	sign  glyph
-	style style
-}{
-	failure: {markFailed, bad},
-	warning: {signWarn, warn},
-	unsure:  {signUnsure, warn},
-	note:    {signNote, dim},
-}
+var classStyles = [NumClasses]Style{Failure: Bad, Warning: Warn, Unsure: Warn, Note: Dim}
+
+// Style is that of what is said about the findings of c.
+func (c Class) Style() Style { return classStyles[c] }
 
 // kind is how one kind of finding is told.
 //
 // In text, {name} is a part of the finding (see says), {state} what the mapping
 // was at the open, and [...] is left out where a part in it is not known.
 type kind struct {
-	class     class
+	class     Class
 	one, many string // for the count of those that are no races
 	text      string
 }
@@ -46,39 +44,42 @@ const (
 // kinds has an entry for each kind of finding that has words of its own. All
 // others are told by unknown.
 var kinds = map[string]kind{
-	"missing": {failure, "missing disk", "missing disks",
+	"missing": {Failure, "missing disk", "missing disks",
 		opened + ", but the mapping {state}[ ({error})][; it became ready at {ready}]" + by + "."},
-	"never-ready": {failure, "disk never ready", "disks never ready",
+	"never-ready": {Failure, "disk never ready", "disks never ready",
 		opened + ", but the mapping {state}[ ({error})], and it never became ready in this boot."},
-	"not-live": {failure, "disk not live", "disks not live",
+	"not-live": {Failure, "disk not live", "disks not live",
 		opened + ": the node was there, but nothing behind it: the mapping {state}[ ({error})][; it became ready at {ready}]" + by + "."},
-	"link-late": {failure, "late link", "late links",
+	"link-late": {Failure, "late link", "late links",
 		opened + "[ ({error})]: the mapping was there, only udev's link to it was missing[; it was ready at {ready}]" + by + "."},
-	"backing-missing": {failure, "missing backing file", "missing backing files",
+	"backing-missing": {Failure, "missing backing file", "missing backing files",
 		opened + ", but the mapping {state}[ ({error})][; it became ready at {ready}]" + by + "."},
-	"removed": {failure, "removed disk", "removed disks",
+	"removed": {Failure, "removed disk", "removed disks",
 		opened + "[ ({error})], after the mapping[ {mapping}] had been ready and was removed again."},
-	"near-miss": {warning, "near miss", "near misses",
+	"near-miss": {Warning, "near miss", "near misses",
 		opened + "[, only {spare} after the mapping became ready][, {early} before udev was done with the mapping, which was live]" +
 			"[, between {worst} before and {best} after the mapping became ready].[ It became ready at {ready}.] It worked by luck."},
-	"substituted": {failure, "substituted disk", "substituted disks",
+	"substituted": {Failure, "substituted disk", "substituted disks",
 		opened + "; it led to another mapping[, {mapping},] than in the last boot in which this guest ran."},
-	"shrunk": {failure, "shrunk disk", "shrunk disks",
+	"shrunk": {Failure, "shrunk disk", "shrunk disks",
 		opened + "; the device[ {mapping}] is smaller than what this guest last ran on."},
-	"vanished": {failure, "vanished disk", "vanished disks",
+	"vanished": {Failure, "vanished disk", "vanished disks",
 		opened + "; the mapping that it last ran on does not exist in this boot, and it ran on something else."},
-	"not-a-device": {failure, "disk that is no device", "disks that are no devices",
+	"not-a-device": {Failure, "disk that is no device", "disks that are no devices",
 		opened + ", which is a regular file and no device: what the guest writes goes into /dev, not to its disk."},
-	"open-error": {failure, "failed open", "failed opens",
+	"open-error": {Failure, "failed open", "failed opens",
 		opened + " and failed[: {error}]."},
-	"held": {note, "held start", "held starts",
+	"held": {Note, "held start", "held starts",
 		"the start of guest {guest} was held until {disk} was ready."},
-	"would-hold": {note, "start to hold", "starts to hold",
+	"would-hold": {Note, "start to hold", "starts to hold",
 		"enforce mode would have held the start of guest {guest} until {disk} was ready."},
 }
 
-var unknown = kind{warning, "other finding", "other findings",
+var unknown = kind{Warning, "other finding", "other findings",
 	opened + ": {kind}[ ({error})][; the mapping became ready at {ready}]" + by + "."}
+
+// Kinds lists the kinds of findings that have words of their own.
+func Kinds() []string { return slices.Sorted(maps.Keys(kinds)) }
 
 func kindOf(f *timeline.Finding) kind {
 	if k, ok := kinds[f.Kind]; ok {
@@ -87,12 +88,14 @@ func kindOf(f *timeline.Finding) kind {
 	return unknown
 }
 
-func classOf(f *timeline.Finding) class {
+// ClassOf returns the class of f: what the record does not prove is never a
+// failure.
+func ClassOf(f *timeline.Finding) Class {
 	switch {
 	case f.Withheld != "":
-		return unsure
+		return Unsure
 	case f.Race:
-		return failure
+		return Failure
 	}
 	return kindOf(f).class
 }

@@ -1,0 +1,297 @@
+package words
+
+import (
+	"cmp"
+	"fmt"
+	"slices"
+	"strings"
+
+	"github.com/bootrace/bootrace/tracer/event"
+	"github.com/bootrace/bootrace/tracer/timeline"
+)
+
+// Sort splits findings into certain and withheld ones, each worst first, then
+// by time.
+func Sort(all []*timeline.Finding) (certain, withheld []*timeline.Finding) {
+	for _, f := range all {
+		if f.Withheld != "" {
+			withheld = append(withheld, f)
+		} else {
+			certain = append(certain, f)
+		}
+	}
+	for _, list := range [][]*timeline.Finding{certain, withheld} {
+		slices.SortStableFunc(list, func(a, b *timeline.Finding) int {
+			return cmp.Or(cmp.Compare(ClassOf(a), ClassOf(b)), cmp.Compare(a.At, b.At))
+		})
+	}
+	return certain, withheld
+}
+
+// Summary is the one line that answers the question.
+func (t *Teller) Summary(tl *timeline.Timeline) Paragraph {
+	p := t.Tally(tl)
+	p.Say("in boot", Plain)
+	p.Add(t.Name(ShortID(tl.BootID), NameCols), Strong)
+	if tl.Host.Name != "" {
+		p.Say("of host", Plain)
+		p.Add(t.Name(tl.Host.Name, NameCols), Strong)
+	}
+	return p
+}
+
+// Tally says how many findings there are: "2 races, 1 near miss".
+func (t *Teller) Tally(tl *timeline.Timeline) Paragraph {
+	races := len(tl.Races())
+	withheld := 0
+	others := make(map[kind]int)
+	for _, f := range tl.Findings {
+		if f.Withheld != "" {
+			withheld++
+		} else if !f.Race {
+			others[kindOf(f)]++
+		}
+	}
+	var p Paragraph
+	if races > 0 {
+		p.Add(Count(races, "race", "races"), Bad)
+	} else {
+		p.Add("no races", calm(tl))
+	}
+	for _, k := range sortedKinds(others) {
+		p.Join(",", Plain)
+		p.Add(Count(others[k], k.one, k.many), k.class.Style())
+	}
+	if withheld > 0 {
+		p.Join(",", Plain)
+		p.Add(itoa(withheld)+" without a verdict", Unsure.Style())
+	}
+	return p
+}
+
+// calm is the style of "no races": green only where it is sure.
+func calm(tl *timeline.Timeline) Style {
+	if tl.Complete {
+		return Good
+	}
+	return Strong
+}
+
+func sortedKinds(counts map[kind]int) []kind {
+	list := make([]kind, 0, len(counts))
+	for k := range counts {
+		list = append(list, k)
+	}
+	slices.SortFunc(list, func(a, b kind) int {
+		return cmp.Or(cmp.Compare(a.class, b.class), strings.Compare(a.one, b.one))
+	})
+	return list
+}
+
+// Coverage says for which part of the boot the record can be trusted.
+func (t *Teller) Coverage(tl *timeline.Timeline) Paragraph {
+	var p Paragraph
+	switch {
+	case tl.Complete:
+		p.Say("The record is complete: nothing that a verdict depends on is missing.", Dim)
+	case tl.CompleteFrom != nil:
+		p.Say("The record is complete from", Warn)
+		p.Add(Seconds(*tl.CompleteFrom), Warn)
+		p.Say("on; what happened before may be missing"+t.because(tl), Warn)
+	default:
+		p.Say("The record is not complete, so a race may be missing"+t.because(tl), Warn)
+	}
+	return p
+}
+
+// because lists the reasons why the record is not complete.
+func (t *Teller) because(tl *timeline.Timeline) string {
+	const most = 4
+	var whys []string
+	for _, g := range tl.Incomplete {
+		why := t.Name(g.Why, PathCols)
+		if why != "" && !slices.Contains(whys, why) {
+			whys = append(whys, why)
+		}
+	}
+	if len(whys) == 0 {
+		return "."
+	}
+	if more := len(whys) - most; more > 0 {
+		whys = append(whys[:most], Count(more, "more reason", "more reasons"))
+	}
+	return ": " + strings.Join(whys, "; ") + "."
+}
+
+// Finding tells all of f but its kind: what happened, why the mapping was late,
+// how the guest ended, and the evidence.
+func (t *Teller) Finding(f *timeline.Finding) Paragraph {
+	p := t.What(f)
+	p.Append(t.Why(f, true))
+	p.Append(t.Ending(f.Exit))
+	if f.Withheld != "" {
+		p.Say("No verdict:", Strong)
+		p.Say(t.Name(f.Withheld, PathCols)+".", Plain)
+	}
+	p.Append(t.Evidence(f.Evidence))
+	return p
+}
+
+// What tells what happened, in a sentence.
+func (t *Teller) What(f *timeline.Finding) Paragraph {
+	var p Paragraph
+	p.tell(textOf(f), t.says(f))
+	return p
+}
+
+const briefText = "{guest}, {disk}[, {early} too early][, {spare} to spare][, between {worst} too early and {best} to spare]"
+
+// Brief tells f in as few words as it takes.
+func (t *Teller) Brief(f *timeline.Finding) Paragraph {
+	var p Paragraph
+	p.tell(briefText, t.says(f))
+	if i := Decisive(f); i >= 0 {
+		s := &f.Late.Steps[i]
+		p.Join(":", Plain)
+		p.tell(" "+delay(s.Kind), t.saysStep(s))
+	}
+	if f.Withheld != "" {
+		p.Join(";", Plain)
+		p.Say("no verdict: "+t.Name(f.Withheld, PathCols), Plain)
+	}
+	return p
+}
+
+// Why tells what the time until the mapping was ready was spent on, with each
+// step if detailed; nothing where that is not known.
+func (t *Teller) Why(f *timeline.Finding, detailed bool) Paragraph {
+	var p Paragraph
+	i := Decisive(f)
+	if i < 0 {
+		return p
+	}
+	if f.Race {
+		p.Say("It was late because", Plain)
+	} else {
+		p.Say("It was ready no sooner because", Plain)
+	}
+	steps := f.Late.Steps
+	p.tell(" "+delay(steps[i].Kind), t.saysStep(&steps[i]))
+	if len(steps) > 1 && detailed {
+		t.steps(&p, steps)
+	}
+	p.Join(".", Plain)
+	return p
+}
+
+// Decisive returns the index of the step that took most of the time between
+// the open and ready, -1 if nothing is known. It need not be the longest: the
+// first step counts from the boot, and what was over when the guest came made
+// nobody wait. Where the guest did not wait at all, it is the longest.
+func Decisive(f *timeline.Finding) int {
+	if f.Late == nil || len(f.Late.Steps) == 0 {
+		return -1
+	}
+	most, at := event.Duration(0), -1
+	for i, s := range f.Late.Steps {
+		if d := s.To.Sub(max(s.From, f.At)); d > most {
+			most, at = d, i
+		}
+	}
+	if at < 0 {
+		at = min(max(f.Late.Longest, 0), len(f.Late.Steps)-1)
+	}
+	return at
+}
+
+// steps lists all steps with the time that each took.
+func (t *Teller) steps(p *Paragraph, steps []timeline.AccountStep) {
+	const most = 12
+	p.Say("(step by step:", Dim)
+	for i := range steps {
+		if i == most {
+			p.Say("and more,", Dim)
+			break
+		}
+		p.Say(t.StepName(&steps[i]), Dim)
+		p.Add(t.Signs.Duration(took(&steps[i]))+",", Dim)
+	}
+	p.endList("")
+	p.Join(")", Dim)
+}
+
+// StepName is the short name of a part of the time until a mapping was ready.
+func (t *Teller) StepName(s *timeline.AccountStep) string {
+	if s.Kind == timeline.StepDisk && s.Detail != "" {
+		return t.Name(s.Detail, NameCols) + " appeared"
+	}
+	if name, ok := stepNames[s.Kind]; ok {
+		return name
+	}
+	return t.Name(s.Kind, NameCols)
+}
+
+func took(s *timeline.AccountStep) event.Duration { return max(s.To.Sub(s.From), 0) }
+
+func delay(kind string) string {
+	if s, ok := delays[kind]; ok {
+		return s
+	}
+	return unknownDelay
+}
+
+func (t *Teller) saysStep(s *timeline.AccountStep) part {
+	return func(name string) (Span, bool) {
+		switch name {
+		case "took":
+			return Span{t.Signs.Duration(took(s)), Strong}, true
+		case "detail":
+			return Span{t.Name(s.Detail, PathCols), Plain}, s.Detail != ""
+		case "step":
+			return Span{t.Name(s.Kind, NameCols), Plain}, true
+		}
+		return Span{}, false
+	}
+}
+
+// Ending says how the guest ended, nothing if it still ran.
+func (t *Teller) Ending(e *timeline.Exit) Paragraph {
+	var p Paragraph
+	switch {
+	case e == nil:
+		return p
+	case e.Signal != 0:
+		p.Say("The guest was killed by signal "+itoa(e.Signal)+" at", Plain)
+	default:
+		p.Say("The guest ended with status "+itoa(e.Status)+" at", Plain)
+	}
+	p.Add(Seconds(e.At)+".", Plain)
+	return p
+}
+
+// Evidence lists the ids of the events that prove a finding.
+func (t *Teller) Evidence(ids []uint64) Paragraph {
+	var p Paragraph
+	if len(ids) == 0 {
+		return p
+	}
+	const most = 16
+	p.Say("Events", Dim)
+	for i, id := range ids {
+		if i == most {
+			p.Say(fmt.Sprintf("and %d more,", len(ids)-most), Dim)
+			break
+		}
+		p.Say(fmt.Sprintf("%d,", id), Dim)
+	}
+	p.endList(".")
+	return p
+}
+
+// ShortID is the beginning of a boot id: enough to name a boot.
+func ShortID(id string) string {
+	if i := strings.IndexByte(id, '-'); i == 8 {
+		return id[:i]
+	}
+	return id
+}

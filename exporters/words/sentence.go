@@ -1,0 +1,166 @@
+package words
+
+import (
+	"strings"
+
+	"github.com/bootrace/bootrace/tracer/event"
+	"github.com/bootrace/bootrace/tracer/timeline"
+)
+
+// part is a piece of a finding, and whether it is known.
+type part func(name string) (Span, bool)
+
+// tell adds a template to the paragraph (see kind).
+func (p *Paragraph) tell(template string, says part) {
+	glue := !strings.HasPrefix(template, " ") && len(p.Words) > 0
+	for template != "" {
+		i := strings.IndexAny(template, " {[")
+		if i < 0 {
+			i = len(template)
+		}
+		p.attach(Span{template[:i], Plain}, &glue)
+		if template = template[i:]; template == "" {
+			return
+		}
+		switch template[0] {
+		case ' ':
+			glue, template = false, template[1:]
+		case '{':
+			name, rest, _ := strings.Cut(template[1:], "}")
+			s, _ := says(name)
+			p.attach(s, &glue)
+			template = rest
+		case '[':
+			group, rest, _ := strings.Cut(template[1:], "]")
+			if known(group, says) {
+				if strings.HasPrefix(group, " ") {
+					glue = false
+				}
+				p.tellGroup(group, says, &glue)
+			}
+			template = rest
+		}
+	}
+}
+
+// tellGroup tells an optional part; groups do not nest.
+func (p *Paragraph) tellGroup(group string, says part, glue *bool) {
+	if !*glue {
+		group = " " + strings.TrimPrefix(group, " ")
+	}
+	p.tell(group, says)
+	*glue = !strings.HasSuffix(group, " ")
+}
+
+func (p *Paragraph) attach(s Span, glue *bool) {
+	if s.Text == "" {
+		return
+	}
+	if *glue {
+		p.Join(s.Text, s.Style)
+	} else {
+		p.Add(s.Text, s.Style)
+	}
+	*glue = true
+}
+
+func known(group string, says part) bool {
+	for {
+		_, rest, found := strings.Cut(group, "{")
+		if !found {
+			return true
+		}
+		name, rest, _ := strings.Cut(rest, "}")
+		if _, ok := says(name); !ok {
+			return false
+		}
+		group = rest
+	}
+}
+
+// says returns the parts of f.
+func (t *Teller) says(f *timeline.Finding) part {
+	return func(name string) (Span, bool) {
+		switch name {
+		case "guest":
+			return Span{t.Name(f.Guest, NameCols), Strong}, true
+		case "disk":
+			return Span{t.Name(f.Disk, PathCols), Strong}, true
+		case "backing":
+			return Span{t.Name(f.BackingOf, PathCols), Plain}, f.BackingOf != ""
+		case "mapping":
+			return Span{t.Name(f.MappingName, NameCols), Plain}, f.MappingName != ""
+		case "at":
+			return Span{Seconds(f.At), Plain}, true
+		case "ready":
+			return t.saysReady(f.Ready)
+		case "early", "spare", "worst", "best":
+			return t.saysMargin(name, f.Margin, ClassOf(f).Style())
+		case "error":
+			return Span{t.Name(f.Error, NameCols), Plain}, f.Error != ""
+		case "kind":
+			return Span{t.Name(f.Kind, NameCols), Plain}, true
+		}
+		return Span{}, false
+	}
+}
+
+func (t *Teller) saysReady(ready *timeline.Instant) (Span, bool) {
+	if ready == nil || ready.OrBefore {
+		return Span{}, false
+	}
+	width := max(ready.At.Sub(ready.From), 0)
+	return Span{Seconds(ready.At.Add(-width/2)) + t.window(width), Plain}, true
+}
+
+// saysMargin gives a margin, which lies between NS and NS+Width: early or spare
+// where all of that is on one side, else worst and best.
+func (t *Teller) saysMargin(name string, m *timeline.Margin, st Style) (Span, bool) {
+	side := SideOf(m)
+	switch {
+	case side == Unknown:
+		return Span{}, false
+	case name == string(side) && m.AtLeast:
+		return Span{"at least " + t.Signs.Duration(m.NS), st}, true
+	case name == string(side):
+		return Span{t.Signs.Duration((m.NS + m.Width/2).Abs()) + t.window(m.Width), st}, true
+	case name == "worst" && side == Either:
+		return Span{t.Signs.Duration(-m.NS), st}, true
+	case name == "best" && side == Either:
+		return Span{t.Signs.Duration(m.NS + m.Width), st}, true
+	}
+	return Span{}, false
+}
+
+// Side is on which side of zero a margin lies.
+type Side string
+
+// The sides.
+const (
+	Unknown Side = ""
+	Early   Side = "early"  // the guest came first
+	Spare   Side = "spare"  // the mapping was ready first
+	Either  Side = "either" // the record does not tell
+)
+
+// SideOf returns on which side of zero all of m lies.
+func SideOf(m *timeline.Margin) Side {
+	switch {
+	case m == nil, m.NS < 0 && m.AtLeast:
+		return Unknown
+	case m.NS >= 0:
+		return Spare
+	case m.NS+m.Width < 0:
+		return Early
+	}
+	return Either
+}
+
+// window is the uncertainty of a value in the middle of a window, empty where
+// it is exact.
+func (t *Teller) window(width event.Duration) string {
+	if width <= 0 {
+		return ""
+	}
+	return " " + t.Signs.PlusMinus + t.Signs.Duration(width/2)
+}
