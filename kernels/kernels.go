@@ -1,5 +1,6 @@
 // Package kernels is the list of kernels that bootrace is built and tested
-// for, and where each one comes from. Package lab boots them.
+// for: where each one comes from, what it can do, and which probes serve on it.
+// Package lab boots those that are Debian's.
 package kernels
 
 import (
@@ -19,31 +20,78 @@ const Default = "6.1"
 type Kernel struct {
 	// Name is the kernel's series, as in "6.1".
 	Name string
-	// Suite is the Debian suite whose Package is that series.
-	Suite string
-	// Package is the Debian package that brings it in.
-	Package string
+	// Of is the distribution whose kernel it is.
+	Of string
+	// Suite is the Debian suite whose Package is that series; both are empty
+	// where the lab cannot boot it.
+	Suite, Package string
+	// Abilities are what it offers to probes.
+	Abilities []Ability
 }
+
+// Ability is something that a kernel offers and probes build on. The program
+// never looks it up here: it tries. The list says what to expect.
+type Ability string
+
+// The abilities. The comment names what is done without.
+const (
+	// BPF is eBPF as the programs need it: with a ring buffer and CO-RE.
+	BPF Ability = "eBPF"
+	// BTF describes the kernel's own types; without it there are no programs.
+	BTF Ability = "BTF"
+	// ModuleBTF describes those of dm_mod; without it dm_resume is a kprobe.
+	ModuleBTF Ability = "module BTF"
+	// Fentry are trampolines of kernel functions; else system call tracepoints.
+	Fentry Ability = "fentry"
+	// Kprobes are dynamic probes; without them an activation is a window.
+	Kprobes Ability = "kprobes"
+	// Tracefs is a file system of its own; else a folder of debugfs.
+	Tracefs Ability = "tracefs"
+	// BootClock is a trace clock that is CLOCK_BOOTTIME; else it is measured.
+	BootClock Ability = "boot trace clock"
+	// Execve is a tracepoint at execve; else there is a kprobe.
+	Execve Ability = "execve tracepoint"
+	// ExecPerm is FAN_OPEN_EXEC_PERM; else holds use FAN_OPEN_PERM.
+	ExecPerm Ability = "exec permission events"
+	// ReadHeld is that a task held in its exec may be read; before 5.7 the
+	// reader blocks with it.
+	ReadHeld Ability = "held tasks can be read"
+)
 
 // All returns the supported kernels, the oldest first.
 func All() []Kernel {
+	modern := []Ability{BPF, BTF, Fentry, Kprobes, Tracefs, BootClock, Execve, ExecPerm, ReadHeld}
+	newest := append(slices.Clone(modern), ModuleBTF)
 	return []Kernel{
-		{Name: "6.1", Suite: "bookworm", Package: "linux-image-amd64"},
+		{Name: "3.10", Of: "CentOS 7", Abilities: []Ability{Kprobes}},
+		{Name: "5.10", Of: "Debian 11", Suite: "bullseye", Package: "linux-image-amd64", Abilities: modern},
+		{Name: "6.1", Of: "Debian 12", Suite: "bookworm", Package: "linux-image-amd64", Abilities: newest},
+		{Name: "6.12", Of: "Debian 13", Suite: "trixie", Package: "linux-image-amd64", Abilities: newest},
+		{Name: "7.2", Of: "Debian sid", Suite: "sid", Package: "linux-image-amd64", Abilities: newest},
 	}
 }
 
-// Find returns the kernel of that name; the empty name is Default's.
+// Bootable returns the kernels that the lab can boot, the oldest first.
+func Bootable() []Kernel {
+	return slices.DeleteFunc(All(), func(k Kernel) bool { return k.Package == "" })
+}
+
+// Find returns the kernel of that name that the lab can boot; the empty name is
+// Default's.
 func Find(name string) (Kernel, error) {
 	if name == "" {
 		name = Default
 	}
-	all := All()
+	all := Bootable()
 	i := slices.IndexFunc(all, func(k Kernel) bool { return k.Name == name })
 	if i < 0 {
-		return Kernel{}, fmt.Errorf("kernel %q is not one of the supported ones: choose from %s", name, strings.Join(names(all), ", "))
+		return Kernel{}, fmt.Errorf("kernel %q is not one that the lab boots: choose from %s", name, strings.Join(names(all), ", "))
 	}
 	return all[i], nil
 }
+
+// Has reports whether k has the ability.
+func (k Kernel) Has(a Ability) bool { return slices.Contains(k.Abilities, a) }
 
 func names(ks []Kernel) []string {
 	var s []string

@@ -37,18 +37,22 @@ var leftOut = []string{
 // baseRecipe is what a base is made from; its hash is the base's key.
 type baseRecipe struct {
 	Version  int // of the code below
-	Kernel   kernels.Kernel
+	Kernel   kernelPackage
 	Userland string
 	Packages []string
 	LeftOut  []string
 }
 
-// keptBases is one more than there are kernels.
-var keptBases = len(kernels.All()) + 1
+// kernelPackage is where a base's kernel comes from.
+type kernelPackage struct{ Name, Suite, Package string }
+
+// keptBases is one more than there are kernels to boot.
+var keptBases = len(kernels.Bootable()) + 1
 
 // base returns the entry whose root.tar is Debian with the kernel.
 func (b builder) base(ctx context.Context) (*entry, string, error) {
-	recipe := baseRecipe{1, b.kernel, kernels.Userland, userland, leftOut}
+	kernel := kernelPackage{b.kernel.Name, b.kernel.Suite, b.kernel.Package}
+	recipe := baseRecipe{1, kernel, kernels.Userland, userland, leftOut}
 	key, err := keyOf(recipe)
 	if err != nil {
 		return nil, "", err
@@ -72,12 +76,26 @@ func (b builder) makeBase(ctx context.Context, r baseRecipe, tarball string) err
 	for _, pattern := range r.LeftOut {
 		args = append(args, "--dpkgopt=path-exclude="+pattern)
 	}
-	pkgs := append(slices.Clone(r.Packages), r.Kernel.Package)
+	kernel := r.Kernel.Package
+	if r.foreign() {
+		kernel += "/" + r.Kernel.Suite
+		args = append(args, "--aptopt="+preferUserland(r.Userland))
+	}
+	pkgs := append(slices.Clone(r.Packages), kernel)
 	args = append(args, "--include="+strings.Join(pkgs, ","), r.Userland, tarball, "-")
 	if err := b.asRoot(ctx, strings.NewReader(sourceList(archives, r)), "mmdebstrap", args...); err != nil {
 		return err
 	}
 	return b.asRoot(ctx, nil, "chmod", "0644", tarball)
+}
+
+// foreign says that the kernel is not of the userland's suite.
+func (r baseRecipe) foreign() bool { return r.Kernel.Suite != r.Userland }
+
+// preferUserland keeps apt from taking anything but what is asked for by name,
+// and what only that suite has, from the kernel's suite.
+func preferUserland(suite string) string {
+	return fmt.Sprintf(`APT::Default-Release "/^%s(-updates|-security|)$/"`, suite)
 }
 
 // archives are the addresses of a Debian archive and of its security updates.
@@ -91,6 +109,10 @@ func sourceList(a archives, r baseRecipe) string {
 	}
 	if a.security != "" {
 		lines = append(lines, "deb "+a.security+" "+r.Userland+"-security main")
+	}
+	if r.foreign() {
+		// A mirror's copy of sid can be past its Valid-Until; it is signed all the same.
+		lines = append(lines, "deb [check-valid-until=no] "+a.main+" "+r.Kernel.Suite+" main")
 	}
 	return strings.Join(lines, "\n") + "\n"
 }

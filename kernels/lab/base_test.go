@@ -37,20 +37,24 @@ func FuzzParseArchives(f *testing.F) {
 	f.Fuzz(func(t *testing.T, targets string) {
 		if a := parseArchives(targets); a.main == "" && a.security == "" {
 			return
-		} else if list := sourceList(a, baseRecipe{Kernel: kernels.All()[0], Userland: kernels.Userland}); list == "" {
+		} else if list := sourceList(a, baseRecipe{Userland: kernels.Userland}); list == "" {
 			t.Error("no sources")
 		}
 	})
 }
 
 func TestSourceList(t *testing.T) {
-	r := baseRecipe{Userland: "bookworm"}
-	got := sourceList(archives{"http://a.example/debian/", "http://a.example/security/"}, r)
-	want := `deb http://a.example/debian/ bookworm main
+	const userland = `deb http://a.example/debian/ bookworm main
 deb http://a.example/debian/ bookworm-updates main
 deb http://a.example/security/ bookworm-security main
 `
-	if got != want {
-		t.Errorf("got:\n%s\nwant:\n%s", got, want)
+	for suite, want := range map[string]string{
+		"bookworm": userland,
+		"sid":      userland + "deb [check-valid-until=no] http://a.example/debian/ sid main\n",
+	} {
+		r := baseRecipe{Userland: "bookworm", Kernel: kernelPackage{Suite: suite}}
+		if got := sourceList(archives{"http://a.example/debian/", "http://a.example/security/"}, r); got != want {
+			t.Errorf("kernel of %s: got:\n%s\nwant:\n%s", suite, got, want)
+		}
 	}
 }
