@@ -113,6 +113,23 @@ func (c *Control) Status(dev event.Dev) (Mapping, error) {
 	return parseHeader(buf)
 }
 
+// Named is Status by the mapping's name.
+func (c *Control) Named(name string) (Mapping, error) {
+	if name == "" || len(name) >= nameLen {
+		return Mapping{}, fmt.Errorf("status of mapping %q: %w", name, ErrNotMapping)
+	}
+	buf := newRequest(headerSize, FlagSkipBdget|FlagNoFlush, event.Dev{})
+	copy(buf[offName:offName+nameLen], name)
+	err := c.call(cmdDevStatus, buf)
+	if errors.Is(err, unix.ENXIO) {
+		err = ErrNotMapping
+	}
+	if err != nil {
+		return Mapping{}, fmt.Errorf("status of mapping %q: %w", name, err)
+	}
+	return parseHeader(buf)
+}
+
 // Get returns the mapping behind dev with its live table and size.
 func (c *Control) Get(dev event.Dev) (Mapping, error) {
 	buf, err := c.answer(cmdTableStatus, FlagStatusTable|FlagSkipBdget|FlagNoFlush|FlagSecureData, dev)

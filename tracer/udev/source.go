@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"sync"
 	"sync/atomic"
 
 	"github.com/pilebones/go-udev/netlink"
@@ -49,8 +50,11 @@ type Source struct {
 	clock        event.Duration // CLOCK_BOOTTIME - CLOCK_MONOTONIC
 	opened       event.Time
 
-	pairs pairs
-	count struct{ kernel, udev, lost, overruns, unparsable, foreign atomic.Uint64 }
+	// reading is held while messages are read: by Run, and by CatchUp.
+	reading sync.Mutex
+	emit    func(event.Event) // Run's; nil before and after
+	pairs   pairs
+	count   struct{ kernel, udev, lost, overruns, unparsable, foreign atomic.Uint64 }
 }
 
 // Open binds the sockets: from then on events wait for Run.
@@ -138,8 +142,10 @@ func (s *Source) Stats() Stats {
 func (s *Source) Run(ctx context.Context, emit func(event.Event)) error {
 	stop := context.AfterFunc(ctx, s.interrupt)
 	defer stop()
+	s.setEmit(emit)
+	defer s.setEmit(nil)
 	for ctx.Err() == nil {
-		if err := s.drain(ctx, emit); err != nil {
+		if err := s.drainLocked(ctx, emit); err != nil {
 			return err
 		}
 		if err := s.wait(); err != nil {
@@ -147,6 +153,30 @@ func (s *Source) Run(ctx context.Context, emit func(event.Event)) error {
 		}
 	}
 	return nil
+}
+
+func (s *Source) setEmit(emit func(event.Event)) {
+	s.reading.Lock()
+	defer s.reading.Unlock()
+	s.emit = emit
+}
+
+func (s *Source) drainLocked(ctx context.Context, emit func(event.Event)) error {
+	s.reading.Lock()
+	defer s.reading.Unlock()
+	return s.drain(ctx, emit)
+}
+
+// CatchUp reads what has been queued so far, in the caller's goroutine: when it
+// returns, Run's emit has been called for everything that the kernel announced
+// before. It does nothing where Run does not run. Emit must not call it.
+func (s *Source) CatchUp(ctx context.Context) error {
+	s.reading.Lock()
+	defer s.reading.Unlock()
+	if s.emit == nil {
+		return nil
+	}
+	return s.drain(ctx, s.emit)
 }
 
 func (s *Source) interrupt() {
@@ -165,6 +195,8 @@ func (s *Source) wait() error {
 	if _, err := unix.Poll(fds, -1); err != nil && !errors.Is(err, unix.EINTR) {
 		return fmt.Errorf("wait for uevents: %w", err)
 	}
+	s.reading.Lock()
+	defer s.reading.Unlock()
 	now := event.Now()
 	s.kernel.since, s.udev.since = now, now
 	return nil

@@ -1,0 +1,194 @@
+package readiness
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"os"
+	"path/filepath"
+	"slices"
+	"sync"
+	"time"
+
+	"github.com/bootrace/bootrace/tracer/devmap"
+	"github.com/bootrace/bootrace/tracer/event"
+	"github.com/bootrace/bootrace/tracer/udev"
+)
+
+// DefaultRecheck is how often a disk that is not ready is looked at again
+// without a reason: for what no uevent announces.
+const DefaultRecheck = time.Second
+
+// maxLooks is how many looks are taken at the same time. A look at dead storage
+// takes as long as the storage lets it, and a thread.
+const maxLooks = 1024
+
+// Options configure a Tracker. The zero value is ready.
+type Options struct {
+	// Recheck is how often what is not ready is looked at again without a
+	// reason; 0 means DefaultRecheck.
+	Recheck time.Duration
+	// Log may be nil.
+	Log *slog.Logger
+}
+
+// Tracker knows what is ready on this host, for any number of watches.
+type Tracker struct {
+	root     string // "/", but in tests
+	recheck  time.Duration
+	log      *slog.Logger
+	uevents  uevents
+	mappings Mappings
+	closing  func() error
+	sys      sysfs
+	devices  devices
+	looks    chan struct{} // a slot for each look under way
+
+	mu      sync.Mutex
+	watches map[key]map[*Watch]struct{}
+}
+
+// uevents is udev.Source.
+type uevents interface {
+	Run(ctx context.Context, emit func(event.Event)) error
+	CatchUp(ctx context.Context) error
+	Close() error
+}
+
+// Open subscribes to uevents and udev events: from then on nothing is missed.
+// It needs no rights; with CAP_NET_ADMIN the queue is longer, and as root
+// device-mapper is asked directly.
+func Open(options Options) (*Tracker, error) {
+	k := &kernel{sys: sysfs{"/"}}
+	t := newTracker("/", options, k)
+	t.closing = k.close
+	source, err := udev.Open(udev.Options{Resync: t.resync, Log: t.log})
+	if err != nil {
+		return nil, fmt.Errorf("follow the readiness of disks: %w", err)
+	}
+	t.uevents = source
+	return t, nil
+}
+
+func newTracker(root string, options Options, mappings Mappings) *Tracker {
+	t := &Tracker{
+		root: root, recheck: options.Recheck, log: options.Log, mappings: mappings, sys: sysfs{root},
+		looks: make(chan struct{}, maxLooks), watches: make(map[key]map[*Watch]struct{}),
+	}
+	if t.recheck == 0 {
+		t.recheck = DefaultRecheck
+	}
+	if t.log == nil {
+		t.log = slog.New(slog.DiscardHandler)
+	}
+	t.devices.forget()
+	return t
+}
+
+// Run reads uevents until ctx is done, which is no error. Without it watches
+// still work, by looking again from time to time.
+func (t *Tracker) Run(ctx context.Context) error { return t.uevents.Run(ctx, t.observe) }
+
+// Close ends the subscription. Run must have returned, and all watches must be
+// closed.
+func (t *Tracker) Close() error { return errors.Join(t.uevents.Close(), t.closing()) }
+
+func (t *Tracker) catchUp(ctx context.Context) error { return t.uevents.CatchUp(ctx) }
+
+// observe takes note of one event and wakes those whom it concerns.
+func (t *Tracker) observe(e event.Event) {
+	u := e.Dev
+	if u == nil || u.Dev == nil {
+		return
+	}
+	if _, err := fmt.Sscanf(u.Name, "dm-%d", new(uint32)); err == nil {
+		if e.Kind == event.Uevent {
+			t.devices.announced(u)
+		} else {
+			t.devices.handled(u)
+		}
+	}
+	keys := []key{devKey(*u.Dev), pathKey("/dev/" + u.Name), nameKey(u.Props["DM_NAME"])}
+	for _, link := range u.Links {
+		keys = append(keys, pathKey(link))
+	}
+	t.wake(keys)
+}
+
+// resync starts anew after events were lost: udev's database has what they
+// said.
+func (t *Tracker) resync() {
+	t.devices.forget()
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	for _, set := range t.watches {
+		for w := range set {
+			w.poke()
+		}
+	}
+}
+
+// key is something whose change can change a verdict: a path, a device, a
+// mapping's name.
+type key struct {
+	kind byte
+	text string
+	dev  event.Dev
+}
+
+func pathKey(path string) key  { return key{kind: 'p', text: path} }
+func nameKey(name string) key  { return key{kind: 'n', text: name} }
+func devKey(dev event.Dev) key { return key{kind: 'd', dev: dev} }
+
+func (t *Tracker) wake(keys []key) {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	for _, k := range keys {
+		for w := range t.watches[k] {
+			w.poke()
+		}
+	}
+}
+
+// index makes w wake for these keys and no others. It reports whether there
+// are new ones among them.
+func (t *Tracker) index(w *Watch, keys map[key]struct{}) (grown bool) {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	for k := range w.keys {
+		if _, still := keys[k]; still {
+			continue
+		}
+		delete(t.watches[k], w)
+		if len(t.watches[k]) == 0 {
+			delete(t.watches, k)
+		}
+	}
+	for k := range keys {
+		if _, already := w.keys[k]; already {
+			continue
+		}
+		grown = true
+		if t.watches[k] == nil {
+			t.watches[k] = make(map[*Watch]struct{})
+		}
+		t.watches[k][w] = struct{}{}
+	}
+	w.keys = keys
+	return grown
+}
+
+// udevRuns reports whether there is anybody to wait for.
+func (t *Tracker) udevRuns() bool {
+	_, err := os.Stat(filepath.Join(t.root, "run/udev/control"))
+	return err == nil
+}
+
+// knowsLink reports whether udev made the path, as a link to dev.
+func (t *Tracker) knowsLink(dev event.Dev, path string) bool {
+	record, err := udev.ReadRecord(t.root, dev)
+	return err == nil && record != nil && slices.Contains(record.Links, path)
+}
+
+var _ Mappings = (*devmap.Control)(nil)

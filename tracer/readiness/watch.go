@@ -1,0 +1,130 @@
+package readiness
+
+import (
+	"context"
+	"sync"
+	"time"
+)
+
+// Watch follows the disks of one request. Each has a goroutine of its own, so
+// that none waits for another's storage.
+type Watch struct {
+	t       *Tracker
+	request Request
+	view    view
+	dirty   chan struct{} // something may have changed
+	changed chan struct{}
+	cancel  context.CancelFunc
+	keys    map[key]struct{} // guarded by t.mu
+
+	mu      sync.Mutex
+	verdict Verdict
+}
+
+// Watch begins to follow the disks of r. The first look is under way when it
+// returns; Close must be called.
+func (t *Tracker) Watch(r Request) (*Watch, error) {
+	v, err := viewOf(r.PID)
+	if err != nil {
+		return nil, err
+	}
+	return t.watch(r, v), nil
+}
+
+func (t *Tracker) watch(r Request, v view) *Watch {
+	ctx, cancel := context.WithCancel(context.Background())
+	w := &Watch{
+		t: t, request: r, view: v, cancel: cancel,
+		dirty: make(chan struct{}, 1), changed: make(chan struct{}, 1),
+	}
+	go w.run(ctx)
+	return w
+}
+
+// Close ends the watch. It does not wait for a look that is under way.
+func (w *Watch) Close() { w.cancel() }
+
+// Verdict returns the latest verdict; its At is 0 before the first look is
+// done.
+func (w *Watch) Verdict() Verdict {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	return w.verdict
+}
+
+// Changed receives when the verdict has changed since it last received. One
+// goroutine may use it, and not together with Wait.
+func (w *Watch) Changed() <-chan struct{} { return w.changed }
+
+// Wait returns once the disks are ready. Where ctx is done before, it returns
+// ctx's error with the latest verdict.
+func (w *Watch) Wait(ctx context.Context) (Verdict, error) {
+	for {
+		if v := w.Verdict(); v.Ready {
+			return v, nil
+		}
+		select {
+		case <-w.changed:
+		case <-ctx.Done():
+			return w.Verdict(), ctx.Err()
+		}
+	}
+}
+
+func (w *Watch) poke() {
+	select {
+	case w.dirty <- struct{}{}:
+	default:
+	}
+}
+
+func (w *Watch) run(ctx context.Context) {
+	defer w.view.close()
+	defer w.t.index(w, nil)
+	recheck := time.NewTimer(w.t.recheck)
+	defer recheck.Stop()
+	for {
+		w.look(ctx)
+		recheck.Reset(w.t.recheck)
+		select {
+		case <-ctx.Done():
+			return
+		case <-w.dirty:
+		case <-recheck.C:
+		}
+	}
+}
+
+// look finds out and publishes. What it depends on is known only after it, so
+// it looks again until nothing was added: a change in between would have woken
+// nobody.
+func (w *Watch) look(ctx context.Context) {
+	select {
+	case w.t.looks <- struct{}{}:
+		defer func() { <-w.t.looks }()
+	case <-ctx.Done():
+		return
+	}
+	for ctx.Err() == nil {
+		l := &look{ctx: ctx, t: w.t, view: w.view, found: make(map[string]*finding), keys: make(map[key]struct{})}
+		v := l.take(&w.request)
+		if grown := w.t.index(w, l.keys); v.Ready || !grown {
+			w.publish(v)
+			return
+		}
+	}
+}
+
+func (w *Watch) publish(v Verdict) {
+	w.mu.Lock()
+	same := w.verdict.At != 0 && w.verdict.same(&v)
+	w.verdict = v
+	w.mu.Unlock()
+	if same {
+		return
+	}
+	select {
+	case w.changed <- struct{}{}:
+	default:
+	}
+}
