@@ -25,6 +25,7 @@ const (
 	exitFailed = 1
 	exitUsage  = 2
 	exitRaces  = 3 // `races` found some
+	exitNotYet = 4 // `wait`: not ready in time
 )
 
 func main() {
@@ -91,7 +92,7 @@ func newApp(stdout, stderr io.Writer) *cli.App {
 		},
 		Commands: withUsageErrors(
 			runCommand(), bootsCommand(), showCommand(), racesCommand(), exportCommand(),
-			explainCommand(), statusCommand(), checkCommand(),
+			explainCommand(), waitCommand(), statusCommand(), checkCommand(),
 			earlyCommand(), flushCommand(),
 		),
 	}

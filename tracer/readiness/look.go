@@ -28,7 +28,7 @@ type finding struct {
 	place   place
 	mapping *devmap.Mapping
 	blocker *Blocker // nil: nothing to wait for
-	note    string
+	note    string   // what is broken, and waiting will not mend
 }
 
 // take looks at the disks.
@@ -62,7 +62,7 @@ func (l *look) member(v *Verdict, m *image.Member, of string) {
 		v.Members = append(v.Members, Member{Path: m.Path, Disk: of, Ready: true, Note: m.Why})
 		return
 	}
-	out := Member{Path: m.Path, Disk: of, Node: f.place.node, Ready: f.blocker == nil, Note: f.note, Size: m.Size}
+	out := Member{Path: m.Path, Disk: of, Node: f.place.node, Ready: f.blocker == nil, Broken: f.note != "", Note: f.note, Size: m.Size}
 	if f.place.block() {
 		dev := f.place.dev
 		out.Dev = &dev

@@ -151,10 +151,12 @@ type Member struct {
 	UUID    string `json:"uuid,omitempty"`
 	Size    int64  `json:"size,omitempty"` // bytes, of a block device
 	Ready   bool   `json:"ready"`
-	// Note says what could not be looked at, and why that is not waited for.
+	// Broken is set where the path leads to nothing and waiting is of no use.
+	Broken bool `json:"broken,omitempty"`
+	// Note says in words what could not be looked at.
 	Note string `json:"note,omitempty"`
 	// Unread is set where the image's header could not be read, and so a
-	// backing file may be missing here; Note says why.
+	// backing file may be missing here.
 	Unread bool `json:"unread,omitempty"`
 }
 
