@@ -37,8 +37,9 @@ type kind struct {
 
 const (
 	opened = "guest {guest} opened {disk}[, a backing file of {backing},] at {at}"
-	// by is the margin; which of them is known depends on its sign.
-	by = "[: {early} too early][: {spare} to spare][: between {worst} too early and {best} to spare]"
+	// lastRan is what the guest last ran on; by is the margin; which of them is known depends on its sign.
+	lastRan = "[; in boot {lastboot} it ran on {last}][ by {lastpath}][, {lastsize}]"
+	by      = "[: {early} too early][: {spare} to spare][: between {worst} too early and {best} to spare]"
 )
 
 // kinds has an entry for each kind of finding that has words of its own. All
@@ -53,18 +54,19 @@ var kinds = map[string]kind{
 	"link-late": {Failure, "late link", "late links",
 		opened + "[ ({error})]: the mapping was there, only udev's link to it was missing[; it was ready at {ready}]" + by + "."},
 	"backing-missing": {Failure, "missing backing file", "missing backing files",
-		opened + ", but the mapping {state}[ ({error})][; it became ready at {ready}]" + by + "."},
+		opened + ", but the mapping {state}[ ({error})][; it became ready at {ready}]" + by + "[, and it never became ready in this boot{never}]."},
 	"removed": {Failure, "removed disk", "removed disks",
 		opened + "[ ({error})], after the mapping[ {mapping}] had been ready and was removed again."},
 	"near-miss": {Warning, "near miss", "near misses",
 		opened + "[, only {spare} after the mapping became ready][, {early} before udev was done with the mapping, which was live]" +
 			"[, between {worst} before and {best} after the mapping became ready].[ It became ready at {ready}.] It worked by luck."},
 	"substituted": {Failure, "substituted disk", "substituted disks",
-		opened + "; it led to another mapping[, {mapping},] than in the last boot in which this guest ran."},
+		opened + "; it led to another device than in the last boot that ran this guest[: {mapping}][: {nomapping}][, {size}]" + lastRan + "[: {reason}]."},
 	"shrunk": {Failure, "shrunk disk", "shrunk disks",
-		opened + "; the device[ {mapping}] is smaller than what this guest last ran on."},
+		opened + "; the device[ {mapping}] is smaller than what this guest last ran on: [{size}][ instead of {lastsize}]" + lastRan + "."},
 	"vanished": {Failure, "vanished disk", "vanished disks",
-		opened + "; the mapping that it last ran on does not exist in this boot, and it ran on something else."},
+		opened + ", and ran on[ {mapping}][ {nomapping}]; the mapping[ {last}] that it last ran on[ by {lastpath}][, of {lastsize},] did not exist" +
+			"[; it came at {came}]."},
 	"not-a-device": {Failure, "disk that is no device", "disks that are no devices",
 		opened + ", which is a regular file and no device: what the guest writes goes into /dev, not to its disk."},
 	"open-error": {Failure, "failed open", "failed opens",

@@ -4,6 +4,8 @@ import (
 	"strconv"
 	"time"
 
+	"github.com/dustin/go-humanize"
+
 	"github.com/bootrace/bootrace/tracer/event"
 )
 
@@ -58,4 +60,13 @@ func Count(n int, one, many string) string {
 		return "1 " + one
 	}
 	return itoa(n) + " " + many
+}
+
+// Bytes is a size, for people and exactly: two that differ never look alike.
+func Bytes(n int64) string {
+	text := humanize.IBytes(uint64(max(n, 0)))
+	if n < 1024 {
+		return text
+	}
+	return text + " (" + strconv.FormatInt(n, 10) + " bytes)"
 }

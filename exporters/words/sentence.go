@@ -1,6 +1,7 @@
 package words
 
 import (
+	"cmp"
 	"strings"
 
 	"github.com/bootrace/bootrace/tracer/event"
@@ -100,9 +101,37 @@ func (t *Teller) says(f *timeline.Finding) part {
 			return Span{t.Name(f.Error, NameCols), Plain}, f.Error != ""
 		case "kind":
 			return Span{t.Name(f.Kind, NameCols), Plain}, true
+		case "never": // said of what has no time: it tells that, and nothing else
+			return Span{}, f.Ready == nil
+		case "nomapping":
+			return Span{"a device that is no mapping", Plain}, f.MappingName == ""
+		case "size":
+			return Span{Bytes(f.Size), Strong}, f.Size > 0
+		case "reason":
+			return Span{t.Name(f.Reason, PathCols), Plain}, f.Reason != ""
 		}
+		return t.saysLast(name, f.Last)
+	}
+}
+
+// saysLast says what the guest last ran on.
+func (t *Teller) saysLast(name string, l *timeline.Last) (Span, bool) {
+	if l == nil {
 		return Span{}, false
 	}
+	switch name {
+	case "last":
+		return Span{t.Name(cmp.Or(l.Name, l.UUID, "a device that is no mapping"), NameCols), Plain}, true
+	case "lastpath":
+		return Span{t.Name(l.Path, PathCols), Plain}, l.Path != ""
+	case "lastsize":
+		return Span{Bytes(l.Size), Strong}, l.Size > 0
+	case "lastboot":
+		return Span{t.Name(ShortID(l.BootID), NameCols), Plain}, l.BootID != ""
+	case "came":
+		return t.saysReady(l.Came)
+	}
+	return Span{}, false
 }
 
 func (t *Teller) saysReady(ready *timeline.Instant) (Span, bool) {

@@ -110,6 +110,8 @@ func (e *Event) fields(f form) {
 	object(f, "mark", &e.Mark)
 	object(f, "loss", &e.Loss)
 	object(f, "hold", &e.Hold)
+	object(f, "image", &e.Image)
+	object(f, "memory", &e.Memory)
 }
 
 func (p *Proc) fields(f form) {
@@ -230,6 +232,46 @@ func (l *LossInfo) fields(f form) {
 func (h *HoldInfo) fields(f form) {
 	text(f, "reason", &h.Reason, always)
 	texts(f, "blockers", &h.Blockers, optional)
+}
+
+func (i *ImageInfo) fields(f form) {
+	text(f, "disk", &i.Disk, always)
+	objects(f, "members", &i.Members)
+	text(f, "cut", &i.Cut, optional)
+}
+
+func (m *ImageMember) fields(f form) {
+	text(f, "path", &m.Path, always)
+	text(f, "role", &m.Role, always)
+	integer(f, "over", &m.Over, always)
+	boolean(f, "from_header", &m.FromHeader, optional)
+	text(f, "format", &m.Format, optional)
+	text(f, "state", &m.State, always)
+	text(f, "why", &m.Why, optional)
+	object(f, "dev", &m.Dev)
+	integer(f, "size", &m.Size, optional)
+	text(f, "name", &m.Name, optional)
+	text(f, "uuid", &m.UUID, optional)
+}
+
+func (m *MemoryInfo) fields(f form) {
+	text(f, "guest", &m.Guest, always)
+	text(f, "boot_id", &m.Boot, always)
+	objects(f, "disks", &m.Disks)
+	objects(f, "before", &m.Before)
+}
+
+func (d *MemoryDisk) fields(f form) {
+	text(f, "path", &d.Path, always)
+	text(f, "id", &d.ID, optional)
+	text(f, "device_id", &d.DeviceID, optional)
+	text(f, "serial", &d.Serial, optional)
+	text(f, "backing_of", &d.BackingOf, optional)
+	boolean(f, "written", &d.Written, optional)
+	text(f, "name", &d.Name, optional)
+	text(f, "uuid", &d.UUID, optional)
+	integer(f, "size", &d.Size, optional)
+	texts(f, "table", &d.Table, optional)
 }
 
 func integer[T ~int | ~int64 | ~uint32 | ~uint64](f form, name string, v *T, p presence) {

@@ -55,6 +55,8 @@ const (
 	Loss      Kind = "loss"       // Loss: something was or may have been missed
 	Hold      Kind = "hold"       // Proc, Hold: a guest's start is being kept back
 	Release   Kind = "release"    // Proc, Hold: and goes on
+	Image     Kind = "image"      // Proc, Image: what the headers of a guest's disk name
+	Memory    Kind = "memory"     // Proc, Memory: what the guest that Proc is last ran on
 )
 
 // Event is one fact. Exactly the payloads that its kind names are set.
@@ -83,6 +85,8 @@ type Event struct {
 	Mark   *MarkInfo   `json:"mark,omitempty"`
 	Loss   *LossInfo   `json:"loss,omitempty"`
 	Hold   *HoldInfo   `json:"hold,omitempty"`
+	Image  *ImageInfo  `json:"image,omitempty"`
+	Memory *MemoryInfo `json:"memory,omitempty"`
 }
 
 // Earliest returns the earliest instant at which e can have happened.
@@ -266,4 +270,62 @@ type LossInfo struct {
 type HoldInfo struct {
 	Reason   string   `json:"reason"`
 	Blockers []string `json:"blockers,omitempty"`
+}
+
+// ImageInfo is a disk of a guest with all that is opened with it, as the
+// command line and the headers of its images name it. A later event about the
+// same disk replaces an earlier one.
+type ImageInfo struct {
+	Disk    string        `json:"disk"` // its path, as on the command line
+	Members []ImageMember `json:"members,omitempty"`
+	// Cut says why the chain was not followed to its end, empty where it was.
+	Cut string `json:"cut,omitempty"`
+}
+
+// ImageMember is one image of a disk. Package image has the words for Role and
+// State.
+type ImageMember struct {
+	Path string `json:"path"`
+	Role string `json:"role"` // disk, backing, data, member
+	// Over is the place in Members of the one that needs it, -1 for the disk.
+	Over int `json:"over"`
+	// FromHeader is set where a header names it, and not the command line.
+	FromHeader bool   `json:"from_header,omitempty"`
+	Format     string `json:"format,omitempty"`
+	State      string `json:"state"`         // absent, not-live, read, plain, refused, unreadable, loop, ...
+	Why        string `json:"why,omitempty"` // it is no better state
+	Dev        *Dev   `json:"dev,omitempty"`
+	Size       int64  `json:"size,omitempty"` // bytes
+	Name       string `json:"name,omitempty"` // of the mapping
+	UUID       string `json:"uuid,omitempty"`
+}
+
+// MemoryInfo is what a guest ran on in the last boot before this one that ran
+// it.
+type MemoryInfo struct {
+	Guest string       `json:"guest"` // its identity, as in uuid:3aad3b6b-...
+	Boot  string       `json:"boot_id"`
+	Disks []MemoryDisk `json:"disks,omitempty"`
+	// Before is what it ran on in the boot before that, where that differs.
+	Before []MemoryDisk `json:"before,omitempty"`
+}
+
+// MemoryDisk is one mapping that a guest ran on, and what it was for.
+type MemoryDisk struct {
+	Path     string `json:"path"`                // as on the command line, or as it was opened
+	ID       string `json:"id,omitempty"`        // of the drive
+	DeviceID string `json:"device_id,omitempty"` // of the device that shows it to the guest
+	Serial   string `json:"serial,omitempty"`    // that the guest sees
+	// BackingOf is the path of the disk that it is a backing file of, empty
+	// for a disk.
+	BackingOf string `json:"backing_of,omitempty"`
+	// Written is set for a backing file that was opened for writing: something
+	// was committed to it.
+	Written bool   `json:"written,omitempty"`
+	Name    string `json:"name,omitempty"` // of the mapping
+	UUID    string `json:"uuid,omitempty"`
+	Size    int64  `json:"size,omitempty"` // bytes, 0 if not known
+	// Table has the names of mappings in the place of their numbers, which
+	// change from boot to boot.
+	Table []string `json:"table,omitempty"`
 }

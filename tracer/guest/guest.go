@@ -117,6 +117,9 @@ type Disk struct {
 	// stable than that of its node, which is numbered anew at each start.
 	Device   string `json:"device,omitempty"`
 	DeviceID string `json:"device_id,omitempty"`
+	// Serial is the serial number that the guest sees. A launcher that sets one
+	// keeps it with the disk, wherever that is plugged in.
+	Serial string `json:"serial,omitempty"`
 	// Snapshot is set where writes go to a temporary file, and the image is
 	// only read.
 	Snapshot bool `json:"snapshot,omitempty"`

@@ -1,6 +1,7 @@
 package guest
 
 import (
+	"cmp"
 	"fmt"
 	"slices"
 	"strconv"
@@ -82,6 +83,7 @@ type medium struct {
 // device is a -device that shows a medium to the guest.
 type device struct {
 	driver, id string
+	serial     string
 	kind       Kind
 	found      bool // what it names
 }
@@ -322,7 +324,7 @@ var deviceKinds = map[string]Kind{
 func (s *scan) device(v *value) {
 	driver := v.str("driver")
 	for _, key := range []string{"drive", "driveA", "driveB"} {
-		s.show(v.str(key), device{driver: driver, id: v.str("id"), kind: deviceKinds[driver]})
+		s.show(v.str(key), device{driver: driver, id: v.str("id"), serial: v.str("serial"), kind: deviceKinds[driver]})
 	}
 }
 
@@ -448,9 +450,10 @@ func (s *scan) checkDevices() {
 
 // disk makes a disk of a medium.
 func (s *scan) disk(m medium, d *device) Disk {
-	disk := Disk{ID: m.id, Kind: m.kind}
+	disk := Disk{ID: m.id, Kind: m.kind, Serial: m.options.str("serial")} // of a drive: before qemu 3.1
 	if d != nil {
 		disk.Device, disk.DeviceID = d.driver, d.id
+		disk.Serial = cmp.Or(d.serial, disk.Serial)
 		if d.kind != "" {
 			disk.Kind = d.kind
 		}

@@ -71,6 +71,9 @@ type Builder struct {
 	exits list[exitFact]
 	holds list[holdFact]
 
+	images   []imageFact
+	memories []memoryFact
+
 	execs   []execFact
 	sources []sourceFact
 	losses  []Loss
@@ -124,6 +127,10 @@ func (b *Builder) Add(e *event.Event) {
 		b.addExec(e)
 	case event.Fork, event.Exit, event.Hold, event.Release:
 		b.addProcess(e)
+	case event.Image:
+		b.addImage(e)
+	case event.Memory:
+		b.addMemory(e)
 	default:
 		b.addNote(e)
 	}

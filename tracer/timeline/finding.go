@@ -1,7 +1,6 @@
 package timeline
 
 import (
-	"cmp"
 	"slices"
 
 	"golang.org/x/sys/unix"
@@ -22,7 +21,11 @@ func rules() []rule {
 		notLive{},
 		neverReady{},
 		removed{},
+		backingMissing{},
+		openError{},
+		notADevice{},
 		nearMiss{},
+		changed{},
 	}
 }
 
@@ -32,8 +35,12 @@ type record struct {
 	gaps   gaps
 	last   event.Time
 	guests []*guestLife
+	kind   which
 	// account explains why a life was ready no sooner.
 	account func(*life, stamp) *Account
+	h       *history
+	// snapshots are the times at which what existed was looked at.
+	snapshots []event.Time
 }
 
 // first is the first use of one disk by one guest: the one that decides
@@ -51,8 +58,25 @@ type first struct {
 	certain bool
 }
 
+// which says what uses a rule looks at.
+type which uint8
+
+const (
+	whichDisk    which = iota // of disks
+	whichBacking              // of their backing files
+)
+
 // uses iterates over the first uses of all disks that a mapping can be behind.
 func (r *record) uses(yield func(*first) bool) {
+	for u := range r.all {
+		if (u.disk.BackingOf != "") == (r.kind == whichBacking) && !yield(u) {
+			return
+		}
+	}
+}
+
+// all iterates over the first uses of disks and backing files.
+func (r *record) all(yield func(*first) bool) {
 	for _, g := range r.guests {
 		for i := range g.firsts {
 			if !yield(&g.firsts[i]) {
@@ -83,7 +107,7 @@ func (u *first) late() bool { return u.way != nil && u.use.Margin.Negative() }
 func (r *record) finding(kind string, race bool, u *first) *Finding {
 	f := &Finding{
 		Kind: kind, Race: race,
-		Guest: cmp.Or(u.guest.out.Name, u.guest.out.Identity, u.guest.out.ID), GuestID: u.guest.out.ID,
+		Guest: u.guest.called(), GuestID: u.guest.out.ID,
 		Disk: u.disk.Path, BackingOf: u.disk.BackingOf, At: u.use.At,
 		Margin: u.use.Margin, Ready: u.use.Ready,
 		Errno: u.use.Errno, Error: u.use.Error, State: u.state, Exit: u.guest.out.Exit,

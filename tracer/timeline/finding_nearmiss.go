@@ -10,7 +10,7 @@ const NearMiss = "near-miss"
 type nearMiss struct{}
 
 func (nearMiss) find(r *record, report func(*Finding)) {
-	for u := range r.uses {
+	for u := range r.all {
 		m := u.use.Margin
 		if u.use.Errno != 0 || m == nil || m.NS >= r.opts.NearMiss || u.life == nil {
 			continue

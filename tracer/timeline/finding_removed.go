@@ -7,7 +7,7 @@ const Removed = "removed"
 type removed struct{}
 
 func (removed) find(r *record, report func(*Finding)) {
-	for u := range r.uses {
+	for u := range r.all {
 		if !u.absent() || u.way != nil || !u.route.before(u.stamp()) {
 			continue
 		}

@@ -96,6 +96,7 @@ func (b *Builder) guests(h *history, r *resolver) *processes {
 	for _, s := range b.processSteps() {
 		p.apply(s)
 	}
+	p.recall(b.images, b.memories)
 	for _, f := range b.opensOf(p) {
 		if g := p.of(int(f.pid), f.stamp); g != nil {
 			g.open(f)
@@ -193,7 +194,7 @@ func counted(n int, what string) string {
 // find runs the rules.
 func (b *Builder) find(t *Timeline, g gaps, h *history, p *processes) {
 	a := accounts{disks: b.disks, names: b.names, h: h}
-	r := &record{opts: b.opts, gaps: g, last: b.last, guests: p.guests, account: a.of}
+	r := &record{opts: b.opts, gaps: g, last: b.last, guests: p.guests, account: a.of, h: h, snapshots: b.snapshots()}
 	for _, rule := range rules() {
 		rule.find(r, func(f *Finding) { t.Findings = append(t.Findings, f) })
 	}

@@ -42,6 +42,8 @@ type guestLife struct {
 	alive  int
 	byPath map[sym]int // place in out.Disks
 	firsts []first
+	// memory is what it last ran on, nil if nothing is known.
+	memory *memoryFact
 	// tail is the disk that was opened last, and when: what is opened next
 	// without having been announced belongs to it.
 	tail   int
@@ -182,7 +184,7 @@ func (g *guestLife) announce(d *guest.Disk) {
 			continue
 		}
 		g.addDisk(Disk{
-			Path: image.Path, ID: d.ID, Format: image.Format, Kind: string(d.Kind),
+			Path: image.Path, ID: d.ID, DeviceID: d.DeviceID, Serial: d.Serial, Format: image.Format, Kind: string(d.Kind),
 			ReadOnly: image.ReadOnly, Storage: string(image.Storage), Needs: image.Needs,
 			Announced: true, BackingOf: over,
 		})
@@ -289,7 +291,7 @@ func (g *guestLife) judge(r *resolver, groups map[string]bool) {
 	kept := g.out.Disks[:0]
 	for _, d := range g.out.Disks {
 		rt := r.route(g.names.add(clean(d.Path)))
-		if !d.Announced && !d.proven(rt, groups) {
+		if !d.Announced && !d.FromHeader && !d.proven(rt, groups) {
 			continue
 		}
 		for i := range d.Uses {
@@ -346,7 +348,7 @@ func (g *guestLife) held(h *history) {
 
 // first notes the use of a disk that findings go by.
 func (g *guestLife) first(d *Disk, r *resolver) {
-	if len(d.Uses) == 0 || d.Announced && !d.Needs {
+	if len(d.Uses) == 0 || (d.Announced || d.FromHeader) && !d.Needs {
 		return
 	}
 	rt := r.route(g.names.add(clean(d.Path)))

@@ -22,7 +22,8 @@ import (
 // that LVM would give. What follows "args:" is a command line. Two kinds stand
 // for several events: "sources" for all sources attached, "activate" for what
 // vgchange and udev do to one volume: live after 4 ms, the links made after 8,
-// ready after 10.
+// ready after 10. "remembered" and "member" add to the memory or image event
+// before them.
 type historyParser struct {
 	events []event.Event
 }
@@ -87,6 +88,12 @@ func (p *historyParser) line(line string) error {
 		return nil
 	case "activate":
 		return p.activate(at, w)
+	case "remembered":
+		p.remembered(w)
+		return nil
+	case "member":
+		p.member(w)
+		return nil
 	}
 	if err := fill(&e, w); err != nil {
 		return err
@@ -156,6 +163,36 @@ func (p *historyParser) activate(at event.Time, w words) error {
 	return nil
 }
 
+func (p *historyParser) remembered(w words) {
+	m := p.events[len(p.events)-1].Memory
+	d := event.MemoryDisk{
+		Path: w.keys["path"], ID: w.keys["id"], Serial: w.keys["serial"], BackingOf: w.keys["backing_of"],
+		Name: w.keys["name"], UUID: w.keys["uuid"], Size: 1 << 30,
+	}
+	if lv := w.keys["lv"]; lv != "" {
+		d.Name, d.UUID = lvNames(lv)
+	}
+	if size := w.keys["size"]; size != "" {
+		d.Size = int64(w.number("size"))
+	}
+	if table := w.keys["table"]; table != "" {
+		d.Table = []string{strings.ReplaceAll(table, "_", " ")}
+	}
+	if w.keys["before"] != "" {
+		m.Before = append(m.Before, d)
+	} else {
+		m.Disks = append(m.Disks, d)
+	}
+}
+
+func (p *historyParser) member(w words) {
+	i := p.events[len(p.events)-1].Image
+	i.Members = append(i.Members, event.ImageMember{
+		Path: w.keys["path"], Role: w.keys["role"], Over: w.number("over"), FromHeader: w.keys["role"] != "disk",
+		Format: w.keys["format"], State: w.keys["state"], Why: strings.ReplaceAll(w.keys["why"], "_", " "),
+	})
+}
+
 func lvNames(lv string) (name, uuid string) {
 	parts := strings.SplitN(lv+"//", "/", 4)
 	id := devmap.LVMUUID{VG: fill32(parts[0]), LV: fill32(parts[1]), Layer: parts[2]}
@@ -201,6 +238,12 @@ func fill(e *event.Event, w words) error {
 		e.Open = &event.OpenInfo{Path: w.plain[0], Target: w.plain[1]}
 	case event.Open:
 		fillOpen(e, w)
+	case event.Memory:
+		e.Proc = &event.Proc{PID: w.number("pid")}
+		e.Memory = &event.MemoryInfo{Guest: w.keys["guest"], Boot: "before"}
+	case event.Image:
+		e.Proc = &event.Proc{PID: w.number("pid")}
+		e.Image = &event.ImageInfo{Disk: w.keys["disk"], Cut: w.keys["cut"]}
 	case event.Source:
 		e.Source = source(w.plain[0], w.plain[1], w.keys["abilities"])
 	case event.Mark:

@@ -234,9 +234,16 @@ type Disk struct {
 	// that must be there before the guest starts.
 	Storage string `json:"storage,omitempty"`
 	Needs   bool   `json:"needs,omitempty"`
-	// Announced is set where the command line names it; otherwise the guest
-	// was seen to open it: a backing file, as a rule.
-	Announced bool `json:"announced"`
+	// Announced is set where the command line names it, FromHeader where the
+	// header of an image does; otherwise the guest was only seen to open it.
+	Announced  bool `json:"announced"`
+	FromHeader bool `json:"from_header,omitempty"`
+	// DeviceID and Serial are those of the device that shows it to the guest.
+	DeviceID string `json:"device_id,omitempty"`
+	Serial   string `json:"serial,omitempty"`
+	// Problem says why its header could not be read or followed, empty where
+	// that was not so.
+	Problem string `json:"problem,omitempty"`
 	// BackingOf is the path of the disk that this one is opened for: a backing
 	// file, a data file, a member. Empty if it is a disk itself, or not clear.
 	BackingOf string `json:"backing_of,omitempty"`
@@ -321,6 +328,13 @@ type Finding struct {
 	// State is the mapping's at the open: absent, created, loaded, live,
 	// suspended, removed.
 	State string `json:"state,omitempty"`
+	// Size is that of the device at the open, in bytes, and Last is what the
+	// guest last ran on: for substituted, shrunk and vanished.
+	Size int64 `json:"size,omitempty"`
+	Last *Last `json:"last,omitempty"`
+	// Reason is what decided, beyond the kind: a sentence for people, empty as
+	// a rule.
+	Reason string `json:"reason,omitempty"`
 	// Exit is how the guest ended, nil if it still ran.
 	Exit *Exit `json:"exit,omitempty"`
 	// Evidence are the ids of the events that it follows from, in order.
@@ -328,6 +342,20 @@ type Finding struct {
 	// Late accounts for the time until the mapping was ready, nil if it was
 	// not late or never came.
 	Late *Account `json:"late,omitempty"`
+}
+
+// Last is what a guest ran on in the last boot before this one that ran it.
+type Last struct {
+	BootID string `json:"boot_id"`
+	Path   string `json:"path"` // of the disk, then
+	Name   string `json:"name,omitempty"`
+	UUID   string `json:"uuid,omitempty"`
+	Size   int64  `json:"size,omitempty"` // bytes, 0 if not known
+	// Table has the names of mappings in the place of their numbers.
+	Table []string `json:"table,omitempty"`
+	// Came is when that mapping came after all in this boot, later than the
+	// guest; nil if it never did, or was there. Only of vanished.
+	Came *Instant `json:"came,omitempty"`
 }
 
 // Account says where the time until a mapping was ready went.

@@ -117,7 +117,16 @@ func describeFinding(b *strings.Builder, f *Finding) {
 	if f.Error != "" {
 		fmt.Fprintf(b, " error=%s", f.Error)
 	}
+	if l := f.Last; l != nil {
+		fmt.Fprintf(b, " size=%d last=%s,%s,%d", f.Size, l.Path, l.Name, l.Size)
+		if l.Came != nil {
+			fmt.Fprintf(b, " came=%s", describeInstant(l.Came))
+		}
+	}
 	fmt.Fprintf(b, "%s evidence=%v", describeMargin(f.Margin), f.Evidence)
+	if f.Reason != "" {
+		fmt.Fprintf(b, " (%s)", f.Reason)
+	}
 	if f.Withheld != "" {
 		fmt.Fprintf(b, " WITHHELD: %s", f.Withheld)
 	}
@@ -185,7 +194,14 @@ func describeGuest(b *strings.Builder, g *Guest) {
 	}
 	b.WriteString("\n")
 	for _, d := range g.Disks {
-		fmt.Fprintf(b, "  %s announced=%v backing_of=%s mapped=%v\n", d.Path, d.Announced, d.BackingOf, d.Mapping != "")
+		fmt.Fprintf(b, "  %s announced=%v backing_of=%s mapped=%v", d.Path, d.Announced, d.BackingOf, d.Mapping != "")
+		if d.FromHeader {
+			b.WriteString(" from_header")
+		}
+		if d.Problem != "" {
+			fmt.Fprintf(b, " problem: %s", d.Problem)
+		}
+		b.WriteString("\n")
 		for _, u := range d.Uses {
 			fmt.Fprintf(b, "    %s error=%s count=%d ready=%s%s\n", describeInstant(&u.Instant), u.Error, u.Count, describeInstant(u.Ready), describeMargin(u.Margin))
 		}

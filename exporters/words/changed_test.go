@@ -1,0 +1,49 @@
+package words
+
+import (
+	"strings"
+	"testing"
+
+	"github.com/bootrace/bootrace/tracer/timeline"
+)
+
+// What a guest last ran on is told with both sizes, and where nothing is known
+// nothing is said.
+func TestTellChanges(t *testing.T) {
+	last := &timeline.Last{BootID: "0badcafe-1111", Path: "/dev/mapper/dm_x", Name: "dm_x", Size: 3 << 29}
+	f := timeline.Finding{Guest: "vm1", Disk: "/dev/vg/x", At: 12e9, MappingName: "vg-x", Size: 1 << 30, Last: last}
+	for kind, want := range map[string]string{
+		"substituted": "guest vm1 opened /dev/vg/x at 12.000 s; it led to another device than in the last boot that ran this guest: vg-x, 1.0 GiB (1073741824 bytes); in boot 0badcafe it ran on dm_x by /dev/mapper/dm_x, 1.5 GiB (1610612736 bytes).",
+		"shrunk": "guest vm1 opened /dev/vg/x at 12.000 s; the device vg-x is smaller than what this guest last ran on: 1.0 GiB (1073741824 bytes) instead of 1.5 GiB (1610612736 bytes); " +
+			"in boot 0badcafe it ran on dm_x by /dev/mapper/dm_x, 1.5 GiB (1610612736 bytes).",
+		"vanished": "guest vm1 opened /dev/vg/x at 12.000 s, and ran on vg-x; the mapping dm_x that it last ran on by /dev/mapper/dm_x, of 1.5 GiB (1610612736 bytes), did not exist.",
+	} {
+		f.Kind = kind
+		if got := told(&f); got != want {
+			t.Errorf("%s:\n got %s\nwant %s", kind, got, want)
+		}
+	}
+	f = timeline.Finding{
+		Kind: "vanished", Guest: "vm1", Disk: "/dev/vg/x", At: 12e9,
+		Last: &timeline.Last{UUID: "LVM-u"},
+	}
+	f.Last.Came = &timeline.Instant{At: 20e9, From: 20e9}
+	if got, want := told(&f), "guest vm1 opened /dev/vg/x at 12.000 s, and ran on a device that is no mapping; the mapping LVM-u that it last ran on did not exist; it came at 20.000 s."; got != want {
+		t.Errorf("got %s", got)
+	}
+	f.Kind, f.Last, f.Reason = "substituted", nil, "so"
+	if got, want := told(&f), "guest vm1 opened /dev/vg/x at 12.000 s; it led to another device than in the last boot that ran this guest: a device that is no mapping: so."; got != want {
+		t.Errorf("got %s", got)
+	}
+	f = timeline.Finding{Kind: "backing-missing", Guest: "vm1", Disk: "/dev/vg/b", BackingOf: "/dev/vg/x", At: 12e9, State: "absent", Error: "ENOENT"}
+	if got, want := told(&f), "guest vm1 opened /dev/vg/b, a backing file of /dev/vg/x, at 12.000 s, but the mapping did not exist (ENOENT), and it never became ready in this boot."; got != want {
+		t.Errorf("got %s", got)
+	}
+}
+
+func told(f *timeline.Finding) string {
+	t := Teller{Signs: ASCII, Name: func(s string, _ int) string { return s }}
+	var p Paragraph
+	p.tell(" "+textOf(f), t.says(f))
+	return strings.TrimSpace(p.String())
+}

@@ -1,0 +1,238 @@
+// Package memory remembers over boots what each guest ran on, and says what has
+// changed: another mapping behind a disk, a smaller one, one that is gone.
+//
+// Whether a change is an alarm is decided here and nowhere else, in Compare,
+// by the timeline's findings and by the hold alike. What operators do all the
+// time is none:
+//
+//   - a disk that grew;
+//   - a mapping that was renamed, moved to other physical volumes (pvmove), has
+//     another minor number, or whose LV was converted: it keeps its UUID;
+//   - a volume group that got another UUID or name (vgchange -u, vgsplit,
+//     vgimportclone): the LV's own half of the UUID stays;
+//   - a snapshot: the mapping of before is now a backing file, below a new one;
+//   - a commit: the disk is now what was a backing file, which either was
+//     written to, or has taken over the disk's path;
+//   - a disk that was mirrored to another volume while the guest ran: the guest
+//     itself had opened that one;
+//   - a disk that was unplugged, plugged in elsewhere, or swapped: where the
+//     launcher gives serial numbers, other numbers are other disks;
+//   - back to what it ran on before the last change: a repair;
+//   - removable media.
+//
+// A disk that was moved by hand to another volume while the guest was down
+// cannot be told from a wrong one. It is reported in the boot in which that
+// happens, and no more after that.
+package memory
+
+import (
+	"fmt"
+	"path"
+	"regexp"
+	"slices"
+	"strings"
+
+	"github.com/bootrace/bootrace/tracer/devmap"
+	"github.com/bootrace/bootrace/tracer/event"
+)
+
+// Kind says what has changed.
+type Kind string
+
+// The kinds of changes.
+const (
+	Substituted Kind = "substituted" // another mapping, or none, is behind the disk
+	Shrunk      Kind = "shrunk"      // what is behind it is smaller
+	Vanished    Kind = "vanished"    // the mapping of before is not there at all
+)
+
+// Change is one thing that is not as it was.
+type Change struct {
+	Kind Kind
+	Now  int              // index of the disk in what Compare was given
+	Last event.MemoryDisk // what the guest last ran on there
+	// Why is what decided, beyond the kind; for people, empty where nothing is
+	// to be added.
+	Why string
+}
+
+// Fallback is Change.Why where the disk is now one of its own backing files.
+const Fallback = "it is a backing file of what the guest last ran on: what was written since is not in it"
+
+// OtherTable is Change.Why where a mapping without a UUID has the same name
+// and other contents.
+const OtherTable = "it has the same name, and was made of something else"
+
+// Compare says what has changed between what a guest last ran on and what its
+// disks lead to now. now lists what each disk leads to, and each backing file
+// behind its disk; one without Name and UUID is no mapping. exists reports
+// whether a mapping is there at all. Without a memory there is no change.
+func Compare(last *event.MemoryInfo, now []event.MemoryDisk, exists func(*event.MemoryDisk) bool) []Change {
+	if last == nil {
+		return nil
+	}
+	c := comparison{last: last.Disks, before: last.Before, now: now}
+	var changes []Change
+	for _, p := range c.pairs() {
+		old, cur := &c.last[p.last], &now[p.now]
+		if !same(old, cur) && !c.legitimate(old, cur) {
+			changes = append(changes, Change{Substituted, p.now, *old, c.why(old, cur)})
+			if !exists(old) {
+				changes = append(changes, Change{Vanished, p.now, *old, ""})
+			}
+		} else if !same(old, cur) {
+			continue // sizes of two mappings of one chain tell nothing
+		}
+		if cur.Size > 0 && cur.Size < old.Size {
+			changes = append(changes, Change{Shrunk, p.now, *old, ""})
+		}
+	}
+	return changes
+}
+
+// comparison is one Compare.
+type comparison struct {
+	last, before, now []event.MemoryDisk
+}
+
+// pair is a disk of then and the disk of now that takes its place.
+type pair struct{ last, now int }
+
+// pairs finds for each disk of now the one that it was, the surest sign first.
+// A disk that has none is new, and one of then that nobody is left for was
+// unplugged.
+func (c *comparison) pairs() []pair {
+	var found []pair
+	then, now := make([]bool, len(c.last)), make([]bool, len(c.now))
+	for _, match := range []func(old, cur *event.MemoryDisk) bool{
+		same,
+		func(a, b *event.MemoryDisk) bool { return a.Serial != "" && a.Serial == b.Serial },
+		func(a, b *event.MemoryDisk) bool { return clean(a.Path) == clean(b.Path) },
+		func(a, b *event.MemoryDisk) bool { return a.DeviceID != "" && a.DeviceID == b.DeviceID },
+		func(a, b *event.MemoryDisk) bool { return a.ID != "" && a.ID == b.ID },
+	} {
+		for i := range c.now {
+			for j := range c.last {
+				if !now[i] && !then[j] && comparable(&c.last[j], &c.now[i]) && match(&c.last[j], &c.now[i]) {
+					now[i], then[j] = true, true
+					found = append(found, pair{j, i})
+				}
+			}
+		}
+	}
+	slices.SortFunc(found, func(a, b pair) int { return a.now - b.now })
+	return found
+}
+
+// comparable reports whether two disks can be the same one at all: a disk and a
+// backing file are not, nor are two with different serial numbers.
+func comparable(a, b *event.MemoryDisk) bool {
+	return (a.BackingOf == "") == (b.BackingOf == "") &&
+		(a.Serial == "" || b.Serial == "" || a.Serial == b.Serial)
+}
+
+func clean(p string) string { return path.Clean(p) }
+
+// same reports whether two records speak of one mapping.
+func same(a, b *event.MemoryDisk) bool {
+	if a.UUID == "" && b.UUID == "" {
+		return a.Name != "" && a.Name == b.Name && sameTable(a.Table, b.Table)
+	}
+	return a.UUID == b.UUID || sameLV(a.UUID, b.UUID)
+}
+
+// SameMapping reports whether two records speak of one mapping: by UUID, where
+// either has one, else by name and table.
+func SameMapping(a, b *event.MemoryDisk) bool { return same(a, b) }
+
+func sameLV(a, b string) bool {
+	x, ok := devmap.ParseLVMUUID(a)
+	y, also := devmap.ParseLVMUUID(b)
+	return ok && also && x.LV == y.LV && x.Layer == y.Layer
+}
+
+// number is a device's number in a table. Mappings have names there, so what is
+// left are other devices, whose numbers change from boot to boot.
+var number = regexp.MustCompile(`\b[0-9]+:[0-9]+\b`)
+
+// sameTable compares the tables of two mappings that have only a name. What
+// was added at the end made it grow, and what is missing there made it shrink:
+// that is for the sizes to tell. A table that is not known is no other one.
+func sameTable(a, b []string) bool {
+	for i := range min(len(a), len(b)) {
+		x, y := strings.Fields(number.ReplaceAllString(a[i], "?")), strings.Fields(number.ReplaceAllString(b[i], "?"))
+		if len(x) != len(y) {
+			return false
+		}
+		for n := range x {
+			if n != 1 && x[n] != y[n] { // 1: the length
+				return false
+			}
+		}
+	}
+	return true
+}
+
+// NamedTable returns a table with the names of mappings in the place of their
+// numbers, as dmsetup takes it: what a number stands for changes from boot to
+// boot. name returns an empty string for other devices.
+func NamedTable(table []string, name func(event.Dev) string) []string {
+	if table == nil {
+		return nil
+	}
+	out := make([]string, len(table))
+	for i, line := range table {
+		out[i] = number.ReplaceAllStringFunc(line, func(text string) string {
+			var dev event.Dev
+			if n, err := fmt.Sscanf(text, "%d:%d", &dev.Major, &dev.Minor); n != 2 || err != nil {
+				return text
+			}
+			if known := name(dev); known != "" {
+				return "/dev/mapper/" + known
+			}
+			return text
+		})
+	}
+	return out
+}
+
+// legitimate reports whether another mapping may be where old was.
+func (c *comparison) legitimate(old, cur *event.MemoryDisk) bool {
+	return c.below(c.now, cur.Path, old) || c.committed(old, cur) || c.repaired(cur)
+}
+
+// below reports whether m is a backing file of the disk with that path.
+func (c *comparison) below(list []event.MemoryDisk, disk string, m *event.MemoryDisk) bool {
+	return slices.ContainsFunc(list, func(d event.MemoryDisk) bool {
+		return d.BackingOf != "" && clean(d.BackingOf) == clean(disk) && same(&d, m)
+	})
+}
+
+// committed reports whether the disk is now what was its own backing file, and
+// on purpose.
+func (c *comparison) committed(old, cur *event.MemoryDisk) bool {
+	for i := range c.last {
+		if d := &c.last[i]; clean(d.BackingOf) == clean(old.Path) && d.BackingOf != "" && same(d, cur) {
+			return d.Written || clean(cur.Path) == clean(old.Path)
+		}
+	}
+	return false
+}
+
+// repaired reports whether the guest runs again on what it ran on before the
+// last change.
+func (c *comparison) repaired(cur *event.MemoryDisk) bool {
+	return slices.ContainsFunc(c.before, func(d event.MemoryDisk) bool {
+		return comparable(&d, cur) && same(&d, cur) && (cur.Size == 0 || cur.Size >= d.Size)
+	})
+}
+
+func (c *comparison) why(old, cur *event.MemoryDisk) string {
+	switch {
+	case c.below(c.last, old.Path, cur):
+		return Fallback
+	case cur.Name != "" && old.Name == cur.Name && old.UUID == "" && cur.UUID == "":
+		return OtherTable
+	}
+	return ""
+}
