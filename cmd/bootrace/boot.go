@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"io"
 	"io/fs"
+	"iter"
 	"os"
 	"runtime/debug"
 	"time"
@@ -16,6 +17,7 @@ import (
 	"github.com/bootrace/bootrace/tracer/bootlog"
 	"github.com/bootrace/bootrace/tracer/config"
 	"github.com/bootrace/bootrace/tracer/control"
+	"github.com/bootrace/bootrace/tracer/event"
 	"github.com/bootrace/bootrace/tracer/service"
 	"github.com/bootrace/bootrace/tracer/timeline"
 )
@@ -49,26 +51,33 @@ func bootStore(c *cli.Context) bootlog.Store {
 // readBoot builds the timeline of the boot that the command's argument names,
 // this boot without one.
 func readBoot(c *cli.Context) (*timeline.Timeline, error) {
+	boot, threshold, err := findBoot(c)
+	if err != nil {
+		return nil, err
+	}
+	return buildTimeline(&boot, threshold)
+}
+
+// findBoot returns the boot that the command's argument names, this boot
+// without one, and the margin below which a use that went well was luck.
+func findBoot(c *cli.Context) (bootlog.Boot, time.Duration, error) {
 	ref := "0"
 	switch c.NArg() {
 	case 0:
 	case 1:
 		ref = c.Args().First()
 	default:
-		return nil, usageError("%s takes one boot, got %q too", c.Command.Name, c.Args().Get(1))
+		return bootlog.Boot{}, 0, usageError("%s takes one boot, got %q too", c.Command.Name, c.Args().Get(1))
 	}
 	threshold, err := nearMiss(c)
 	if err != nil {
-		return nil, err
+		return bootlog.Boot{}, 0, err
 	}
 	spendMemory()
 	store := bootStore(c)
 	syncLog(c.Context)
 	boot, err := store.Find(ref)
-	if err != nil {
-		return nil, err
-	}
-	return buildTimeline(&boot, threshold)
+	return boot, threshold, err
 }
 
 // spendMemory trades memory for time while logs are read: collecting garbage
@@ -98,20 +107,36 @@ func buildTimeline(boot *bootlog.Boot, threshold time.Duration) (*timeline.Timel
 		return nil, err
 	}
 	defer log.Close()
-	h := log.Header()
-	b := timeline.NewBuilder(
-		timeline.Boot{ID: h.BootID, Host: h.HostName, Kernel: h.Kernel, Current: boot.Current},
-		timeline.Options{NearMiss: threshold})
-	for e, err := range log.Events() {
+	b := newBuilder(log, boot, threshold)
+	for e, err := range eventsFor(b, log) {
 		if err != nil {
 			return nil, err
 		}
 		b.Add(&e)
 	}
-	for _, d := range log.Damage() {
-		b.Damaged(fmt.Sprintf("%s, from byte %d on: %s", d.Path, d.Offset, d.Why))
-	}
 	return b.Timeline(), nil
+}
+
+func newBuilder(log *bootlog.Log, boot *bootlog.Boot, threshold time.Duration) *timeline.Builder {
+	h := log.Header()
+	return timeline.NewBuilder(
+		timeline.Boot{ID: h.BootID, Host: h.HostName, Kernel: h.Kernel, Current: boot.Current},
+		timeline.Options{NearMiss: threshold})
+}
+
+// eventsFor yields the log's events, and in the end tells b what could not be
+// read.
+func eventsFor(b *timeline.Builder, log *bootlog.Log) iter.Seq2[event.Event, error] {
+	return func(yield func(event.Event, error) bool) {
+		for e, err := range log.Events() {
+			if !yield(e, err) || err != nil {
+				return
+			}
+		}
+		for _, d := range log.Damage() {
+			b.Damaged(fmt.Sprintf("%s, from byte %d on: %s", d.Path, d.Offset, d.Why))
+		}
+	}
 }
 
 // nearMiss is the flag, else the configuration's, where this machine has one.

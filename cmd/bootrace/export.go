@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"io"
 	"io/fs"
+	"iter"
 	"os"
 	"path/filepath"
 
@@ -20,23 +21,87 @@ func exportCommand() *cli.Command {
 		Name:      "export",
 		Usage:     "a boot's timeline, for other tools",
 		ArgsUsage: "[BOOT]",
-		Flags: sourceFlags(
+		Description: "With --endpoint it is sent there over OTLP; OTEL_EXPORTER_OTLP_* variables count, too.\n" +
+			"Otherwise it is written in the format.",
+		Flags: sourceFlags(append([]cli.Flag{
 			&cli.StringFlag{Name: "format", Value: formats()[0].name, Usage: formatList()},
 			&cli.PathFlag{Name: "output", Aliases: []string{"o"}, Usage: "write to this `FILE`, - for standard output"},
-		),
+		}, sendFlags()...)...),
 		Action: func(c *cli.Context) error {
 			f, err := formatNamed(c.String("format"))
 			if err != nil {
 				return err
 			}
-			tl, err := readBoot(c)
+			to, err := receiver(c, f)
 			if err != nil {
 				return err
 			}
-			warnIncomplete(c.App.ErrWriter, tl)
-			return exportFile(c, f, tl)
+			b, err := openBoot(c)
+			if err != nil {
+				return err
+			}
+			defer b.Close()
+			if to != nil {
+				err = send(c, to, b)
+			} else {
+				err = exportFile(c, f, b)
+			}
+			if err == nil && b.last != nil {
+				warnIncomplete(c.App.ErrWriter, b.last)
+			}
+			return err
 		},
 	}
+}
+
+// openedBoot is a boot's log that is about to be exported.
+type openedBoot struct {
+	io.Closer
+	stands iter.Seq2[timeline.Stand, error]
+	// running is set for the boot that goes on.
+	running bool
+	// now has stands end with how the running boot is now.
+	now bool
+	// last is the last timeline that was made.
+	last *timeline.Timeline
+}
+
+func openBoot(c *cli.Context) (*openedBoot, error) {
+	boot, threshold, err := findBoot(c)
+	if err != nil {
+		return nil, err
+	}
+	log, err := boot.Open()
+	if err != nil {
+		return nil, err
+	}
+	b := &openedBoot{Closer: log, running: boot.Current}
+	p := newProgress(c.App.ErrWriter, "read", "events")
+	b.stands = func(yield func(timeline.Stand, error) bool) {
+		defer p.done()
+		builder := newBuilder(log, &boot, threshold)
+		events := counted(eventsFor(builder, log), p)
+		for tl, err := range builder.Stands(events, b.now) {
+			if err == nil {
+				b.last = tl.Timeline
+			}
+			if !yield(tl, err) {
+				return
+			}
+		}
+	}
+	return b, nil
+}
+
+// timeline is the boot as it stands now, or in its end.
+func (b *openedBoot) timeline() (*timeline.Timeline, error) {
+	b.now = true
+	for _, err := range b.stands {
+		if err != nil {
+			return nil, err
+		}
+	}
+	return b.last, nil
 }
 
 // warnIncomplete says on w what the export says inside, so that nobody sends
@@ -52,19 +117,33 @@ func warnIncomplete(w io.Writer, tl *timeline.Timeline) {
 	}
 }
 
-// exportFile writes tl to the file that was named, or to standard output.
-func exportFile(c *cli.Context, f format, tl *timeline.Timeline) error {
+// exportFile writes the boot to the file that was named, or to standard output.
+func exportFile(c *cli.Context, f format, b *openedBoot) error {
 	path := c.Path("output")
+	write := func(w io.Writer) error { return f.export(w, b) }
 	if path == "" || path == "-" {
 		if out, ok := c.App.Writer.(*os.File); ok && f.binary && path == "" && term.IsTerminal(int(out.Fd())) {
 			return usageError("export: %s is not for a terminal: name a file with -o", f.name)
 		}
-		return buffered(c.App.Writer, func(w io.Writer) error { return f.write(w, tl) })
+		return buffered(c.App.Writer, write)
 	}
-	if err := writeFile(path, func(w io.Writer) error { return f.write(w, tl) }); err != nil {
+	if err := writeFile(path, write); err != nil {
 		return fmt.Errorf("export to %s: %w", path, withoutPath(err))
 	}
 	return nil
+}
+
+// export writes the boot in the format.
+func (f format) export(w io.Writer, b *openedBoot) error {
+	if f.stands != nil {
+		b.now = true
+		return f.stands(w, b.stands)
+	}
+	tl, err := b.timeline()
+	if err != nil {
+		return err
+	}
+	return f.write(w, tl)
 }
 
 // writeFile writes the whole file at path or leaves what was there: a file that

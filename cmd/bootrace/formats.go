@@ -2,8 +2,10 @@ package main
 
 import (
 	"io"
+	"iter"
 	"strings"
 
+	"github.com/bootrace/bootrace/exporters/otlp"
 	"github.com/bootrace/bootrace/tracer/timeline"
 )
 
@@ -13,18 +15,29 @@ type format struct {
 	usage string // for whom or what, a few words
 	// binary is set where it is not for a terminal.
 	binary bool
+	// write writes the boot as it stands; stands, set instead of it, writes how
+	// it stood over time.
 	write  func(io.Writer, *timeline.Timeline) error
+	stands func(io.Writer, iter.Seq2[timeline.Stand, error]) error
 }
 
 // formats lists all of them, in the order in which help names them. A new one
 // is a package under exporters and a line here.
 func formats() []format {
 	return []format{
+		{name: formatOTLP, usage: "OpenTelemetry's JSON lines, as Jaeger's upload takes them", stands: exportOTLP},
 		{name: "json", usage: "for programs, as `show --format json`", write: exportJSON},
 	}
 }
 
 func exportJSON(w io.Writer, tl *timeline.Timeline) error { return writeJSON(w, tl) }
+
+// formatOTLP is the one that can be sent, too.
+const formatOTLP = "otlp"
+
+func exportOTLP(w io.Writer, stands iter.Seq2[timeline.Stand, error]) error {
+	return otlp.WriteJSON(w, otlp.EncodeAll(stands))
+}
 
 // formatNamed returns the format of that name.
 func formatNamed(name string) (format, error) {

@@ -1,0 +1,119 @@
+package otlp
+
+import (
+	"fmt"
+
+	"go.opentelemetry.io/otel/attribute"
+	"go.opentelemetry.io/otel/trace"
+
+	"github.com/bootrace/bootrace/tracer/event"
+	"github.com/bootrace/bootrace/tracer/timeline"
+)
+
+// span is one span before it has the form of OTLP. Times are since the boot.
+type span struct {
+	lane     string
+	id       trace.SpanID
+	parent   trace.SpanID
+	name     string
+	from, to event.Time
+	attrs    []attribute.KeyValue
+	points   []point
+	links    []link
+	failure  string // the description of status Error, empty: unset
+}
+
+// point is a span event.
+type point struct {
+	name  string
+	at    event.Time
+	attrs []attribute.KeyValue
+}
+
+// link leads to another span, of this boot where boot is not set.
+type link struct {
+	boot  trace.TraceID
+	id    trace.SpanID
+	attrs []attribute.KeyValue
+}
+
+// boot collects the spans of one boot.
+type boot struct {
+	tl     *timeline.Timeline
+	id     trace.TraceID
+	root   trace.SpanID
+	ended  bool
+	memory *Memory
+	spans  []*span
+	// activations are the spans of the mappings' lives, by mapping and then by
+	// order.
+	activations map[string][]activation
+	// verdicts are the findings by guest and disk.
+	verdicts     map[[2]string][]*timeline.Finding
+	commandsMade []command // nil: not looked for yet
+	byPID        map[int][]*command
+	byGuest      map[string][]*timeline.Finding
+	// complete is what every span says about the record.
+	complete []attribute.KeyValue
+}
+
+// activation is where a mapping's life is in the trace.
+type activation struct {
+	id         trace.SpanID
+	start, end event.Time // end 0: it was not removed
+}
+
+func newBoot(tl timeline.Stand, memory *Memory) (*boot, error) {
+	id, err := TraceID(tl.BootID)
+	if err != nil {
+		return nil, err
+	}
+	b := &boot{
+		tl: tl.Timeline, id: id, root: bootSpanID(id), ended: tl.Ended, memory: memory,
+		activations: map[string][]activation{}, verdicts: map[[2]string][]*timeline.Finding{},
+		complete: []attribute.KeyValue{keyComplete.Bool(tl.Complete)},
+	}
+	if !tl.Complete && tl.CompleteFrom != nil {
+		b.complete = append(b.complete, keyCompleteFrom.Int64(int64(*tl.CompleteFrom)))
+	}
+	for _, f := range tl.Findings {
+		key := [2]string{f.GuestID, f.Disk}
+		b.verdicts[key] = append(b.verdicts[key], f)
+	}
+	return b, nil
+}
+
+// spanID is that of a span of this boot.
+func (b *boot) spanID(kind, key string, start event.Time) trace.SpanID {
+	return spanID(b.id, kind, key, start)
+}
+
+// add keeps s, unless it was made before. A span has to last: what happened at
+// one instant lasts a nanosecond.
+func (b *boot) add(s *span) {
+	if _, made := b.memory.Spans[s.id]; made {
+		return
+	}
+	b.memory.Spans[s.id] = struct{}{}
+	s.to = max(s.to, s.from+1)
+	s.attrs = append(s.attrs, b.complete...)
+	b.spans = append(b.spans, s)
+}
+
+// window says how far before the given instant something can have happened.
+func window(attrs []attribute.KeyValue, i timeline.Instant) []attribute.KeyValue {
+	if i.From < i.At && !i.OrBefore {
+		attrs = append(attrs, keyWindow.Int64(int64(i.At.Sub(i.From))))
+	}
+	return attrs
+}
+
+// optional appends the text where there is one.
+func optional(attrs []attribute.KeyValue, key attribute.Key, text string) []attribute.KeyValue {
+	if text == "" {
+		return attrs
+	}
+	return append(attrs, key.String(text))
+}
+
+func number(d event.Dev) string { return fmt.Sprintf("%d:%d", d.Major, d.Minor) }

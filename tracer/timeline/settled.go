@@ -1,0 +1,56 @@
+package timeline
+
+import (
+	"iter"
+
+	"github.com/bootrace/bootrace/tracer/event"
+)
+
+// MarkSettled is the mark that the boot has settled: nothing has started for a
+// while. There are more where something starts later. What an exporter says of
+// the time before such a mark it says by what was known then, so that it never
+// has to take anything back.
+const MarkSettled = "settled"
+
+// MarkPrevious is the mark whose text is the id of the boot before this one.
+const MarkPrevious = "previous-boot"
+
+// Stand is a boot as it stood at one time.
+type Stand struct {
+	*Timeline
+	// Ended is set where that is the end of the record, and nothing will follow.
+	Ended bool
+}
+
+// Stands yields the boot as it stood at each mark that it had settled, and in
+// the end. The running boot has no end yet: how it stands now is not its last
+// word, so it is left out, unless now is set.
+func (b *Builder) Stands(events iter.Seq2[event.Event, error], now bool) iter.Seq2[Stand, error] {
+	return func(yield func(Stand, error) bool) {
+		added := false
+		for e, err := range events {
+			if err != nil {
+				yield(Stand{}, err)
+				return
+			}
+			b.Add(&e)
+			added = true
+			if e.Kind == event.Mark && e.Mark != nil && e.Mark.Name == MarkSettled {
+				if added = false; !yield(Stand{b.interim(), false}, nil) {
+					return
+				}
+			}
+		}
+		if added && (now || !b.boot.Current) {
+			yield(Stand{b.Timeline(), !b.boot.Current}, nil)
+		}
+	}
+}
+
+// interim is the Timeline of a record that goes on.
+func (b *Builder) interim() *Timeline {
+	current := b.boot.Current
+	defer func() { b.boot.Current = current }()
+	b.boot.Current = true
+	return b.Timeline()
+}
