@@ -48,15 +48,16 @@ func showCommand() *cli.Command {
 	}
 }
 
-// racesJSON is what `races --format json` prints: the findings, and for what
-// part of the boot it means something that there are none. The fields are
-// those of a timeline.
+// racesJSON is what `races --format json` prints: the findings, what they come
+// to, and for what part of the boot it means something that there are none. The
+// fields are those of a timeline.
 type racesJSON struct {
 	BootID       string              `json:"boot_id"`
 	Complete     bool                `json:"complete"`
 	CompleteFrom *event.Time         `json:"complete_from_ns,omitempty"`
 	Incomplete   []timeline.Gap      `json:"incomplete"`
 	Findings     []*timeline.Finding `json:"findings"`
+	Verdicts     []*timeline.Verdict `json:"verdicts"`
 }
 
 func sinceBoot(d time.Duration) event.Time { return event.Time(d) }
@@ -77,7 +78,7 @@ func racesCommand() *cli.Command {
 				return err
 			}
 			if asJSON {
-				err = writeJSON(c.App.Writer, racesJSON{tl.BootID, tl.Complete, tl.CompleteFrom, tl.Incomplete, tl.Findings})
+				err = writeJSON(c.App.Writer, racesJSON{tl.BootID, tl.Complete, tl.CompleteFrom, tl.Incomplete, tl.Findings, tl.Verdicts})
 			} else {
 				err = text.Races(c.App.Writer, tl, output(c))
 			}

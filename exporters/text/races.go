@@ -29,7 +29,28 @@ func Races(w io.Writer, tl *timeline.Timeline, opts Options) error {
 		p.line()
 		p.finding(f)
 	}
+	p.verdicts(tl)
 	return p.flush()
+}
+
+// verdicts writes what the findings come to, a paragraph for each cause.
+func (p *printer) verdicts(tl *timeline.Timeline) {
+	if len(tl.Verdicts) > 0 {
+		p.line()
+		var t paragraph
+		t.Say("What it comes to, and what helps", strong)
+		p.write(t, 2)
+	}
+	for _, v := range tl.Verdicts {
+		for _, c := range v.Causes {
+			p.line()
+			p.write(p.teller.Cause(v, c), 2)
+		}
+	}
+	if rest := p.teller.Sound(tl); len(rest.Words) > 0 {
+		p.line()
+		p.write(rest, 2)
+	}
 }
 
 // finding writes one finding as a paragraph.

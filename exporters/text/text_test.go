@@ -76,6 +76,10 @@ func TestGolden(t *testing.T) {
 		{"large", map[string]Options{"80": {}, "120": {Width: 120}}},
 		{"hostile", map[string]Options{"40": {Width: 40}, "80": {}, "120": {Width: 120}, "80-ascii": {ASCII: true}}},
 		{"kinds", map[string]Options{"80": {}, "120": {Width: 120}}},
+		{"verdicts", map[string]Options{"40": {Width: 40}, "80": {}, "120": {Width: 120}, "80-ascii": {ASCII: true}}},
+		{"neverstarted", map[string]Options{"80": {}, "120": {Width: 120}}},
+		{"queue", map[string]Options{"80": {}}},
+		{"shrunk", map[string]Options{"120": {Width: 120}}},
 		{"empty", map[string]Options{"80": {}}},
 	}
 	for _, c := range cases {

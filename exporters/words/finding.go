@@ -150,10 +150,12 @@ const briefText = "{guest}, {disk}[, {early} too early][, {spare} to spare][, be
 func (t *Teller) Brief(f *timeline.Finding) Paragraph {
 	var p Paragraph
 	p.tell(briefText, t.says(f))
-	if i := Decisive(f); i >= 0 {
-		s := &f.Late.Steps[i]
+	if s := f.Decisive(); s != nil {
 		p.Join(":", Plain)
 		p.tell(" "+delay(s.Kind), t.saysStep(s))
+		if len(f.Late.Steps) > 1 && f.Failed() {
+			t.steps(&p, f.Late)
+		}
 	}
 	if f.Withheld != "" {
 		p.Join(";", Plain)
@@ -166,8 +168,8 @@ func (t *Teller) Brief(f *timeline.Finding) Paragraph {
 // step if detailed; nothing where that is not known.
 func (t *Teller) Why(f *timeline.Finding, detailed bool) Paragraph {
 	var p Paragraph
-	i := Decisive(f)
-	if i < 0 {
+	decisive := f.Decisive()
+	if decisive == nil {
 		return p
 	}
 	if f.Race {
@@ -175,60 +177,50 @@ func (t *Teller) Why(f *timeline.Finding, detailed bool) Paragraph {
 	} else {
 		p.Say("It was ready no sooner because", Plain)
 	}
-	steps := f.Late.Steps
-	p.tell(" "+delay(steps[i].Kind), t.saysStep(&steps[i]))
-	if len(steps) > 1 && detailed {
-		t.steps(&p, steps)
+	p.tell(" "+delay(decisive.Kind), t.saysStep(decisive))
+	if len(f.Late.Steps) > 1 && detailed {
+		t.steps(&p, f.Late)
 	}
 	p.Join(".", Plain)
 	return p
 }
 
-// Decisive returns the index of the step that took most of the time between
-// the open and ready, -1 if nothing is known. It need not be the longest: the
-// first step counts from the boot, and what was over when the guest came made
-// nobody wait. Where the guest did not wait at all, it is the longest.
-func Decisive(f *timeline.Finding) int {
-	if f.Late == nil || len(f.Late.Steps) == 0 {
-		return -1
-	}
-	most, at := event.Duration(0), -1
-	for i, s := range f.Late.Steps {
-		if d := s.To.Sub(max(s.From, f.At)); d > most {
-			most, at = d, i
-		}
-	}
-	if at < 0 {
-		at = min(max(f.Late.Longest, 0), len(f.Late.Steps)-1)
-	}
-	return at
-}
-
-// steps lists all steps with the time that each took.
-func (t *Teller) steps(p *Paragraph, steps []timeline.AccountStep) {
-	const most = 12
+// steps lists all steps with the time that each took, and marks the longest.
+func (t *Teller) steps(p *Paragraph, a *timeline.Account) {
+	const most = 16
 	p.Say("(step by step:", Dim)
-	for i := range steps {
+	for i := range a.Steps {
 		if i == most {
 			p.Say("and more,", Dim)
 			break
 		}
-		p.Say(t.StepName(&steps[i]), Dim)
-		p.Add(t.Signs.Duration(took(&steps[i]))+",", Dim)
+		t.step(p, &a.Steps[i], i == a.Longest)
 	}
 	p.endList("")
 	p.Join(")", Dim)
 }
 
+func (t *Teller) step(p *Paragraph, s *timeline.AccountStep, longest bool) {
+	p.Say(t.StepName(s), Dim)
+	if !longest {
+		p.Add(t.Signs.Duration(took(s))+",", Dim)
+		return
+	}
+	p.Add(t.Signs.Duration(took(s)), Strong)
+	p.Say("(the longest),", Dim)
+}
+
 // StepName is the short name of a part of the time until a mapping was ready.
 func (t *Teller) StepName(s *timeline.AccountStep) string {
-	if s.Kind == timeline.StepDisk && s.Detail != "" {
-		return t.Name(s.Detail, NameCols) + " appeared"
+	name, ok := stepNames[s.Kind]
+	if !ok {
+		name = t.Name(s.Kind, NameCols)
 	}
-	if name, ok := stepNames[s.Kind]; ok {
-		return name
+	switch s.Kind {
+	case timeline.StepDisk, timeline.StepPV, timeline.StepLayer:
+		name = strings.TrimSpace(t.Name(s.Detail, NameCols) + " " + name)
 	}
-	return t.Name(s.Kind, NameCols)
+	return name
 }
 
 func took(s *timeline.AccountStep) event.Duration { return max(s.To.Sub(s.From), 0) }
@@ -249,6 +241,12 @@ func (t *Teller) saysStep(s *timeline.AccountStep) part {
 			return Span{t.Name(s.Detail, PathCols), Plain}, s.Detail != ""
 		case "step":
 			return Span{t.Name(s.Kind, NameCols), Plain}, true
+		case "by":
+			return Span{t.process(s.By), Plain}, s.By != nil
+		case "queued":
+			return Span{t.Signs.Duration(s.Queued), Plain}, s.Behind > 0
+		case "behind":
+			return Span{Count(s.Behind, "other device's event", "other devices' events"), Plain}, s.Behind > 0
 		}
 		return Span{}, false
 	}

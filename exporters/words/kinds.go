@@ -69,6 +69,8 @@ var kinds = map[string]kind{
 			"[; it came at {came}]."},
 	"not-a-device": {Failure, "disk that is no device", "disks that are no devices",
 		opened + ", which is a regular file and no device: what the guest writes goes into /dev, not to its disk."},
+	"never-started": {Warning, "guest that never started", "guests that never started",
+		"{looker} looked for {disk} at {at}[ ({error})][, {looks} times], but the mapping {state}[; it became ready at {ready}]" + by + ". No guest ran on it in this boot."},
 	"open-error": {Failure, "failed open", "failed opens",
 		opened + " and failed[: {error}]."},
 	"held": {Note, "held start", "held starts",
@@ -125,12 +127,14 @@ func textOf(f *timeline.Finding) string {
 // long; {took} is how long, {detail} the device, action or path.
 var delays = map[string]string{
 	timeline.StepDisk:    "the device beneath it[, {detail},] appeared only {took} after the boot began",
-	timeline.StepCreated: "it took {took} until it was created",
-	timeline.StepLoaded:  "it took {took} until its table was loaded",
-	timeline.StepLive:    "it took {took} until its table was live",
+	timeline.StepPV:      "udev took {took} to finish with the device beneath it[, {detail},][: up to {queued} of that its queue held it behind {behind}]",
+	timeline.StepLayer:   "it took {took} until the mapping beneath it[, {detail},] was live[, made so by {by}]",
+	timeline.StepCreated: "it took {took} until it was created[ by {by}]",
+	timeline.StepLoaded:  "it took {took} until its table was loaded[ by {by}]",
+	timeline.StepLive:    "it took {took} until its table was live[, made so by {by}]",
 	timeline.StepResumed: "it was suspended for {took}",
 	timeline.StepUevent:  "it took {took} until the kernel announced it",
-	timeline.StepUdev:    "udev took {took} to finish with it",
+	timeline.StepUdev:    "udev took {took} to finish with it[: up to {queued} of that its queue held it behind {behind}]",
 	timeline.StepLink:    "it took {took} until udev's link[ {detail}] was made",
 	timeline.StepReady:   "it took {took} until it was ready",
 }
@@ -139,7 +143,9 @@ const unknownDelay = "{step} took {took}"
 
 // stepNames are the short names of these parts.
 var stepNames = map[string]string{
-	timeline.StepDisk:    "device appeared",
+	timeline.StepDisk:    "appeared",
+	timeline.StepPV:      "known to LVM",
+	timeline.StepLayer:   "live",
 	timeline.StepCreated: "created",
 	timeline.StepLoaded:  "table loaded",
 	timeline.StepLive:    "live",

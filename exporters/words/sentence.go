@@ -29,7 +29,11 @@ func (p *Paragraph) tell(template string, says part) {
 		case '{':
 			name, rest, _ := strings.Cut(template[1:], "}")
 			s, _ := says(name)
-			p.attach(s, &glue)
+			if flowing[name] {
+				p.flow(s, &glue)
+			} else {
+				p.attach(s, &glue)
+			}
 			template = rest
 		case '[':
 			group, rest, _ := strings.Cut(template[1:], "]")
@@ -63,6 +67,18 @@ func (p *Paragraph) attach(s Span, glue *bool) {
 		p.Add(s.Text, s.Style)
 	}
 	*glue = true
+}
+
+// flowing are the parts that may be broken at blanks; all others stay together.
+var flowing = map[string]bool{"by": true, "looker": true, "why": true, "disks": true, "behind": true}
+
+func (p *Paragraph) flow(s Span, glue *bool) {
+	for i, w := range strings.Fields(s.Text) {
+		if i > 0 {
+			*glue = false
+		}
+		p.attach(Span{w, s.Style}, glue)
+	}
 }
 
 func known(group string, says part) bool {
@@ -101,6 +117,13 @@ func (t *Teller) says(f *timeline.Finding) part {
 			return Span{t.Name(f.Error, NameCols), Plain}, f.Error != ""
 		case "kind":
 			return Span{t.Name(f.Kind, NameCols), Plain}, true
+		case "looker":
+			if f.By == nil {
+				return Span{"a process", Plain}, true
+			}
+			return Span{t.process(f.By), Strong}, true
+		case "looks":
+			return Span{itoa(f.Looks), Plain}, f.Looks > 1
 		case "never": // said of what has no time: it tells that, and nothing else
 			return Span{}, f.Ready == nil
 		case "nomapping":

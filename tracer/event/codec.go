@@ -112,6 +112,7 @@ func (e *Event) fields(f form) {
 	object(f, "hold", &e.Hold)
 	object(f, "image", &e.Image)
 	object(f, "memory", &e.Memory)
+	object(f, "lvm", &e.LVM)
 }
 
 func (p *Proc) fields(f form) {
@@ -121,6 +122,8 @@ func (p *Proc) fields(f form) {
 	integer(f, "uid", &p.UID, optional)
 	text(f, "comm", &p.Comm, optional)
 	texts(f, "args", &p.Args, optional)
+	text(f, "unit", &p.Unit, optional)
+	text(f, "parent", &p.Parent, optional)
 }
 
 func (x *ExecInfo) fields(f form) {
@@ -272,6 +275,24 @@ func (d *MemoryDisk) fields(f form) {
 	text(f, "uuid", &d.UUID, optional)
 	integer(f, "size", &d.Size, optional)
 	texts(f, "table", &d.Table, optional)
+}
+
+func (l *LVMInfo) fields(f form) {
+	text(f, "vg", &l.VG, optional)
+	text(f, "lv", &l.LV, optional)
+	boolean(f, "group_found", &l.GroupFound, always)
+	boolean(f, "found", &l.Found, always)
+	boolean(f, "active", &l.Active, always)
+	boolean(f, "no_autoactivation", &l.NoAutoActivation, optional)
+	boolean(f, "skip_activation", &l.SkipActivation, optional)
+	integer(f, "missing_pvs", &l.MissingPVs, optional)
+	boolean(f, "exported", &l.Exported, optional)
+	text(f, "lock_type", &l.LockType, optional)
+	text(f, "pool", &l.Pool, optional)
+	text(f, "health", &l.Health, optional)
+	texts(f, "tags", &l.Tags, optional)
+	textMap(f, "config", &l.Config)
+	text(f, "why", &l.Why, optional)
 }
 
 func integer[T ~int | ~int64 | ~uint32 | ~uint64](f form, name string, v *T, p presence) {

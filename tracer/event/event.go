@@ -57,6 +57,7 @@ const (
 	Release   Kind = "release"    // Proc, Hold: and goes on
 	Image     Kind = "image"      // Proc, Image: what the headers of a guest's disk name
 	Memory    Kind = "memory"     // Proc, Memory: what the guest that Proc is last ran on
+	LVM       Kind = "lvm"        // LVM: what LVM says of a volume that a guest wanted and did not get
 )
 
 // Event is one fact. Exactly the payloads that its kind names are set.
@@ -87,6 +88,7 @@ type Event struct {
 	Hold   *HoldInfo   `json:"hold,omitempty"`
 	Image  *ImageInfo  `json:"image,omitempty"`
 	Memory *MemoryInfo `json:"memory,omitempty"`
+	LVM    *LVMInfo    `json:"lvm,omitempty"`
 }
 
 // Earliest returns the earliest instant at which e can have happened.
@@ -104,9 +106,14 @@ type Proc struct {
 	PPID int    `json:"ppid,omitempty"` // thread group id of the parent
 	UID  uint32 `json:"uid,omitempty"`
 	Comm string `json:"comm,omitempty"` // at most 15 bytes
-	// Args is the command line of a process that changed a mapping, cut to 512
-	// bytes. Guests' own arguments are in ExecInfo.
+	// Args is the command line of a process that changed a mapping, or looked
+	// for a device in vain, cut to 512 bytes. Guests' own arguments are in
+	// ExecInfo.
 	Args []string `json:"args,omitempty"`
+	// Unit is the systemd unit that it ran in, Parent the comm of its parent:
+	// of the same processes, where they were still to be asked.
+	Unit   string `json:"unit,omitempty"`
+	Parent string `json:"parent,omitempty"`
 }
 
 // ExecInfo is a guest's exec. Its arguments lose their secrets in the recorder,
@@ -328,4 +335,33 @@ type MemoryDisk struct {
 	// Table has the names of mappings in the place of their numbers, which
 	// change from boot to boot.
 	Table []string `json:"table,omitempty"`
+}
+
+// LVMInfo is what LVM reported when it was asked, after the boot had settled: of
+// one volume (VG and LV are set), or its configuration (Config is set). Why is
+// set, and nothing else, where it gave no answer.
+type LVMInfo struct {
+	VG string `json:"vg,omitempty"`
+	LV string `json:"lv,omitempty"`
+	// GroupFound and Found: LVM knows the group, and the volume in it.
+	GroupFound bool `json:"group_found"`
+	Found      bool `json:"found"`
+	Active     bool `json:"active"`
+	// NoAutoActivation is set where the group or the volume has the property
+	// off (lvchange or vgchange --setautoactivation n).
+	NoAutoActivation bool `json:"no_autoactivation,omitempty"`
+	// SkipActivation is the volume's flag (lvchange --setactivationskip y).
+	SkipActivation bool `json:"skip_activation,omitempty"`
+	// MissingPVs is how many physical volumes of the group are not there.
+	MissingPVs int    `json:"missing_pvs,omitempty"`
+	Exported   bool   `json:"exported,omitempty"`
+	LockType   string `json:"lock_type,omitempty"` // of a shared group: sanlock, dlm
+	Pool       string `json:"pool,omitempty"`      // the thin pool that the volume is in
+	Health     string `json:"health,omitempty"`    // lv_health_status, empty if well
+	// Tags are those of the volume and the group.
+	Tags []string `json:"tags,omitempty"`
+	// Config holds settings as lvmconfig prints their values; a list that is
+	// not set is not in it.
+	Config map[string]string `json:"config,omitempty"`
+	Why    string            `json:"why,omitempty"`
 }

@@ -1,61 +1,67 @@
 package timeline
 
 import (
+	"cmp"
+	"slices"
 	"strconv"
 	"strings"
 
 	"github.com/bootrace/bootrace/tracer/event"
 )
 
-// accounts explains why a mapping was ready no sooner than it was.
+// accounts works out why mappings were ready no sooner.
 type accounts struct {
 	disks map[event.Dev]*diskFact
 	names *symbols
 	h     *history
+	queue *udevQueue
 }
 
-// StepDisk is the step of an Account at which the last device beneath the
-// mapping appeared.
-const StepDisk = "disk"
+// Account step kinds that are none of a mapping's own.
+const (
+	// StepDisk is the first that was heard of a device beneath it.
+	StepDisk = "disk"
+	// StepPV is udev's end of handling a device beneath it, from which on LVM
+	// can know it as a physical volume.
+	StepPV = "pv"
+	// StepLayer is a mapping beneath it that became live: a thin pool and its
+	// metadata, a leg of a RAID, a crypt mapping.
+	StepLayer = "layer"
+)
 
-// of follows l from the last device beneath it to ready: each step lasts from
-// the one before. Steps that were not seen are part of the next one.
+// of accounts for the time from the boot to ready: what it stands on, then the
+// mapping itself. ready ends the last step.
 func (a *accounts) of(l *life, ready stamp) *Account {
-	out := &Account{}
-	now := event.Time(0)
-	add := func(kind, detail string, s stamp) {
-		if s.at < now || s.orBefore {
-			return
-		}
-		out.Steps = append(out.Steps, AccountStep{Kind: kind, Detail: detail, From: now, To: s.at, Event: s.id})
-		now = s.at
-	}
-	if d := a.beneath(l, map[*life]bool{}); d != nil {
-		add(StepDisk, "/dev/"+a.names.get(d.name), d.first)
-	}
+	steps := a.beneath(l, ready, nil, map[*life]bool{})
 	for _, s := range l.out.Steps {
-		if s.At >= ready.at {
-			break
-		}
-		if a.counts(l, &s) {
-			add(s.Kind, s.Detail, stamp{from: s.From, at: s.At, id: s.Event, orBefore: s.OrBefore})
+		if s.At < ready.at && a.counts(l, &s) {
+			steps = append(steps, AccountStep{Kind: s.Kind, Detail: s.Detail, To: s.At, Event: s.Event, By: s.By})
 		}
 	}
-	kind, detail := a.last(l, ready)
-	add(kind, detail, ready)
-	for i, s := range out.Steps {
-		if s.To-s.From > out.Steps[out.Longest].To-out.Steps[out.Longest].From {
+	slices.SortStableFunc(steps, func(x, y AccountStep) int { return cmp.Compare(x.To, y.To) })
+	if last := a.last(l, ready); !ready.orBefore {
+		steps = append(steps, last)
+	}
+	if len(steps) == 0 {
+		return nil
+	}
+	out := &Account{Steps: steps}
+	now := event.Time(0)
+	for i := range steps {
+		s := &steps[i]
+		s.From, now = now, s.To
+		s.Queued, s.Behind = a.queue.wait(s.Event)
+		if s.To-s.From > steps[out.Longest].To-steps[out.Longest].From {
 			out.Longest = i
 		}
-	}
-	if len(out.Steps) == 0 {
-		return nil
 	}
 	return out
 }
 
-// counts picks the steps on the way to readiness.
 func (a *accounts) counts(l *life, s *Step) bool {
+	if s.OrBefore {
+		return false
+	}
 	switch s.Kind {
 	case StepCreated, StepLoaded, StepLive:
 		return true
@@ -65,38 +71,117 @@ func (a *accounts) counts(l *life, s *Step) bool {
 	return false
 }
 
-// last names the step that completed the readiness.
-func (a *accounts) last(l *life, ready stamp) (kind, detail string) {
+// last names the step that made it ready.
+func (a *accounts) last(l *life, ready stamp) AccountStep {
+	out := AccountStep{Kind: StepReady, To: ready.at, Event: ready.id}
 	for _, s := range l.out.Steps {
 		if s.Event == ready.id && s.At == ready.at && s.Kind != StepReady {
-			return s.Kind, s.Detail
+			out.Kind, out.Detail, out.By = s.Kind, s.Detail, s.By
+			break
 		}
 	}
-	return StepReady, ""
+	return out
 }
 
-// beneath returns the device at the bottom of l's table that came last, if it
-// came before l was created.
-func (a *accounts) beneath(l *life, seen map[*life]bool) *diskFact {
+// beneath adds the steps of what a life stands on, down to a disk: at each
+// level the device that was there last, for nothing had to wait for the others.
+func (a *accounts) beneath(l *life, ready stamp, steps []AccountStep, seen map[*life]bool) []AccountStep {
 	if seen[l] {
-		return nil // a table cannot lead to itself, a broken log can
+		return steps // a table cannot lead to itself, a broken log can
 	}
 	seen[l] = true
-	var last *diskFact
+	var disk *diskFact
+	var layer *life
+	latest := event.Time(-1)
 	for _, dev := range tableDevices(l.out.Table) {
-		d := a.disks[dev]
-		if under := a.h.lifeByMinor(dev.Minor, l.start); d == nil && under != nil && under.out.Dev == dev {
-			d = a.beneath(under, seen)
+		if d := a.disks[dev]; d != nil && d.there() > latest && d.first.at <= ready.at {
+			disk, layer, latest = d, nil, d.there()
 		}
-		if d != nil && (last == nil || d.first.compare(&last.first) > 0) {
-			last = d
+		under := a.h.lifeByMinor(dev.Minor, ready)
+		if under != nil && under.out.Dev == dev && under.live != nil && under.live.at > latest && under.live.at <= ready.at {
+			disk, layer, latest = nil, under, under.live.at
 		}
 	}
-	return last
+	switch {
+	case disk != nil:
+		return append(steps, a.diskSteps(disk, ready)...)
+	case layer != nil:
+		return a.beneath(layer, ready, append(steps, a.layerSteps(layer, ready)...), seen)
+	}
+	return steps
 }
 
-// tableDevices returns the devices that the lines of a table name: each target
-// writes them as MAJOR:MINOR.
+func (a *accounts) diskSteps(d *diskFact, ready stamp) []AccountStep {
+	name := "/dev/" + a.names.get(d.name)
+	var out []AccountStep
+	if !d.first.orBefore {
+		out = append(out, AccountStep{Kind: StepDisk, Detail: name, To: d.first.at, Event: d.first.id})
+	}
+	if s := d.known(); s != nil && s.at <= ready.at {
+		out = append(out, AccountStep{Kind: StepPV, Detail: name, To: s.at, Event: s.id})
+	}
+	return out
+}
+
+func (a *accounts) layerSteps(l *life, ready stamp) []AccountStep {
+	var out []AccountStep
+	name := a.names.get(l.name)
+	if !l.live.orBefore {
+		step := AccountStep{Kind: StepLayer, Detail: name, To: l.live.at, Event: l.live.id}
+		for i := range l.out.Steps {
+			if s := &l.out.Steps[i]; s.Kind == StepLive && s.Event == l.live.id {
+				step.By = s.By
+			}
+		}
+		out = append(out, step)
+	}
+	if u := l.out.Udev; u != nil && !u.OrBefore && !l.out.Private && u.At <= ready.at {
+		out = append(out, AccountStep{Kind: StepPV, Detail: "/dev/mapper/" + name, To: u.At, Event: u.Event})
+	}
+	return out
+}
+
+// diskFact is a block device beneath the mappings.
+type diskFact struct {
+	first stamp // when it was first seen
+	name  sym
+	// done is when udev had first finished with it, pv when it first knew it
+	// as a physical volume; nil if never.
+	done, pv *stamp
+}
+
+// known is when LVM could know the device.
+func (d *diskFact) known() *stamp {
+	if d.pv != nil {
+		return d.pv
+	}
+	return d.done
+}
+
+// there is when that was, or when the device was first seen.
+func (d *diskFact) there() event.Time {
+	if s := d.known(); s != nil {
+		return s.at
+	}
+	return d.first.at
+}
+
+// see takes an event of the device.
+func (d *diskFact) see(s stamp, done, pv bool) {
+	if s.compare(&d.first) < 0 {
+		d.first = s
+	}
+	if done && (d.done == nil || s.compare(d.done) < 0) {
+		d.done = &s
+	}
+	if done && pv && (d.pv == nil || s.compare(d.pv) < 0) {
+		d.pv = &s
+	}
+}
+
+// tableDevices returns the devices that a table stands on. Every kind of target
+// names them as major:minor. Such a thing can also be a number of its own, but
+// then no device of that number is beneath.
 func tableDevices(table []string) []event.Dev {
 	var out []event.Dev
 	for _, line := range table {

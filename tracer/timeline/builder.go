@@ -2,6 +2,7 @@ package timeline
 
 import (
 	"iter"
+	"maps"
 	"slices"
 	"strings"
 	"time"
@@ -70,11 +71,15 @@ type Builder struct {
 	forks list[forkFact]
 	exits list[exitFact]
 	holds list[holdFact]
+	looks list[lookFact]
+	// blocks are the events of all block devices, mappings and others.
+	blocks list[blockFact]
 
 	images   []imageFact
 	memories []memoryFact
 
 	execs   []execFact
+	lvm     []lvmFact
 	sources []sourceFact
 	losses  []Loss
 	marks   []Mark
@@ -187,8 +192,11 @@ func (b *Builder) addDev(e *event.Event) {
 	if s.orBefore && d.Initialized != 0 && d.Initialized <= s.at {
 		s.from = max(s.from, d.Initialized)
 	}
+	if e.Kind != event.Backfill && d.Seq != 0 {
+		b.blocks.add(blockFact{stamp: s, seq: d.Seq, dev: *d.Dev, done: e.Kind == event.Udev})
+	}
 	if !isMapping(d) {
-		b.addDisk(d, s)
+		b.addDisk(d, s, e.Kind)
 		return
 	}
 	f := devFact{
@@ -208,17 +216,20 @@ func isMapping(d *event.DevInfo) bool {
 	return strings.HasPrefix(d.Name, "dm-") || d.Props["DM_NAME"] != ""
 }
 
-// addDisk keeps when a device was first seen, and which paths lead to it.
-func (b *Builder) addDisk(d *event.DevInfo, s stamp) {
+// addDisk keeps when a device was first seen and known, and which paths lead to
+// it.
+func (b *Builder) addDisk(d *event.DevInfo, s stamp, kind event.Kind) {
 	b.elsewhere[b.names.add("/dev/"+d.Name)] = true
 	for _, link := range d.Links {
 		b.elsewhere[b.names.add(link)] = true
 	}
-	if old := b.disks[*d.Dev]; old == nil {
-		b.disks[*d.Dev] = &diskFact{first: s, name: b.names.add(d.Name)}
-	} else if s.compare(&old.first) < 0 {
-		old.first = s
+	known := b.disks[*d.Dev]
+	if known == nil {
+		known = &diskFact{first: s, name: b.names.add(d.Name)}
+		b.disks[*d.Dev] = known
 	}
+	done := kind == event.Udev && d.Action != "remove"
+	known.see(s, done, d.Props["ID_FS_TYPE"] == "LVM2_member")
 }
 
 func (b *Builder) addLink(e *event.Event) {
@@ -246,6 +257,9 @@ func (b *Builder) addOpen(e *event.Event) {
 		f.dev, f.hasDev = *o.Dev, true
 	}
 	b.opens.add(f)
+	if vain(o) && !housekeeper(e.Proc.Comm) {
+		b.looks.add(lookFact{stamp: f.stamp, path: f.path, errno: f.errno, repeats: f.repeats, by: b.proc(e.Proc)})
+	}
 }
 
 func (b *Builder) addExec(e *event.Event) {
@@ -300,6 +314,10 @@ func (b *Builder) addNote(e *event.Event) {
 		b.marks = append(b.marks, Mark{stampOf(e).instant(), *e.Mark})
 	case e.Kind == event.Clock && e.Clock != nil:
 		b.clock.offer(stampOf(e), *e.Clock, e.Clock.Trusted)
+	case e.Kind == event.LVM && e.LVM != nil:
+		info := *e.LVM
+		info.Tags, info.Config = cloned(info.Tags), maps.Clone(info.Config)
+		b.lvm = append(b.lvm, lvmFact{stampOf(e), info})
 	case e.Kind == event.Host && e.Host != nil:
 		b.host.offer(stampOf(e), *e.Host, true)
 	}
@@ -331,7 +349,7 @@ func (b *Builder) proc(p *event.Proc) *event.Proc {
 	}
 	key := procKey{p.PID, p.TID, p.PPID, p.UID}
 	for _, known := range b.procs[key] {
-		if known.Comm == p.Comm && slices.Equal(known.Args, p.Args) {
+		if known.Comm == p.Comm && known.Unit == p.Unit && slices.Equal(known.Args, p.Args) {
 			return known
 		}
 	}

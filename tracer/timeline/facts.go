@@ -205,8 +205,18 @@ type sourceFact struct {
 	info event.SourceInfo
 }
 
-// diskFact is a block device beneath the mappings: when it was first seen.
-type diskFact struct {
-	first stamp
-	name  sym
+// lookFact is a vain open of a path under /dev by somebody who minds none of
+// the host's own devices.
+type lookFact struct {
+	stamp
+	path    sym
+	errno   int32
+	repeats int32
+	by      *event.Proc
+}
+
+// lvmFact is what LVM said of a volume, or of its configuration.
+type lvmFact struct {
+	stamp
+	info event.LVMInfo
 }

@@ -26,6 +26,7 @@ func rules() []rule {
 		notADevice{},
 		nearMiss{},
 		changed{},
+		neverStarted{},
 	}
 }
 
@@ -36,6 +37,14 @@ type record struct {
 	last   event.Time
 	guests []*guestLife
 	kind   which
+	// looks are the vain opens by others, used the disks that guests have, by
+	// path and by mapping, groups the volume groups that mappings came of.
+	looks    []*look
+	used     map[string]bool
+	groups   map[string]bool
+	route    func(sym) *route
+	mappings map[string]*Mapping // by Mapping.ID
+	lvm      lvmFacts
 	// account explains why a life was ready no sooner.
 	account func(*life, stamp) *Account
 	h       *history
@@ -140,6 +149,11 @@ func (u *first) evidence() []uint64 {
 	if u.use.Ready != nil {
 		ids = append(ids, u.use.Ready.Event)
 	}
+	return proof(ids)
+}
+
+// proof puts the ids of events in order, each once.
+func proof(ids []uint64) []uint64 {
 	slices.Sort(ids)
 	return slices.DeleteFunc(slices.Compact(ids), func(id uint64) bool { return id == 0 })
 }

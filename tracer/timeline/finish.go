@@ -29,11 +29,19 @@ func (b *Builder) Timeline() *Timeline {
 	t.Mappings = append(t.Mappings, h.mappings()...)
 	r := b.resolve(h, d)
 
-	p := b.guests(h, r)
+	groups := groupsOf(h)
+	p := b.guests(r, groups)
 	for _, g := range p.guests {
 		t.Guests = append(t.Guests, g.out)
 	}
-	b.find(t, b.judgeRecord(t, cover), h, p)
+	rec := b.record(b.judgeRecord(t, cover), h, p)
+	rec.looks, rec.used, rec.groups, rec.route = b.looksOf(p), usedDisks(p.guests), groups, r.route
+	t.LVM = rec.lvm.list()
+	rec.mappings = map[string]*Mapping{}
+	for _, m := range t.Mappings {
+		rec.mappings[m.ID] = m
+	}
+	rec.find(t)
 	return t
 }
 
@@ -91,7 +99,7 @@ func (b *Builder) resolve(h *history, d *devices) *resolver {
 
 // guests follows the guests' processes, gives them their opens and measures
 // these.
-func (b *Builder) guests(h *history, r *resolver) *processes {
+func (b *Builder) guests(r *resolver, groups map[string]bool) *processes {
 	p := &processes{names: b.names, tenures: map[int][]tenure{}}
 	for _, s := range b.processSteps() {
 		p.apply(s)
@@ -105,17 +113,22 @@ func (b *Builder) guests(h *history, r *resolver) *processes {
 	for _, f := range sorted(&b.holds, func(f *holdFact) *stamp { return &f.stamp }) {
 		p.hold(f)
 	}
+	for _, g := range p.guests {
+		g.judge(r, groups)
+	}
+	p.guests = slices.DeleteFunc(p.guests, func(g *guestLife) bool { return p.replaced(g) })
+	return p
+}
+
+// groupsOf names the volume groups that mappings came of.
+func groupsOf(h *history) map[string]bool {
 	groups := map[string]bool{}
 	for _, l := range h.lives {
 		if l.mapping.VG != "" {
 			groups[l.mapping.VG] = true
 		}
 	}
-	for _, g := range p.guests {
-		g.judge(r, groups)
-	}
-	p.guests = slices.DeleteFunc(p.guests, func(g *guestLife) bool { return p.replaced(g) })
-	return p
+	return groups
 }
 
 // opensOf returns the opens by processes of guests, in the order of time.
@@ -191,14 +204,22 @@ func counted(n int, what string) string {
 	return fmt.Sprintf("%d %s", n, what)
 }
 
-// find runs the rules.
-func (b *Builder) find(t *Timeline, g gaps, h *history, p *processes) {
-	a := accounts{disks: b.disks, names: b.names, h: h}
-	r := &record{opts: b.opts, gaps: g, last: b.last, guests: p.guests, account: a.of, h: h, snapshots: b.snapshots()}
+// record is what the rules go by.
+func (b *Builder) record(g gaps, h *history, p *processes) *record {
+	a := accounts{disks: b.disks, names: b.names, h: h, queue: b.udevQueue()}
+	return &record{
+		opts: b.opts, gaps: g, last: b.last, guests: p.guests, lvm: b.lvmFacts(), account: a.of,
+		h: h, snapshots: b.snapshots(),
+	}
+}
+
+// find runs the rules, and judges what they found.
+func (r *record) find(t *Timeline) {
 	for _, rule := range rules() {
 		rule.find(r, func(f *Finding) { t.Findings = append(t.Findings, f) })
 	}
 	slices.SortStableFunc(t.Findings, func(a, b *Finding) int {
-		return cmp.Or(cmp.Compare(a.At, b.At), cmp.Compare(a.GuestID, b.GuestID))
+		return cmp.Or(cmp.Compare(a.At, b.At), cmp.Compare(a.GuestID, b.GuestID), cmp.Compare(a.Disk, b.Disk))
 	})
+	t.Verdicts = r.judge(t)
 }

@@ -1,8 +1,10 @@
 package timeline
 
 import (
+	"cmp"
 	"errors"
 	"fmt"
+	"slices"
 	"strconv"
 	"strings"
 	"testing"
@@ -54,8 +56,10 @@ type words struct {
 
 func split(line string) words {
 	w := words{keys: map[string]string{}}
-	line, args, _ := strings.Cut(line, " args: ")
-	w.args = strings.Fields(args)
+	line, args, ok := strings.Cut(line, " args: ")
+	if ok {
+		w.args = strings.Fields(args)
+	}
 	for _, field := range strings.Fields(line) {
 		if key, value, ok := strings.Cut(field, "="); ok {
 			w.keys[key] = value
@@ -217,7 +221,7 @@ func parseDev(s string) *event.Dev {
 func fill(e *event.Event, w words) error {
 	switch e.Kind {
 	case event.DMCreate, event.DMLoad, event.DMResume, event.DMSuspend, event.DMRename, event.DMRemove:
-		e.Proc = &event.Proc{PID: 50, Comm: "vgchange"}
+		e.Proc = &event.Proc{PID: 50, Comm: "vgchange", Args: w.args}
 		return fillDM(e, w)
 	case event.Backfill:
 		switch w.plain[0] {
@@ -248,6 +252,8 @@ func fill(e *event.Event, w words) error {
 		e.Source = source(w.plain[0], w.plain[1], w.keys["abilities"])
 	case event.Mark:
 		e.Mark = &event.MarkInfo{Name: w.plain[0]}
+	case event.LVM:
+		fillLVM(e, w)
 	case event.Loss:
 		e.Loss = &event.LossInfo{Source: w.plain[0], What: w.plain[1], Count: uint64(w.number("count"))}
 	default:
@@ -282,6 +288,7 @@ func fillDM(e *event.Event, w words) error {
 func fillDev(e *event.Event, w words) {
 	d := &event.DevInfo{
 		Action: w.plain[0], Name: w.plain[1], Subsystem: "block", Dev: parseDev(w.keys["dev"]), Props: map[string]string{},
+		Seq: uint64(w.number("seq")),
 	}
 	for key, value := range w.keys {
 		if strings.ToUpper(key) == key {
@@ -306,6 +313,28 @@ func fillExec(e *event.Event, w words) {
 	}
 }
 
+// fillLVM takes "lvm VG/LV [not-found|no-group] [skip=1] [noauto=1] [missing=N]
+// ..." and "lvm config KEY=VALUE...".
+func fillLVM(e *event.Event, w words) {
+	l := &event.LVMInfo{}
+	e.LVM = l
+	if w.plain[0] == "config" {
+		l.Config = w.keys
+		return
+	}
+	l.VG, l.LV, _ = strings.Cut(w.plain[0], "/")
+	rest := w.plain[1:]
+	l.GroupFound = !slices.Contains(rest, "no-group")
+	l.Found = l.GroupFound && !slices.Contains(rest, "not-found")
+	l.SkipActivation, l.NoAutoActivation = w.keys["skip"] != "", w.keys["noauto"] != ""
+	l.MissingPVs = w.number("missing")
+	l.Health, l.LockType, l.Why = w.keys["health"], w.keys["lock"], w.keys["why"]
+	l.Exported = w.keys["exported"] != ""
+	if tags := w.keys["tags"]; tags != "" {
+		l.Tags = strings.Split(tags, ",")
+	}
+}
+
 func fillProcess(e *event.Event, w words) {
 	e.Proc = &event.Proc{PID: w.number("pid"), PPID: w.number("parent")}
 	switch e.Kind {
@@ -321,7 +350,7 @@ var errnos = map[string]unix.Errno{
 }
 
 func fillOpen(e *event.Event, w words) {
-	e.Proc = &event.Proc{PID: w.number("pid"), Comm: "qemu-system-x86"}
+	e.Proc = &event.Proc{PID: w.number("pid"), Comm: cmp.Or(w.keys["comm"], "qemu-system-x86"), Args: w.args}
 	o := &event.OpenInfo{Path: w.plain[0], Size: -1, Dev: parseDev(w.keys["dev"]), Type: w.keys["type"]}
 	if len(w.plain) > 1 {
 		o.Errno = int(errnos[w.plain[1]])

@@ -47,6 +47,10 @@ type Timeline struct {
 	Mappings []*Mapping `json:"mappings"` // by first appearance
 	Guests   []*Guest   `json:"guests"`   // by exec
 	Findings []*Finding `json:"findings"` // by time
+	// Verdicts say what the findings come to, a guest each, by time; LVM is
+	// what LVM said when it was asked.
+	Verdicts []*Verdict `json:"verdicts"`
+	LVM      []LVM      `json:"lvm"`
 }
 
 // Instant is when something happened, and the event that says so.
@@ -337,6 +341,10 @@ type Finding struct {
 	Reason string `json:"reason,omitempty"`
 	// Exit is how the guest ended, nil if it still ran.
 	Exit *Exit `json:"exit,omitempty"`
+	// By is the process that looked for the disk where no guest did, Looks how
+	// often it and others looked.
+	By    *event.Proc `json:"by,omitempty"`
+	Looks int         `json:"looks,omitempty"`
 	// Evidence are the ids of the events that it follows from, in order.
 	Evidence []uint64 `json:"evidence"`
 	// Late accounts for the time until the mapping was ready, nil if it was
@@ -367,12 +375,20 @@ type Account struct {
 
 // AccountStep is one part of that time: from the step before to this one.
 type AccountStep struct {
-	Kind string `json:"kind"` // a Step kind, or disk: the first uevent of a device beneath it
+	// Kind is a Step kind, or one of disk, pv, layer: something beneath it.
+	Kind string `json:"kind"`
 	// Detail is the device, action or path.
 	Detail string     `json:"detail,omitempty"`
 	From   event.Time `json:"from_ns"`
 	To     event.Time `json:"to_ns"`
 	Event  uint64     `json:"event,omitempty"` // that ended it
+	// By is the process that did it, nil where it was the kernel or udev.
+	By *event.Proc `json:"by,omitempty"`
+	// Queued is how much of the time udev's queue can have held the event back
+	// at most, and Behind is behind how many events of other devices. The rest
+	// is how long udev took to handle it at least.
+	Queued event.Duration `json:"queued_ns,omitempty"`
+	Behind int            `json:"behind,omitempty"`
 }
 
 // Races returns the findings that are races and certain.

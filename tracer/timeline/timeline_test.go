@@ -1,6 +1,7 @@
 package timeline
 
 import (
+	stdcmp "cmp"
 	"encoding/json"
 	"flag"
 	"fmt"
@@ -95,6 +96,10 @@ func describe(tl *Timeline, what string) string {
 		for _, f := range tl.Findings {
 			describeFinding(&b, f)
 		}
+	case "verdicts":
+		for _, v := range tl.Verdicts {
+			describeVerdict(&b, v)
+		}
 	case "mappings":
 		for _, m := range tl.Mappings {
 			describeMapping(&b, m)
@@ -123,6 +128,9 @@ func describeFinding(b *strings.Builder, f *Finding) {
 			fmt.Fprintf(b, " came=%s", describeInstant(l.Came))
 		}
 	}
+	if f.Looks > 0 {
+		fmt.Fprintf(b, " looks=%d by %s", f.Looks, stdcmp.Or(strings.Join(f.By.Args, " "), f.By.Comm))
+	}
 	fmt.Fprintf(b, "%s evidence=%v", describeMargin(f.Margin), f.Evidence)
 	if f.Reason != "" {
 		fmt.Fprintf(b, " (%s)", f.Reason)
@@ -137,7 +145,14 @@ func describeFinding(b *strings.Builder, f *Finding) {
 			if i == f.Late.Longest {
 				longest = " <-- longest"
 			}
-			fmt.Fprintf(b, "    %s %s %v%s\n", s.Kind, s.Detail, s.To.Sub(s.From), longest)
+			fmt.Fprintf(b, "    %s %s %v%s", s.Kind, s.Detail, s.To.Sub(s.From), longest)
+			if s.Behind > 0 {
+				fmt.Fprintf(b, " queued=%v behind=%d", s.Queued, s.Behind)
+			}
+			if s.By != nil && s.By.Args != nil {
+				fmt.Fprintf(b, " by %s", strings.Join(s.By.Args, " "))
+			}
+			b.WriteString("\n")
 		}
 	}
 }
@@ -150,6 +165,40 @@ func describeMargin(m *Margin) string {
 		return fmt.Sprintf(" margin>=%v", m.NS)
 	default:
 		return fmt.Sprintf(" margin=%v..%v", m.NS, m.NS+m.Width)
+	}
+}
+
+func describeVerdict(b *strings.Builder, v *Verdict) {
+	fmt.Fprintf(b, "guest=%s", v.Guest)
+	if v.AtRisk {
+		b.WriteString(" at risk")
+	}
+	b.WriteString("\n")
+	for _, c := range v.Causes {
+		fmt.Fprintf(b, "  %s disks=%v findings=%v cures=%v", c.Kind, c.Disks, c.Findings, c.Cures)
+		if c.Asked || len(c.Settings) > 0 {
+			fmt.Fprintf(b, " settings=%v", c.Settings)
+		}
+		if c.Step != nil {
+			fmt.Fprintf(b, " step=%s", c.Step.Kind)
+		}
+		if c.By != nil {
+			fmt.Fprintf(b, " by=%s", stdcmp.Or(strings.Join(c.By.Args, " "), c.By.Comm))
+		}
+		if c.Looker != nil {
+			fmt.Fprintf(b, " looker=%s", c.Looker.Comm)
+		}
+		if c.NoAnswer != "" {
+			fmt.Fprintf(b, " no answer: %s", c.NoAnswer)
+		}
+		if c.Holder != "" {
+			fmt.Fprintf(b, " holder=%s", c.Holder)
+		}
+		fmt.Fprintf(b, " evidence=%v", c.Evidence)
+		if c.Withheld != "" {
+			fmt.Fprintf(b, " WITHHELD: %s", c.Withheld)
+		}
+		b.WriteString("\n")
 	}
 }
 

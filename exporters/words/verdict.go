@@ -1,0 +1,309 @@
+package words
+
+import (
+	"cmp"
+	"path"
+	"slices"
+	"strings"
+
+	"github.com/bootrace/bootrace/tracer/devmap"
+	"github.com/bootrace/bootrace/tracer/event"
+	"github.com/bootrace/bootrace/tracer/timeline"
+)
+
+// wasOn is what the guest last ran on.
+const wasOn = "[; in boot {lastboot} it was {last}][ by {lastpath}][, {lastsize}]"
+
+// causeTexts tell a cause, after "guest NAME".
+var causeTexts = map[string]string{
+	timeline.CauseTooLate:        "too late. It looked for {disks} before {it} {was} ready[; {why}].",
+	timeline.CauseNeverActivated: "never activated. Nothing made {disks} ready in this boot.",
+	timeline.CauseHalfActivated:  "never finished. {disks} {was} made in this boot, but never got so far that a guest can use it[ (by {by})].",
+	timeline.CauseDeactivated:    "deactivated again. {disks} had been ready, and was taken away before the guest came[, by {by}].",
+	timeline.CauseAnotherDevice:  "another device[, and a shorter one{shorter}]. {disks} led to something else than when this guest last ran[: {now}][, {size}]" + wasOn + ".[ What lay beyond the end{shorter} is not there for the guest: a file system that reaches that far is broken.]",
+	timeline.CauseShorterDevice:  "a shorter device. {disks} {was} smaller than when this guest last ran[: {size}][ instead of {lastsize}]. What lay beyond the end is not there for the guest: a file system that reaches that far is broken.",
+	timeline.CauseNoDevice:       "no device. {disks} is a regular file: something wrote to the path before the device was there.",
+	timeline.CauseInUse:          "in use. {disks} {was} there in time, but somebody else had it[: guest {holder}].",
+	timeline.CausePermission:     "not allowed. {disks} {was} there, and the guest's process had no right to open it[ ({error})].",
+	timeline.CauseOpenError:      "the open failed. {disks} {was} there, and could not be opened[ ({error})].",
+	timeline.CauseNeither:        "neither too late nor another device. {disks} {was} there in time, so the cause is not on this side.",
+}
+
+// riskText tells a cause where it went well.
+const riskText = "at risk. It found {disks}, but only just[; {why}]."
+
+// lookedText tells for whom a cause is where no guest ever ran.
+var lookedTexts = map[string]string{
+	timeline.CauseTooLate:        "too late. [{looker} looked for ]{disks} before {it} {was} ready, and no guest ran on it since[; {why}].",
+	timeline.CauseNeverActivated: "never activated. [{looker} looked for ]{disks} in vain, and nothing made that ready in this boot.",
+	timeline.CauseDeactivated:    "deactivated again. {disks} had been ready, and was taken away before somebody looked[: by {by}].",
+}
+
+// settingTexts say what LVM answered, after "LVM says that".
+var settingTexts = map[string]string{
+	timeline.SettingNoGroup:         "it knows no such volume group",
+	timeline.SettingNoVolume:        "it knows no such volume",
+	timeline.SettingExported:        "the volume group is exported",
+	timeline.SettingIncomplete:      "physical volumes of the group are missing",
+	timeline.SettingUnhealthy:       "the volume is not healthy",
+	timeline.SettingSkip:            "the volume has the flag to skip activation",
+	timeline.SettingAutoActivation:  "autoactivation is off for it",
+	timeline.SettingAutoList:        "activation/auto_activation_volume_list does not name it",
+	timeline.SettingVolumeList:      "activation/volume_list does not name it",
+	timeline.SettingEventActivation: "global/event_activation is 0, so no device that appears activates anything",
+	timeline.SettingShared:          "the group is shared, so lvmlockd has to start its locks first",
+}
+
+// cureTexts say what to do. {volume} is VG/LV, {group} its VG.
+var cureTexts = map[string]string{
+	timeline.CureHold:            "keep its start back until the disk is ready: run `bootrace wait` on the path first",
+	timeline.CureOrder:           "let what starts guests run after what activates their volumes[, here {by}]",
+	timeline.CureAutoActivation:  "lvchange --setautoactivation y {volume} (or vgchange, if the group has it off), unless something else is meant to activate it",
+	timeline.CureSkip:            "lvchange --setactivationskip n {volume}",
+	timeline.CureAutoList:        "add {volume} to activation/auto_activation_volume_list in lvm.conf, and rebuild the initramfs",
+	timeline.CureVolumeList:      "add {volume} to activation/volume_list in lvm.conf, and rebuild the initramfs",
+	timeline.CureEventActivation: "set global/event_activation=1 in lvm.conf, or have a unit run vgchange -aay before guests start",
+	timeline.CureMissingPV:       "bring the missing physical volume of {group} back (pvs and vgs -o +vg_missing_pv_count name it); look at the devices file (lvmdevices) and at filters",
+	timeline.CureWaitForDevice:   "order the start after the device beneath, which is what comes late",
+	timeline.CureThinCheck:       "the thin pool's metadata is checked at each activation: give it time, or look why it takes so long (thin_check)",
+	timeline.CureUdev:            "look for a slow udev rule or a flood of devices (udevadm monitor --property)",
+	timeline.CureRepair:          "repair {volume} (lvs -o +lv_health_status; lvconvert --repair)",
+	timeline.CureImport:          "vgimport {group}",
+	timeline.CureLockStart:       "start lvmlockd and the group's locks (vgchange --lockstart {group}) before guests",
+	timeline.CureRecreate:        "if the mapping was made with dmsetup, nothing makes it again after a reboot: have a unit make it at boot",
+	timeline.CureFindVolume:      "look where the volume went: renamed, removed, or in another group (lvs -a)",
+	timeline.CureFindRemover:     "find out why that deactivated it, or order it before the activation",
+	timeline.CureRefresh:         "lvchange --refresh or dmsetup resume, and find out what stopped half way",
+	timeline.CureExtend:          "somebody made the volume smaller: give it its size back (lvextend {volume}) before the guest writes",
+	timeline.CureNoFallback:      "what starts the guest must not take another path when the right one is not there",
+	timeline.CureRemoveFile:      "remove the file, and make the device's node again (udevadm trigger, vgmknodes)",
+	timeline.CureRelease:         "stop the other user of the disk, or wait for it",
+	timeline.CurePermission:      "set the owner and mode of the device in a udev rule",
+	timeline.CureLookInside:      "look at what the guest's program printed and logged, and inside the guest",
+	timeline.CureAskAgain:        "ask LVM: lvs -o +autoactivation,skip_activation {volume}; the running service asks by itself some time after the boot",
+}
+
+// Cause says what one cause of a verdict comes to, and what helps: a paragraph
+// that begins with whom it is about.
+func (t *Teller) Cause(v *timeline.Verdict, c *timeline.Cause) Paragraph {
+	var p Paragraph
+	template := t.subject(&p, v, c)
+	says := t.saysCause(c)
+	if c.Withheld != "" {
+		p.Say("perhaps", Warn)
+	}
+	p.tell(" "+template, says)
+	t.answer(&p, c)
+	if c.Withheld != "" {
+		p.Say("The record does not prove it:", Strong)
+		p.Say(t.Name(c.Withheld, PathCols)+".", Plain)
+	}
+	t.cures(&p, c, says)
+	return p
+}
+
+// subject names the guest, and returns what to say of it.
+func (t *Teller) subject(p *Paragraph, v *timeline.Verdict, c *timeline.Cause) string {
+	template, ok := causeTexts[c.Kind]
+	if !ok {
+		template = "{kind}. It concerns {disks}."
+	}
+	if v.GuestID == "" {
+		p.Say("No guest on", Plain)
+		p.Add(t.Name(first(c.Disks), PathCols)+":", Strong)
+		if looked, ok := lookedTexts[c.Kind]; ok {
+			template = looked
+		}
+		return template
+	}
+	p.Say("Guest", Plain)
+	p.Add(t.Name(v.Guest, NameCols)+":", Strong)
+	if v.AtRisk && c.Kind == timeline.CauseTooLate {
+		return riskText
+	}
+	return template
+}
+
+func first(list []string) string {
+	if len(list) == 0 {
+		return ""
+	}
+	return list[0]
+}
+
+// answer says what LVM had to say.
+func (t *Teller) answer(p *Paragraph, c *timeline.Cause) {
+	switch {
+	case len(c.Settings) > 0:
+		p.Say("LVM says that", Plain)
+		for i, s := range c.Settings {
+			if i > 0 {
+				p.Say("and that", Plain)
+			}
+			text, ok := settingTexts[s]
+			if !ok {
+				text = t.Name(s, NameCols)
+			}
+			p.Say(text, Strong)
+		}
+		p.Join(".", Plain)
+	case c.NoAnswer != "":
+		p.Say("LVM was asked for the reason, and gave no answer: "+t.Name(c.NoAnswer, PathCols)+".", Plain)
+	case c.Kind == timeline.CauseNeverActivated && c.Asked:
+		p.Say("LVM knows the volume, and no setting that forbids its activation: nobody asked for it.", Plain)
+	}
+}
+
+// cures says what helps, in order.
+func (t *Teller) cures(p *Paragraph, c *timeline.Cause, says part) {
+	for i, cure := range c.Cures {
+		text, ok := cureTexts[cure]
+		if !ok {
+			text = t.Name(cure, NameCols)
+		}
+		if i == 0 {
+			p.Say("To do:", Good)
+		} else {
+			p.Say("or:", Good)
+		}
+		p.tell(" "+text, says)
+		if i < len(c.Cures)-1 {
+			p.Join(";", Plain)
+		}
+	}
+	if len(c.Cures) > 0 {
+		p.Join(".", Plain)
+	}
+}
+
+func (t *Teller) saysCause(c *timeline.Cause) part {
+	return func(name string) (Span, bool) {
+		switch name {
+		case "disks":
+			return Span{t.disks(c.Disks), Strong}, true
+		case "it":
+			return Span{plural(len(c.Disks), "it", "they"), Plain}, true
+		case "was":
+			return Span{plural(len(c.Disks), "was", "were"), Plain}, true
+		case "by":
+			return Span{t.process(c.By), Plain}, c.By != nil
+		case "looker":
+			return Span{t.process(c.Looker), Plain}, c.Looker != nil
+		case "holder":
+			return Span{t.Name(c.Holder, NameCols), Strong}, c.Holder != ""
+		case "error":
+			return Span{t.Name(c.Error, NameCols), Plain}, c.Error != ""
+		case "kind":
+			return Span{t.Name(c.Kind, NameCols), Plain}, true
+		case "why":
+			return Span{t.clause(c.Step), Plain}, c.Step != nil
+		case "volume", "group":
+			return Span{t.volume(name, first(c.Disks)), Plain}, true
+		case "now":
+			return Span{t.Name(cmp.Or(c.Mapping, "a device that is no mapping"), NameCols), Strong}, c.Last != nil
+		case "size":
+			return Span{Bytes(c.Size), Strong}, c.Size > 0
+		case "shorter":
+			return Span{}, c.Shorter
+		}
+		return t.saysLast(name, c.Last)
+	}
+}
+
+// clause is a step as a part of a sentence.
+func (t *Teller) clause(s *timeline.AccountStep) string {
+	if s == nil {
+		return ""
+	}
+	var p Paragraph
+	p.tell(delay(s.Kind), t.saysStep(s))
+	return p.String()
+}
+
+func (t *Teller) disks(list []string) string {
+	const most = 4
+	var names []string
+	for i, d := range list {
+		if i == most && len(list) > most+1 {
+			names = append(names, itoa(len(list)-most)+" more")
+			break
+		}
+		names = append(names, t.Name(d, PathCols))
+	}
+	switch n := len(names); n {
+	case 0:
+		return "its disks"
+	case 1:
+		return names[0]
+	default:
+		return strings.Join(names[:n-1], ", ") + " and " + names[n-1]
+	}
+}
+
+func (t *Teller) volume(what, disk string) string {
+	vg, lv, ok := devmap.Volume(disk)
+	switch {
+	case !ok && what == "group":
+		return "VG"
+	case !ok:
+		return "VG/LV"
+	case what == "group":
+		return t.Name(vg, NameCols)
+	}
+	return t.Name(vg+"/"+lv, PathCols)
+}
+
+// process tells a process by its command line, and where that came from.
+func (t *Teller) process(by *event.Proc) string {
+	if by == nil {
+		return ""
+	}
+	s := t.Name(by.Comm, NameCols)
+	if len(by.Args) > 0 {
+		args := append([]string{path.Base(by.Args[0])}, by.Args[1:]...)
+		s = "`" + t.Name(strings.Join(args, " "), PathCols) + "`"
+	}
+	s += " (process " + itoa(by.PID)
+	if by.Unit != "" {
+		s += " of " + t.Name(by.Unit, NameCols)
+	}
+	if by.Parent != "" {
+		s += ", started by " + t.Name(by.Parent, NameCols)
+	}
+	return s + ")"
+}
+
+func plural(n int, one, many string) string {
+	if n == 1 {
+		return one
+	}
+	return many
+}
+
+// Sound says how many guests had nothing to complain of: what is wrong with one
+// of them is inside it. It says nothing where the record has gaps.
+func (t *Teller) Sound(tl *timeline.Timeline) Paragraph {
+	var p Paragraph
+	judged := map[string]bool{}
+	for _, v := range tl.Verdicts {
+		judged[v.GuestID] = true
+	}
+	for _, f := range tl.Findings {
+		judged[f.GuestID] = true
+	}
+	n := 0
+	for _, g := range tl.Guests {
+		if !judged[g.ID] && !g.Backfilled && usedAny(g) {
+			n++
+		}
+	}
+	if n > 0 && tl.Complete {
+		p.Say(Count(n, "other guest", "other guests")+" opened all disks in time. If one of them does not come up, look inside it.", Dim)
+	}
+	return p
+}
+
+// usedAny reports whether a guest was seen to open a disk.
+func usedAny(g *timeline.Guest) bool {
+	return slices.ContainsFunc(g.Disks, func(d timeline.Disk) bool { return len(d.Uses) > 0 })
+}

@@ -1,0 +1,516 @@
+package timeline
+
+import (
+	"cmp"
+	"slices"
+	"strings"
+
+	"golang.org/x/sys/unix"
+
+	"github.com/bootrace/bootrace/tracer/devmap"
+	"github.com/bootrace/bootrace/tracer/event"
+)
+
+// Verdict is what the evidence says about one guest that failed or was at risk:
+// why, and what would cure it.
+type Verdict struct {
+	// Guest is its name, as in a Finding; GuestID is Guest.ID. Both are empty
+	// where somebody looked for a disk and no guest ever ran.
+	Guest   string `json:"guest,omitempty"`
+	GuestID string `json:"guest_id,omitempty"`
+	// AtRisk is set where it worked, by luck.
+	AtRisk bool `json:"at_risk,omitempty"`
+	// Causes are ordered by time. There is more than one where disks of one
+	// guest suffered different things.
+	Causes []*Cause `json:"causes"`
+}
+
+// Cause is one explanation.
+type Cause struct {
+	Kind string `json:"kind"` // a Cause kind
+	// Withheld is the reason why the record does not support it: then it is a
+	// possibility and no more.
+	Withheld string `json:"withheld,omitempty"`
+	// Disks are the paths that it is about.
+	Disks []string `json:"disks"`
+	// Mapping is the name of the first disk's mapping, empty if there is none.
+	Mapping string `json:"mapping,omitempty"`
+	// Settings of LVM that kept the volume from being activated by itself; nil
+	// if none is known. Asked is set where LVM was asked for them.
+	Settings []string `json:"settings,omitempty"`
+	Asked    bool     `json:"asked,omitempty"`
+	// Step is the step of Finding.Late that the guest came too early for.
+	Step *AccountStep `json:"step,omitempty"`
+	// NoAnswer is why LVM gave none when it was asked.
+	NoAnswer string `json:"no_answer,omitempty"`
+	// By is the process that activated the volume late, or removed it; Looker
+	// the one that looked for it where no guest did.
+	By     *event.Proc `json:"by,omitempty"`
+	Looker *event.Proc `json:"looker,omitempty"`
+	// Holder is the guest that had the disk at that time.
+	Holder string `json:"holder,omitempty"`
+	// Size is the device's now, in bytes, Last what the guest last ran on, and
+	// Shorter is set where that was larger: of another-device, shorter-device.
+	Size    int64 `json:"size,omitempty"`
+	Last    *Last `json:"last,omitempty"`
+	Shorter bool  `json:"shorter,omitempty"`
+	// Error is the name of the open's errno.
+	Error string `json:"error,omitempty"`
+	// Findings are the kinds of the findings that say so.
+	Findings []string `json:"findings"`
+	Evidence []uint64 `json:"evidence"`
+	// Cures are what would help, the best first.
+	Cures []string `json:"cures"`
+}
+
+// Cause kinds: the explanations, and which findings speak for each.
+const (
+	// CauseTooLate: the disk became ready after the guest had looked, or only
+	// just before.
+	CauseTooLate = "too-late"
+	// CauseNeverActivated: nothing made the mapping in this boot. Settings say
+	// why, as far as LVM tells.
+	CauseNeverActivated = "never-activated"
+	// CauseHalfActivated: the mapping was made and never got ready: its table
+	// stayed inactive or suspended, or udev never finished.
+	CauseHalfActivated = "half-activated"
+	// CauseDeactivated: it had been ready, and was taken away before.
+	CauseDeactivated = "deactivated"
+	// CauseAnotherDevice: the path led to something else than in earlier boots.
+	CauseAnotherDevice = "another-device"
+	// CauseShorterDevice: the device was smaller than in earlier boots.
+	CauseShorterDevice = "shorter-device"
+	// CauseNoDevice: a regular file stood in the device's place.
+	CauseNoDevice = "no-device"
+	// CauseInUse: somebody else had it.
+	CauseInUse = "in-use"
+	// CausePermission: the guest was not allowed to open it.
+	CausePermission = "permission"
+	// CauseOpenError: the open failed for another reason.
+	CauseOpenError = "open-error"
+	// CauseNeither: the guest failed, and all its disks were there in time: look
+	// inside the guest, and at what it printed.
+	CauseNeither = "neither"
+)
+
+// Cures. The README beside this file says what each is about.
+const (
+	CureHold            = "hold"             // keep the guest's start back until the disk is ready
+	CureOrder           = "order"            // start the guest after the unit that activates its disk
+	CureAutoActivation  = "autoactivation"   // lvchange --setautoactivation y
+	CureSkip            = "clear-skip"       // lvchange --setactivationskip n
+	CureAutoList        = "auto-list"        // add it to auto_activation_volume_list
+	CureVolumeList      = "volume-list"      // add it to volume_list
+	CureEventActivation = "event-activation" // event_activation=1, or vgchange -aay at boot
+	CureMissingPV       = "missing-pv"       // bring the physical volume back
+	CureWaitForDevice   = "wait-for-device"  // the disk beneath is slow: order after it
+	CureThinCheck       = "thin-check"       // the pool is checked at each activation
+	CureUdev            = "udev"             // udev's queue is long, or a rule slow
+	CureRepair          = "repair"           // lvconvert --repair, replace the leg
+	CureImport          = "import"           // vgimport
+	CureLockStart       = "lockstart"        // lvmlockd before activation
+	CureRecreate        = "recreate"         // a mapping of dmsetup needs a unit that makes it at boot
+	CureFindVolume      = "find-volume"      // the volume was renamed or removed
+	CureFindRemover     = "find-remover"     // find what deactivates it
+	CureRefresh         = "refresh"          // lvchange --refresh, dmsetup resume
+	CureExtend          = "extend"           // give the volume its size back
+	CureNoFallback      = "no-fallback"      // the launcher must not take another path instead
+	CureRemoveFile      = "remove-file"      // remove the file that stands in the node's place
+	CureRelease         = "release"          // stop the other user
+	CurePermission      = "rights"           // owner, group, mode: a udev rule
+	CureLookInside      = "look-inside"      // the guest's own console and log
+	CureAskAgain        = "ask-again"        // LVM has not been asked yet
+)
+
+// Failed reports whether f says that a guest did not get its disk, or got
+// another one. The others say that it was luck, or that bootrace did something.
+func (f *Finding) Failed() bool {
+	switch f.Kind {
+	case NearMiss, kindHeld, kindWouldHold:
+		return false
+	}
+	return true
+}
+
+// Kinds of findings that other files of this package or later versions make.
+const (
+	kindHeld      = "held"
+	kindWouldHold = "would-hold"
+)
+
+// Decisive returns the step of f.Late that took most of the time between the
+// look and ready, nil if nothing is known. It need not be the longest: the first
+// step counts from the boot, and what was over when the guest came made nobody
+// wait. Where the guest did not wait at all, it is the longest.
+func (f *Finding) Decisive() *AccountStep {
+	if f.Late == nil || len(f.Late.Steps) == 0 {
+		return nil
+	}
+	var found *AccountStep
+	most := event.Duration(0)
+	for i := range f.Late.Steps {
+		s := &f.Late.Steps[i]
+		if d := s.To.Sub(max(s.From, f.At)); d > most {
+			most, found = d, s
+		}
+	}
+	if found == nil {
+		found = &f.Late.Steps[min(max(f.Late.Longest, 0), len(f.Late.Steps)-1)]
+	}
+	return found
+}
+
+// causeOrder puts what explains most first where findings are of one instant.
+func causeOrder(f *Finding) int {
+	switch f.Kind {
+	case Vanished:
+		return -2
+	case Substituted:
+		return -1
+	}
+	return 0
+}
+
+// judge gives a verdict for each guest that findings are about, and for each
+// that failed without any.
+func (r *record) judge(t *Timeline) []*Verdict {
+	out := []*Verdict{}
+	byGuest := map[string]*Verdict{}
+	findings := slices.Clone(t.Findings)
+	slices.SortStableFunc(findings, func(a, b *Finding) int {
+		return cmp.Or(cmp.Compare(a.At, b.At), cmp.Compare(causeOrder(a), causeOrder(b)))
+	})
+	for _, f := range findings {
+		c := r.explain(f)
+		if c == nil {
+			continue
+		}
+		key := cmp.Or(f.GuestID, f.Disk)
+		v := byGuest[key]
+		if v == nil {
+			v = &Verdict{Guest: f.Guest, GuestID: f.GuestID, AtRisk: true}
+			byGuest[key] = v
+			out = append(out, v)
+		}
+		v.AtRisk = v.AtRisk && !f.Failed()
+		v.add(c)
+	}
+	for _, v := range out {
+		v.prune()
+		v.cure()
+	}
+	return append(out, r.unexplained(byGuest)...)
+}
+
+// explain makes a cause of one finding, nil if it is none.
+func (r *record) explain(f *Finding) *Cause {
+	c := &Cause{
+		Kind: causeOf(f), Withheld: f.Withheld, Disks: []string{f.Disk}, Mapping: f.MappingName,
+		Error: f.Error, Looker: f.By, Size: f.Size, Last: f.Last, Shorter: f.Kind == Shrunk, Findings: []string{f.Kind}, Evidence: slices.Clone(f.Evidence), Cures: []string{},
+	}
+	switch c.Kind {
+	case "":
+		return nil
+	case CauseTooLate:
+		if s := f.Decisive(); s != nil {
+			c.Step, c.By = s, s.By
+			c.Evidence = append(c.Evidence, s.Event)
+		}
+		r.ask(f, c)
+	case CauseNeverActivated:
+		r.ask(f, c)
+	case CauseDeactivated:
+		c.By = r.remover(f, c)
+	}
+	c.Evidence = proof(c.Evidence)
+	return c
+}
+
+func causeOf(f *Finding) string {
+	switch f.Kind {
+	case kindHeld, kindWouldHold:
+		return ""
+	case Substituted, Vanished:
+		return CauseAnotherDevice
+	case Shrunk:
+		return CauseShorterDevice
+	case NotADevice:
+		return CauseNoDevice
+	case OpenError:
+		return causeOfError(unix.Errno(f.Errno))
+	}
+	switch {
+	case f.Kind == Removed, f.State == stateRemoved && f.Ready == nil:
+		return CauseDeactivated
+	case f.Ready != nil:
+		return CauseTooLate
+	case f.State == stateAbsent || f.State == "":
+		return CauseNeverActivated
+	}
+	return CauseHalfActivated
+}
+
+func causeOfError(errno unix.Errno) string {
+	switch errno {
+	case unix.EACCES, unix.EPERM:
+		return CausePermission
+	case unix.EBUSY, unix.EAGAIN, unix.ETXTBSY:
+		return CauseInUse
+	}
+	return CauseOpenError
+}
+
+// ask looks up what LVM said about the volume.
+func (r *record) ask(f *Finding, c *Cause) {
+	vg, lv, ok := devmap.Volume(f.Disk)
+	if m := r.mappings[f.Mapping]; m != nil && m.VG != "" {
+		vg, lv, ok = m.VG, m.LV, true
+	}
+	if !ok {
+		return
+	}
+	var evidence []uint64
+	s := stamp{from: f.At, at: f.At}
+	c.Settings, evidence, c.Asked = r.lvm.settings(vg, lv, s)
+	if !c.Asked {
+		c.NoAnswer = r.lvm.refusal(vg, lv, s)
+	}
+	c.Evidence = append(c.Evidence, evidence...)
+}
+
+// remover is the process that took the mapping away.
+func (r *record) remover(f *Finding, c *Cause) *event.Proc {
+	m := r.mappings[f.Mapping]
+	if m == nil {
+		return nil
+	}
+	var by *event.Proc
+	for _, l := range m.Lives {
+		for i := range l.Steps {
+			s := &l.Steps[i]
+			if s.Kind == StepRemoved && s.From <= f.At && s.By != nil {
+				by = s.By
+				c.Evidence = append(c.Evidence, s.Event)
+			}
+		}
+	}
+	return by
+}
+
+// add joins c with a cause of the same kind and reasons.
+func (v *Verdict) add(c *Cause) {
+	for _, old := range v.Causes {
+		if !old.like(c) {
+			continue
+		}
+		old.Size, old.Last = cmp.Or(old.Size, c.Size), cmp.Or(old.Last, c.Last)
+		old.Shorter = old.Shorter || c.Shorter
+		old.Disks = union(old.Disks, c.Disks)
+		old.Findings = union(old.Findings, c.Findings)
+		old.Evidence = proof(append(old.Evidence, c.Evidence...))
+		return
+	}
+	v.Causes = append(v.Causes, c)
+}
+
+// prune drops what is only possible where the same is certain already.
+func (v *Verdict) prune() {
+	v.Causes = slices.DeleteFunc(v.Causes, func(c *Cause) bool {
+		return c.Withheld != "" && slices.ContainsFunc(v.Causes, func(o *Cause) bool {
+			return o != c && o != nil && o.Withheld == "" && o.Kind == c.Kind && slices.Contains(o.Disks, c.Disks[0])
+		})
+	})
+}
+
+// like: a device that is both another and a shorter one is one cause, told as
+// another; all else has to be equal.
+func (c *Cause) like(o *Cause) bool {
+	if c.Kind == CauseAnotherDevice && (o.Kind == CauseAnotherDevice || o.Kind == CauseShorterDevice) {
+		return c.Withheld == o.Withheld && slices.Contains(c.Disks, o.Disks[0])
+	}
+	step := func(c *Cause) string {
+		if c.Step == nil {
+			return ""
+		}
+		return c.Step.Kind
+	}
+	return c.Kind == o.Kind && c.Withheld == o.Withheld && c.Error == o.Error && step(c) == step(o) &&
+		c.Asked == o.Asked && slices.Equal(c.Settings, o.Settings)
+}
+
+func union(list, more []string) []string {
+	for _, s := range more {
+		if !slices.Contains(list, s) {
+			list = append(list, s)
+		}
+	}
+	return list
+}
+
+// unexplained gives a verdict for guests that ended with an error although
+// nothing is to be said against their disks.
+func (r *record) unexplained(judged map[string]*Verdict) []*Verdict {
+	var out []*Verdict
+	for _, g := range r.guests {
+		e := g.out.Exit
+		if judged[g.out.ID] != nil || len(g.firsts) == 0 || g.out.Backfilled || e == nil || !failedExit(&e.ExitInfo) {
+			continue
+		}
+		c := &Cause{Kind: CauseNeither, Disks: []string{}, Findings: []string{}, Evidence: []uint64{g.out.Exec.Event, e.Event}}
+		for i := range g.firsts {
+			c.Disks = union(c.Disks, []string{g.firsts[i].disk.Path})
+			c.Evidence = append(c.Evidence, g.firsts[i].use.Event)
+		}
+		if holder := r.holder(g); holder != nil {
+			c.Kind, c.Holder = CauseInUse, holder.called()
+			c.Evidence = append(c.Evidence, holder.out.Exec.Event)
+		}
+		c.Withheld = r.withheld([]string{whatOpen, whatExec}, g.out.Exec.From, e.At)
+		c.Evidence = proof(c.Evidence)
+		v := &Verdict{Guest: g.called(), GuestID: g.out.ID, Causes: []*Cause{c}}
+		v.cure()
+		out = append(out, v)
+	}
+	return out
+}
+
+// failedExit: the signals that stop a guest in order are no failure; qemu ends
+// with status 0 then, but a wrapper may not.
+func failedExit(e *event.ExitInfo) bool {
+	switch unix.Signal(e.Signal) {
+	case unix.SIGTERM, unix.SIGINT, unix.SIGHUP, unix.SIGKILL:
+		return false
+	}
+	return e.Status != 0 || e.Signal != 0
+}
+
+// holder is a guest that ran on one of g's disks all the time that g lived.
+// qemu locks what it writes to (file.locking), so g could not have it. The lock
+// itself is not seen.
+func (r *record) holder(g *guestLife) *guestLife {
+	for i := range g.firsts {
+		u := &g.firsts[i]
+		if u.life == nil || u.use.Errno != 0 {
+			continue
+		}
+		for _, other := range r.guests {
+			if other != g && other.runsOn(u.life.mapping.ID, g.out) {
+				return other
+			}
+		}
+	}
+	return nil
+}
+
+// runsOn reports whether g had the mapping as a disk while other lived.
+func (g *guestLife) runsOn(mapping string, other *Guest) bool {
+	if g.out.Exec.At > other.Exec.At || g.out.Exit != nil && g.out.Exit.At < other.Exit.At {
+		return false
+	}
+	return slices.ContainsFunc(g.out.Disks, func(d Disk) bool {
+		return d.Mapping == mapping && slices.ContainsFunc(d.Uses, func(u Use) bool { return u.Errno == 0 })
+	})
+}
+
+// cure says for each cause what would help.
+func (v *Verdict) cure() {
+	for _, c := range v.Causes {
+		c.Cures = append(c.Cures, c.remedies()...)
+	}
+}
+
+func (c *Cause) remedies() []string {
+	switch c.Kind {
+	case CauseTooLate:
+		return union(union([]string{CureHold}, c.lateRemedies()), settingRemedies(c.Settings))
+	case CauseNeverActivated:
+		return c.neverRemedies()
+	case CauseHalfActivated:
+		return []string{CureRefresh, CureUdev}
+	case CauseDeactivated:
+		return []string{CureFindRemover}
+	case CauseAnotherDevice, CauseShorterDevice:
+		return c.otherRemedies()
+	case CauseNoDevice:
+		return []string{CureRemoveFile, CureHold}
+	case CauseInUse:
+		return []string{CureRelease}
+	case CausePermission:
+		return []string{CurePermission}
+	}
+	return []string{CureLookInside}
+}
+
+// lateRemedies go by what the guest came too early for.
+func (c *Cause) lateRemedies() []string {
+	if c.Step == nil {
+		return nil
+	}
+	switch c.Step.Kind {
+	case StepDisk, StepPV:
+		return []string{CureWaitForDevice}
+	case StepLayer:
+		if strings.HasSuffix(c.Step.Detail, "-tpool") {
+			return []string{CureThinCheck}
+		}
+		return []string{CureWaitForDevice}
+	case StepUdev, StepUevent, StepLink, StepReady:
+		return []string{CureUdev}
+	case StepCreated:
+		return []string{CureOrder}
+	}
+	return nil
+}
+
+// otherRemedies go by what the guest last ran on: LVM brings its volumes back,
+// nobody brings back what was made with dmsetup.
+func (c *Cause) otherRemedies() []string {
+	var out []string
+	_, lvm := devmap.ParseLVMUUID(lastUUID(c.Last))
+	switch {
+	case !lvm:
+		out = append(out, CureRecreate)
+	case c.Kind == CauseShorterDevice:
+		return []string{CureExtend}
+	case c.Last.Came != nil:
+		out = append(out, CureHold)
+	}
+	return append(out, CureNoFallback)
+}
+
+func lastUUID(l *Last) string {
+	if l == nil {
+		return ""
+	}
+	return l.UUID
+}
+
+func (c *Cause) neverRemedies() []string {
+	if len(c.Settings) > 0 {
+		return settingRemedies(c.Settings)
+	}
+	if _, _, lvm := devmap.Volume(c.Disks[0]); !lvm {
+		return []string{CureRecreate}
+	}
+	if !c.Asked {
+		return []string{CureAskAgain}
+	}
+	return []string{CureOrder}
+}
+
+var remedyOf = map[string]string{
+	SettingNoGroup: CureRecreate, SettingNoVolume: CureFindVolume, SettingExported: CureImport,
+	SettingIncomplete: CureMissingPV, SettingUnhealthy: CureRepair, SettingSkip: CureSkip,
+	SettingAutoActivation: CureAutoActivation, SettingAutoList: CureAutoList, SettingVolumeList: CureVolumeList,
+	SettingEventActivation: CureEventActivation, SettingShared: CureLockStart,
+}
+
+func settingRemedies(settings []string) []string {
+	var out []string
+	for _, s := range settings {
+		if cure, ok := remedyOf[s]; ok {
+			out = union(out, []string{cure})
+		}
+	}
+	return out
+}
