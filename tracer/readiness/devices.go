@@ -26,8 +26,10 @@ type device struct {
 	// since is the sequence number of the announcement that began this life of
 	// the number: what udev says about earlier ones is about another device.
 	since uint64
-	uuid  string
-	name  string
+	// announced is the earliest time of that announcement; 0: it was not seen.
+	announced event.Time
+	uuid      string
+	name      string
 }
 
 // devices is udev's progress with each mapping, by device number. It is bounded
@@ -66,21 +68,21 @@ func (d *devices) entry(dev event.Dev) *device {
 // announced notes a uevent of the kernel. Only a device's coming and going
 // begins something new. An add of a device that is there already was asked for
 // by somebody (udevadm trigger), as was one with SYNTH_UUID (Linux 4.13).
-func (d *devices) announced(u *event.DevInfo) {
+func (d *devices) announced(u *event.DevInfo, at event.Time) {
 	d.mu.Lock()
 	defer d.mu.Unlock()
 	switch u.Action {
 	case "remove":
-		*d.entry(*u.Dev) = device{progress: leaving, since: u.Seq}
+		*d.entry(*u.Dev) = device{progress: leaving, since: u.Seq, announced: at}
 	case "add":
 		_, synthetic := u.Props["SYNTH_UUID"]
 		known := d.entry(*u.Dev)
 		switch {
 		case synthetic:
 		case known.progress == unknown:
-			*known = device{progress: coming, since: u.Seq}
+			*known = device{progress: coming, since: u.Seq, announced: at}
 		case known.progress == leaving:
-			known.since = u.Seq
+			known.since, known.announced = u.Seq, at
 		}
 	}
 }

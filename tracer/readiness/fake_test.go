@@ -69,6 +69,7 @@ func (h *host) write(name, text string) {
 
 // Run, CatchUp and Close stand for udev.Source.
 func (h *host) Run(ctx context.Context, _ func(event.Event)) error { <-ctx.Done(); return nil }
+func (h *host) FollowStores(bool) error                            { return nil }
 func (h *host) Close() error                                       { return nil }
 func (h *host) CatchUp(context.Context) error {
 	h.emit.Lock()

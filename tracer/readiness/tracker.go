@@ -20,6 +20,9 @@ import (
 // without a reason: for what no uevent announces.
 const DefaultRecheck = time.Second
 
+// Source is Event.Src of what a Tracker finds.
+const Source = "readiness"
+
 // maxLooks is how many looks are taken at the same time. A look at dead storage
 // takes as long as the storage lets it, and a thread.
 const maxLooks = 1024
@@ -29,6 +32,11 @@ type Options struct {
 	// Recheck is how often what is not ready is looked at again without a
 	// reason; 0 means DefaultRecheck.
 	Recheck time.Duration
+	// Found, if set, is called with a backfill event for each record of udev's
+	// database by which a mapping that somebody waits for became ready. Udev's
+	// own event of that comes later, and may come after the guest's open. It
+	// must not wait.
+	Found func(event.Event)
 	// Log may be nil.
 	Log *slog.Logger
 }
@@ -41,18 +49,22 @@ type Tracker struct {
 	uevents  uevents
 	mappings Mappings
 	closing  func() error
+	found    func(event.Event)
 	sys      sysfs
 	devices  devices
 	looks    chan struct{} // a slot for each look under way
 
 	mu      sync.Mutex
 	watches map[key]map[*Watch]struct{}
+	open    int // watches that have not ended
+	closed  bool
 }
 
 // uevents is udev.Source.
 type uevents interface {
 	Run(ctx context.Context, emit func(event.Event)) error
 	CatchUp(ctx context.Context) error
+	FollowStores(on bool) error
 	Close() error
 }
 
@@ -63,7 +75,7 @@ func Open(options Options) (*Tracker, error) {
 	k := &kernel{sys: sysfs{"/"}}
 	t := newTracker("/", options, k)
 	t.closing = k.close
-	source, err := udev.Open(udev.Options{Resync: t.resync, Log: t.log})
+	source, err := udev.Open(udev.Options{Resync: t.resync, Stored: t.stored, Log: t.log})
 	if err != nil {
 		return nil, fmt.Errorf("follow the readiness of disks: %w", err)
 	}
@@ -73,7 +85,7 @@ func Open(options Options) (*Tracker, error) {
 
 func newTracker(root string, options Options, mappings Mappings) *Tracker {
 	t := &Tracker{
-		root: root, recheck: options.Recheck, log: options.Log, mappings: mappings, sys: sysfs{root},
+		root: root, recheck: options.Recheck, found: options.Found, log: options.Log, mappings: mappings, sys: sysfs{root},
 		looks: make(chan struct{}, maxLooks), watches: make(map[key]map[*Watch]struct{}),
 	}
 	if t.recheck == 0 {
@@ -91,8 +103,13 @@ func newTracker(root string, options Options, mappings Mappings) *Tracker {
 func (t *Tracker) Run(ctx context.Context) error { return t.uevents.Run(ctx, t.observe) }
 
 // Close ends the subscription. Run must have returned, and all watches must be
-// closed.
-func (t *Tracker) Close() error { return errors.Join(t.uevents.Close(), t.closing()) }
+// closed; one whose look at dead storage is still under way ends by itself.
+func (t *Tracker) Close() error {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	t.closed = true
+	return errors.Join(t.uevents.Close(), t.closing())
+}
 
 func (t *Tracker) catchUp(ctx context.Context) error { return t.uevents.CatchUp(ctx) }
 
@@ -104,16 +121,40 @@ func (t *Tracker) observe(e event.Event) {
 	}
 	if _, err := fmt.Sscanf(u.Name, "dm-%d", new(uint32)); err == nil {
 		if e.Kind == event.Uevent {
-			t.devices.announced(u)
+			t.devices.announced(u, e.Earliest())
 		} else {
 			t.devices.handled(u)
 		}
 	}
-	keys := []key{devKey(*u.Dev), pathKey("/dev/" + u.Name), nameKey(u.Props["DM_NAME"])}
-	for _, link := range u.Links {
+	t.wake(keysOf(*u.Dev, u.Props["DM_NAME"], u.Links, pathKey("/dev/"+u.Name)))
+}
+
+func keysOf(dev event.Dev, name string, links []string, more ...key) []key {
+	keys := append(more, devKey(dev), nameKey(name))
+	for _, link := range links {
 		keys = append(keys, pathKey(link))
 	}
-	t.wake(keys)
+	return keys
+}
+
+// stored wakes those who wait for a device whose record udev has just stored.
+func (t *Tracker) stored(dev event.Dev) {
+	record, err := udev.ReadRecord(t.root, dev)
+	if err != nil || record == nil {
+		return // udev's event comes in any case
+	}
+	finished := record.Props["DM_NAME"] != "" && progressOf(record.Props, record.Links) == finished
+	if t.wake(keysOf(dev, record.Props["DM_NAME"], record.Links)) && finished && t.found != nil {
+		t.found(backfill(dev, record, t.devices.get(dev).announced))
+	}
+}
+
+// backfill is the event that says what a record of udev's database holds now.
+// It came to hold that after the kernel announced the device.
+func backfill(dev event.Dev, record *udev.Record, from event.Time) event.Event {
+	info := &event.DevInfo{Subsystem: "block", Name: fmt.Sprintf("dm-%d", dev.Minor), Dev: &dev}
+	record.Fill(info, event.MonotonicOffset())
+	return event.Event{Kind: event.Backfill, Src: Source, From: max(from, 1), At: event.Now(), Dev: info}
 }
 
 // resync starts anew after events were lost: udev's database has what they
@@ -141,13 +182,31 @@ func pathKey(path string) key  { return key{kind: 'p', text: path} }
 func nameKey(name string) key  { return key{kind: 'n', text: name} }
 func devKey(dev event.Dev) key { return key{kind: 'd', dev: dev} }
 
-func (t *Tracker) wake(keys []key) {
+// wake reports whether there was anybody to wake.
+func (t *Tracker) wake(keys []key) (any bool) {
 	t.mu.Lock()
 	defer t.mu.Unlock()
 	for _, k := range keys {
 		for w := range t.watches[k] {
 			w.poke()
+			any = true
 		}
+	}
+	return any
+}
+
+// count keeps the number of open watches: udev's database is only followed
+// while there are any.
+func (t *Tracker) count(change int) {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	before := t.open
+	t.open += change
+	if t.closed || (before == 0) == (t.open == 0) {
+		return
+	}
+	if err := t.uevents.FollowStores(t.open > 0); err != nil {
+		t.log.Warn("that udev has finished is noticed late", "error", err)
 	}
 }
 

@@ -37,6 +37,7 @@ func (t *Tracker) watch(r Request, v view) *Watch {
 		t: t, request: r, view: v, cancel: cancel,
 		dirty: make(chan struct{}, 1), changed: make(chan struct{}, 1),
 	}
+	t.count(1)
 	go w.run(ctx)
 	return w
 }
@@ -79,8 +80,7 @@ func (w *Watch) poke() {
 }
 
 func (w *Watch) run(ctx context.Context) {
-	defer w.view.close()
-	defer w.t.index(w, nil)
+	defer w.end()
 	recheck := time.NewTimer(w.t.recheck)
 	defer recheck.Stop()
 	for {
@@ -92,6 +92,14 @@ func (w *Watch) run(ctx context.Context) {
 		case <-w.dirty:
 		case <-recheck.C:
 		}
+	}
+}
+
+func (w *Watch) end() {
+	w.t.index(w, nil)
+	w.t.count(-1)
+	if err := w.view.close(); err != nil {
+		w.t.log.Debug("a root directory is not closed", "error", err)
 	}
 }
 

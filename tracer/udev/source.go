@@ -27,6 +27,11 @@ type Options struct {
 	// Resync, if set, is called in Run's goroutine when messages were lost and
 	// the queue flows again: the time for a snapshot. It must not wait for one.
 	Resync func()
+	// Stored, if set, is called in the goroutine that reads when udev has stored
+	// a block device's record: its rules have run and its links are made, but
+	// its event is still to come. What the kernel announced before has been
+	// passed on by then. See FollowStores.
+	Stored func(event.Dev)
 	// Log may be nil.
 	Log *slog.Logger
 }
@@ -44,7 +49,8 @@ type Stats struct {
 // Source receives uevents and udev events.
 type Source struct {
 	kernel, udev *socket
-	wake         int // eventfd that ends Run's waiting
+	stores       *stores // nil where nobody asked for them
+	wake         int     // eventfd that ends Run's waiting
 	options      Options
 	log          *slog.Logger
 	clock        event.Duration // CLOCK_BOOTTIME - CLOCK_MONOTONIC
@@ -88,6 +94,11 @@ func (s *Source) open() (err error) {
 				"source", socket.source, "error", socket.unfiltered)
 		}
 	}
+	if s.options.Stored != nil {
+		if s.stores, err = openStores("/"); err != nil {
+			return err
+		}
+	}
 	if s.wake, err = unix.Eventfd(0, unix.EFD_CLOEXEC|unix.EFD_NONBLOCK); err != nil {
 		return fmt.Errorf("create eventfd: %w", err)
 	}
@@ -102,10 +113,13 @@ func (s *Source) Close() error {
 			errs = append(errs, socket.close())
 		}
 	}
+	if s.stores != nil {
+		errs = append(errs, s.stores.close())
+	}
 	if s.wake >= 0 {
 		errs = append(errs, unix.Close(s.wake))
 	}
-	s.kernel, s.udev, s.wake = nil, nil, -1
+	s.kernel, s.udev, s.stores, s.wake = nil, nil, nil, -1
 	return errors.Join(errs...)
 }
 
@@ -164,7 +178,7 @@ func (s *Source) setEmit(emit func(event.Event)) {
 func (s *Source) drainLocked(ctx context.Context, emit func(event.Event)) error {
 	s.reading.Lock()
 	defer s.reading.Unlock()
-	return s.drain(ctx, emit)
+	return s.drainAll(ctx, emit)
 }
 
 // CatchUp reads what has been queued so far, in the caller's goroutine: when it
@@ -176,8 +190,32 @@ func (s *Source) CatchUp(ctx context.Context) error {
 	if s.emit == nil {
 		return nil
 	}
-	return s.drain(ctx, s.emit)
+	return s.drainAll(ctx, s.emit)
 }
+
+// drainAll reads the notices of stored records first and passes them on last:
+// what was announced before a record was stored is known by then.
+func (s *Source) drainAll(ctx context.Context, emit func(event.Event)) error {
+	var stored []event.Dev
+	if s.stores != nil {
+		var err error
+		if stored, err = s.stores.read(); err != nil {
+			s.log.Warn("udev's records are noticed late", "error", err)
+		}
+	}
+	if err := s.drain(ctx, emit); err != nil {
+		return err
+	}
+	for _, dev := range stored {
+		s.options.Stored(dev)
+	}
+	return nil
+}
+
+// FollowStores begins or ends the calls of Options.Stored, which must be set.
+// Not to follow what nobody waits for saves a wake-up for each device of the
+// host.
+func (s *Source) FollowStores(on bool) error { return s.stores.want(on) }
 
 func (s *Source) interrupt() {
 	if _, err := unix.Write(s.wake, []byte{1, 0, 0, 0, 0, 0, 0, 0}); err != nil {
@@ -191,6 +229,10 @@ func (s *Source) wait() error {
 		{Fd: int32(s.kernel.conn.Fd), Events: unix.POLLIN},
 		{Fd: int32(s.udev.conn.Fd), Events: unix.POLLIN},
 		{Fd: int32(s.wake), Events: unix.POLLIN},
+		{Fd: -1, Events: unix.POLLIN}, // ignored
+	}
+	if s.stores != nil {
+		fds[3].Fd = int32(s.stores.fd)
 	}
 	if _, err := unix.Poll(fds, -1); err != nil && !errors.Is(err, unix.EINTR) {
 		return fmt.Errorf("wait for uevents: %w", err)
