@@ -13,6 +13,7 @@ import (
 
 	"github.com/urfave/cli/v2"
 
+	"github.com/bootrace/bootrace/exporters/json"
 	"github.com/bootrace/bootrace/exporters/text"
 	"github.com/bootrace/bootrace/tracer/bootlog"
 	"github.com/bootrace/bootrace/tracer/config"
@@ -183,11 +184,5 @@ func wantJSON(c *cli.Context) (bool, error) {
 	}
 }
 
-// writeJSON writes v indented: the documents are read by people, too.
-func writeJSON(w io.Writer, v any) error {
-	out := jsonEncoder(w)
-	if err := out.Encode(v); err != nil {
-		return fmt.Errorf("write JSON: %w", err)
-	}
-	return nil
-}
+// writeJSON writes v as all of the program's JSON is written.
+func writeJSON(w io.Writer, v any) error { return json.Encode(w, v) }

@@ -5,6 +5,8 @@ import (
 	"iter"
 	"strings"
 
+	"github.com/bootrace/bootrace/exporters/html"
+	"github.com/bootrace/bootrace/exporters/json"
 	"github.com/bootrace/bootrace/exporters/otlp"
 	"github.com/bootrace/bootrace/tracer/timeline"
 )
@@ -26,11 +28,10 @@ type format struct {
 func formats() []format {
 	return []format{
 		{name: formatOTLP, usage: "OpenTelemetry's JSON lines, as Jaeger's upload takes them", stands: exportOTLP},
-		{name: "json", usage: "for programs, as `show --format json`", write: exportJSON},
+		{name: "json", usage: "for programs, as `show --format json`", write: json.Write},
+		{name: "html", usage: "a page for a browser, in one file", write: html.Write},
 	}
 }
-
-func exportJSON(w io.Writer, tl *timeline.Timeline) error { return writeJSON(w, tl) }
 
 // formatOTLP is the one that can be sent, too.
 const formatOTLP = "otlp"

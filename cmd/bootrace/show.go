@@ -1,8 +1,6 @@
 package main
 
 import (
-	"encoding/json"
-	"io"
 	"time"
 
 	"github.com/urfave/cli/v2"
@@ -91,11 +89,4 @@ func racesCommand() *cli.Command {
 			return nil
 		},
 	}
-}
-
-func jsonEncoder(w io.Writer) *json.Encoder {
-	out := json.NewEncoder(w)
-	out.SetIndent("", "  ")
-	out.SetEscapeHTML(false)
-	return out
 }

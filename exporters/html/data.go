@@ -1,0 +1,282 @@
+package html
+
+import (
+	"cmp"
+	"slices"
+	"strconv"
+	"strings"
+
+	"github.com/bootrace/bootrace/exporters/words"
+	"github.com/bootrace/bootrace/tracer/event"
+	"github.com/bootrace/bootrace/tracer/timeline"
+)
+
+// data is what the script draws. It is short-named and its texts are listed
+// once each, since a large host has many of the same.
+type data struct {
+	// From and To span all that there is to see, View what is worth seeing
+	// first; nanoseconds since the boot.
+	From event.Time    `json:"from"`
+	To   event.Time    `json:"to"`
+	View [2]event.Time `json:"view"`
+	// Wall is the wall time of the boot in milliseconds, 0 if not known.
+	Wall   float64 `json:"wall"`
+	Gaps   []gap   `json:"gaps"`
+	Groups []group `json:"groups"`
+	// Texts are what marks and spans say, a line a fact.
+	Texts []string `json:"texts"`
+}
+
+type gap struct {
+	From event.Time `json:"from"`
+	To   event.Time `json:"to"`
+	Why  string     `json:"why"`
+}
+
+// group is a guest with its disks, or one mapping that no guest uses.
+type group struct {
+	id   string
+	Kind string `json:"kind"` // record, guest or mapping
+	// Class is that of the worst finding, empty if there is none.
+	Class    string `json:"class,omitempty"`
+	Findings []int  `json:"findings,omitempty"` // places in the page
+	// Kinds are those of the findings.
+	Kinds []string `json:"kinds,omitempty"`
+	// Private is set for LVM's own layers, which no guest opens.
+	Private bool `json:"private,omitempty"`
+	// Search is what a search looks in, lower case.
+	Search string `json:"search"`
+	Lanes  []lane `json:"lanes"`
+}
+
+// extent is the time in which anything happened to a guest's first lane but
+// its end.
+func (g *group) extent() (from, to event.Time) {
+	for i, m := range g.Lanes[0].Marks {
+		at := event.Time(m[0])
+		if i == 0 {
+			from, to = at, at
+		}
+		if m[2] != markExit {
+			from, to = min(from, at), max(to, at)
+		}
+	}
+	return from, to
+}
+
+// lane is one line of the picture.
+type lane struct {
+	Label string `json:"label"`
+	Title string `json:"title,omitempty"` // what the label stands for
+	// Result stands at the end, ResultClass is its style.
+	Result      string `json:"result,omitempty"`
+	ResultClass string `json:"rclass,omitempty"`
+	Spans       []bar  `json:"spans"`
+	Marks       []mark `json:"marks"`
+}
+
+// bar is a time during which something was so, as [from, to, kind, text].
+type bar [4]int64
+
+// mark is one thing that happened, as [at, at-from, kind, event, text].
+type mark [5]int64
+
+// The kinds of bars and marks; the script has the same lists.
+const (
+	barPending = iota
+	barLive
+	barSuspended
+	barReady
+	barRun
+	barHeld
+	barEarly
+)
+
+const (
+	markUevent = iota
+	markUdev
+	markLink
+	markOther
+	markFound
+	markOpened
+	markExit
+	markCrash
+	markExec
+	markCreated
+	markLoaded
+	markLive
+	markResumed
+	markSuspended
+	markLinked
+	markReady
+	markRemoved
+	markRefused
+	markFailed
+	markService
+	markLoss
+)
+
+// maker makes data out of a timeline.
+type maker struct {
+	t        *words.Teller
+	tl       *timeline.Timeline
+	d        *data
+	texts    map[string]int64
+	mappings map[string]*timeline.Mapping
+	used     map[string]bool
+	findings map[string][]*timeline.Finding
+	// key are the instants that decide what is worth seeing.
+	key []event.Time
+}
+
+func newData(t *words.Teller, tl *timeline.Timeline) *data {
+	m := &maker{
+		t: t, tl: tl, d: &data{Gaps: []gap{}, Groups: []group{}},
+		texts:    make(map[string]int64),
+		mappings: make(map[string]*timeline.Mapping, len(tl.Mappings)),
+		used:     make(map[string]bool),
+		findings: make(map[string][]*timeline.Finding),
+	}
+	m.text("")
+	for _, mp := range tl.Mappings {
+		m.mappings[mp.ID] = mp
+	}
+	for _, f := range tl.Findings {
+		m.findings[f.GuestID] = append(m.findings[f.GuestID], f)
+	}
+	m.span()
+	for _, g := range tl.Incomplete {
+		m.d.Gaps = append(m.d.Gaps, gap{bound(g.From), bound(max(g.To, g.From)), whole(g.Why)})
+	}
+	if c := tl.Clock; c != nil {
+		m.d.Wall = float64(c.WallOffset) / 1e6
+	}
+	m.record()
+	m.guests()
+	m.others()
+	m.view()
+	return m.d
+}
+
+// text returns the place of s among the texts.
+func (m *maker) text(lines ...string) int64 {
+	kept := lines[:0:0]
+	for _, l := range lines {
+		if l != "" {
+			kept = append(kept, l)
+		}
+	}
+	s := strings.Join(kept, "\n")
+	at, ok := m.texts[s]
+	if !ok {
+		at = int64(len(m.d.Texts))
+		m.texts[s] = at
+		m.d.Texts = append(m.d.Texts, s)
+	}
+	return at
+}
+
+// span finds the first and the last instant.
+func (m *maker) span() {
+	from, to := bound(m.tl.First), bound(m.tl.Last)
+	for _, g := range m.tl.Guests {
+		to = max(to, bound(g.Exec.At))
+	}
+	m.d.From, m.d.To = min(from, to), max(from, to)+1
+}
+
+// guests are those with findings first, the worst before the others.
+func (m *maker) guests() {
+	list := slices.Clone(m.tl.Guests)
+	rank := func(g *timeline.Guest) int {
+		fs := m.findings[g.ID]
+		if len(fs) == 0 {
+			return int(words.NumClasses)
+		}
+		return int(words.Worst(fs))
+	}
+	slices.SortStableFunc(list, func(a, b *timeline.Guest) int { return cmp.Compare(rank(a), rank(b)) })
+	for _, g := range list {
+		for i := range g.Disks {
+			m.used[g.Disks[i].Mapping] = true
+		}
+		m.d.Groups = append(m.d.Groups, m.guest(g))
+	}
+}
+
+func (m *maker) guest(g *timeline.Guest) group {
+	fs := m.findings[g.ID]
+	out := group{id: guestKey(g.ID), Kind: "guest"}
+	if len(fs) > 0 {
+		out.Class = classes[words.Worst(fs)]
+	}
+	for _, f := range fs {
+		if kind := name(f.Kind, words.NameCols); !slices.Contains(out.Kinds, kind) {
+			out.Kinds = append(out.Kinds, kind)
+		}
+	}
+	out.Lanes = append(out.Lanes, m.guestLane(g, fs))
+	search := []string{g.Name, g.Identity, g.UUID, g.ID, g.Binary}
+	for i := range g.Disks {
+		d := &g.Disks[i]
+		mp := m.mappings[d.Mapping]
+		search = append(search, d.Path)
+		if mp != nil {
+			search = append(search, mp.Name, mp.UUID)
+		}
+		out.Lanes = append(out.Lanes, m.diskLane(d, mp))
+	}
+	out.Search = strings.ToLower(whole(strings.Join(search, "\n")))
+	return out
+}
+
+// others are the mappings that no guest uses.
+func (m *maker) others() {
+	for _, mp := range m.tl.Mappings {
+		if m.used[mp.ID] {
+			continue
+		}
+		l := m.mappingLane(mp, "", nil)
+		l.Label, l.Title = whole(mp.Name), whole(mp.ID)
+		if ready := readyBy(mp, ""); ready != nil {
+			m.result(&l, m.t.Ready(ready))
+		}
+		m.d.Groups = append(m.d.Groups, group{
+			id: mappingKey(mp.ID), Kind: "mapping", Private: mp.Layer != "", Lanes: []lane{l},
+			Search: strings.ToLower(whole(mp.Name + "\n" + mp.ID)),
+		})
+	}
+}
+
+func (m *maker) result(l *lane, r words.Result) {
+	l.Result, l.ResultClass = r.Long, classNames[r.Style]
+}
+
+// quiet is the least time without anything that ends what is worth seeing
+// first: a boot is a burst of seconds or minutes, a guest ends days later.
+const quiet = event.Time(60e9)
+
+// view chooses what is in view first: from the first to the last key instant,
+// without what lies far beyond the rest.
+func (m *maker) view() {
+	slices.Sort(m.key)
+	if len(m.key) == 0 {
+		m.d.View = [2]event.Time{m.d.From, m.d.To}
+		return
+	}
+	from, to := m.key[0], m.key[0]
+	for _, at := range m.key[1:] {
+		if at-to > max(quiet, 2*(to-from)) {
+			break
+		}
+		to = at
+	}
+	margin := max((to-from)/25, 1e6)
+	m.d.View = [2]event.Time{max(from-margin, 0), to + margin}
+	m.d.From, m.d.To = min(m.d.From, m.d.View[0]), max(m.d.To, m.d.View[1])
+}
+
+// bound keeps the times of a damaged log within what can be added up.
+func bound(t event.Time) event.Time { return min(max(t, 0), 1<<60) }
+
+func itoa(n int) string { return strconv.Itoa(n) }
