@@ -76,12 +76,11 @@ func (b builder) makeBase(ctx context.Context, r baseRecipe, tarball string) err
 	for _, pattern := range r.LeftOut {
 		args = append(args, "--dpkgopt=path-exclude="+pattern)
 	}
-	kernel := r.Kernel.Package
 	if r.foreign() {
-		kernel += "/" + r.Kernel.Suite
-		args = append(args, "--aptopt="+preferUserland(r.Userland))
+		// Newer kernels bring hooks that the userland's run-parts cannot run.
+		args = append(args, "--setup-hook="+preferencesHook(r.Kernel.Suite), "--dpkgopt=path-exclude=/usr/share/kernel/*")
 	}
-	pkgs := append(slices.Clone(r.Packages), kernel)
+	pkgs := append(slices.Clone(r.Packages), r.Kernel.Package)
 	args = append(args, "--include="+strings.Join(pkgs, ","), r.Userland, tarball, "-")
 	if err := b.asRoot(ctx, strings.NewReader(sourceList(archives, r)), "mmdebstrap", args...); err != nil {
 		return err
@@ -92,10 +91,14 @@ func (b builder) makeBase(ctx context.Context, r baseRecipe, tarball string) err
 // foreign says that the kernel is not of the userland's suite.
 func (r baseRecipe) foreign() bool { return r.Kernel.Suite != r.Userland }
 
-// preferUserland keeps apt from taking anything but what is asked for by name,
-// and what only that suite has, from the kernel's suite.
-func preferUserland(suite string) string {
-	return fmt.Sprintf(`APT::Default-Release "/^%s(-updates|-security|)$/"`, suite)
+// preferencesHook is a command that keeps apt from taking anything but the
+// kernel, and the scripts that come with it, from that suite.
+func preferencesHook(suite string) string {
+	lines := []string{
+		"Package: *", "Pin: release n=" + suite, "Pin-Priority: -1", "",
+		"Package: linux-*", "Pin: release n=" + suite, "Pin-Priority: 990",
+	}
+	return fmt.Sprintf(`printf '%%s\n' '%s' > "$1/etc/apt/preferences.d/kernel"`, strings.Join(lines, "' '"))
 }
 
 // archives are the addresses of a Debian archive and of its security updates.

@@ -11,6 +11,7 @@ import (
 	"os"
 	"path/filepath"
 
+	"github.com/klauspost/compress/gzip"
 	"github.com/klauspost/compress/zstd"
 	"golang.org/x/sys/unix"
 
@@ -223,7 +224,8 @@ func onlyFile(tree string, patterns ...string) (string, error) {
 }
 
 // unpack copies an initramfs, uncompressed if it was made with zstd, as
-// Debian's is: the emulated kernel would need seconds to do it.
+// Debian's is, or with gzip, as it is where initramfs-tools does not find the
+// kernel's configuration: the emulated kernel would need seconds to do it.
 func unpack(from, to string) error {
 	in, err := os.Open(from)
 	if err != nil {
@@ -235,8 +237,16 @@ func unpack(from, to string) error {
 		return err
 	}
 	var r io.Reader = in
-	if bytes.Equal(magic, []byte{0x28, 0xb5, 0x2f, 0xfd}) {
+	switch {
+	case bytes.Equal(magic, []byte{0x28, 0xb5, 0x2f, 0xfd}):
 		z, err := zstd.NewReader(in)
+		if err != nil {
+			return err
+		}
+		defer z.Close()
+		r = z
+	case bytes.HasPrefix(magic, []byte{0x1f, 0x8b}):
+		z, err := gzip.NewReader(in)
 		if err != nil {
 			return err
 		}

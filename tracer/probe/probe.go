@@ -31,6 +31,7 @@ const (
 	AbilityDM            = "dm"              // device-mapper changes
 	AbilityDMLiveInstant = "dm-live-instant" // DMInfo.LiveAt
 	AbilityLink          = "link"            // udev's links under /dev
+	AbilityClock         = "clock"           // times are boottime's; tracefs only, since eBPF has no other
 )
 
 // Backend is one way to watch the kernel.
@@ -69,6 +70,9 @@ type Options struct {
 	RingBytes int
 	// LossInterval is how often Run looks for lost events. 1 s if 0.
 	LossInterval time.Duration
+
+	// traceClock forces a trace clock, for tests.
+	traceClock string
 }
 
 func (o Options) withDefaults() Options {

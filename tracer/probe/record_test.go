@@ -65,7 +65,7 @@ func act(t *testing.T, b Backend) {
 	dm.setup("resume", "vg-lv")
 	dm.setup("rename", "vg-lv", "vg-new")
 	_, _ = dm.try("load", "vg-new", "--table", "0 8 crypt aes-cbc-essiv:sha256 0123456789abcdef0123456789abcdef 0 /dev/nowhere 0")
-	dm.setup("remove", "vg-new")
+	dm.setup("remove", "--retry", "vg-new")
 	_, _ = dm.try("remove", "vg-new")
 	dm.setup("remove_all")
 }

@@ -1,0 +1,373 @@
+package ftrace
+
+import (
+	"encoding/binary"
+	"errors"
+	"os"
+	"path/filepath"
+	"slices"
+	"strings"
+	"testing"
+
+	"golang.org/x/sys/unix"
+)
+
+const execFormat = `name: sched_process_exec
+ID: 308
+format:
+	field:unsigned short common_type;	offset:0;	size:2;	signed:0;
+	field:unsigned char common_flags;	offset:2;	size:1;	signed:0;
+	field:unsigned char common_preempt_count;	offset:3;	size:1;	signed:0;
+	field:int common_pid;	offset:4;	size:4;	signed:1;
+
+	field:__data_loc char[] filename;	offset:8;	size:4;	signed:1;
+	field:pid_t pid;	offset:12;	size:4;	signed:1;
+	field:pid_t old_pid;	offset:16;	size:4;	signed:1;
+
+print fmt: "filename=%s pid=%d old_pid=%d", __get_str(filename), REC->pid, REC->old_pid
+`
+
+func mustFormat(t testing.TB, text string) *Format {
+	t.Helper()
+	f, err := parseFormat(text)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return f
+}
+
+// execRecord is a record of that event.
+func execRecord(pid int, filename string) []byte {
+	b := make([]byte, 20)
+	binary.NativeEndian.PutUint16(b, 308)
+	binary.NativeEndian.PutUint32(b[4:], uint32(pid))
+	binary.NativeEndian.PutUint32(b[8:], uint32(20|(len(filename)+1)<<16))
+	binary.NativeEndian.PutUint32(b[12:], uint32(pid))
+	b = append(b, filename+"\x00"...)
+	for len(b)%4 != 0 {
+		b = append(b, 0)
+	}
+	return b
+}
+
+func TestRecord(t *testing.T) {
+	r := Record{Format: mustFormat(t, execFormat), data: execRecord(77, "/usr/bin/kvm")}
+	if s, ok := r.String("filename"); s != "/usr/bin/kvm" || !ok {
+		t.Errorf("filename %q, %v", s, ok)
+	}
+	if n := r.Int("pid"); n != 77 {
+		t.Errorf("pid %d", n)
+	}
+	if s, ok := r.String("nothing"); ok || s != "" || r.Uint("nothing") != 0 {
+		t.Error("a field that is not there has a value")
+	}
+	for _, bad := range []string{"", "(fault)"} {
+		r.data = execRecord(1, bad)
+		if bad == "" {
+			binary.NativeEndian.PutUint32(r.data[8:], 0)
+		}
+		if s, ok := r.String("filename"); ok {
+			t.Errorf("unreadable string is %q", s)
+		}
+	}
+}
+
+func TestSignedNumbers(t *testing.T) {
+	f := mustFormat(t, "name: x\nID: 1\n\tfield:s32 ret;\toffset:0;\tsize:4;\tsigned:1;\n\tfield:u8 low;\toffset:4;\tsize:1;\tsigned:0;\n")
+	r := Record{Format: f, data: []byte{0xfe, 0xff, 0xff, 0xff, 0xff}}
+	if r.Int("ret") != -2 || r.Int("low") != 255 {
+		t.Errorf("got %d and %d", r.Int("ret"), r.Int("low"))
+	}
+}
+
+func TestParseFormatErrors(t *testing.T) {
+	for _, text := range []string{"", "name: x\nID: 1\n", "name: x\nID: many\n", "name: x\nID: 1\n\tfield:;\toffset:0;\tsize:4;\tsigned:0;\n",
+		"name: x\nID: 1\n\tfield:int a;\toffset:x;\tsize:4;\tsigned:0;\n", "name: x\nID: 1\n\tfield:int a;\toffset:-4;\tsize:4;\tsigned:0;\n"} {
+		if _, err := parseFormat(text); err == nil {
+			t.Errorf("no error for %q", text)
+		}
+	}
+}
+
+// page builds a page of a ring buffer.
+func page(time, commit uint64, records ...[]byte) []byte {
+	p := binary.NativeEndian.AppendUint64(nil, time)
+	body := slices.Concat(records...)
+	p = binary.NativeEndian.AppendUint64(p, uint64(len(body))|commit)
+	p = append(p, body...)
+	return append(p, make([]byte, 64)...)
+}
+
+func word(kind, delta uint32, data ...byte) []byte {
+	return append(binary.NativeEndian.AppendUint32(nil, kind|delta<<typeBits), data...)
+}
+
+func word32(n uint32) []byte { return binary.NativeEndian.AppendUint32(nil, n) }
+
+func TestParsePage(t *testing.T) {
+	p := page(1000, 0,
+		word(1, 5, 1, 2, 3, 4),
+		word(typePadding, 7, append(word32(8), 9, 9, 9, 9)...), // refused by a filter
+		word(typeExtend, 3, word32(2)...),
+		word(0, 1, append(word32(12), 5, 6, 7, 8, 9, 10, 11, 12)...),
+		word(typeStamp, 4, word32(1)...),
+		word(2, 0, 1, 1, 1, 1, 2, 2, 2, 2),
+		word(typePadding, 0),
+	)
+	type record struct {
+		time uint64
+		data string
+	}
+	var got []record
+	missed, err := parsePage(p, func(time uint64, data []byte) { got = append(got, record{time, string(data)}) })
+	if err != nil || missed != 0 {
+		t.Fatal(missed, err)
+	}
+	extended := uint64(1000 + 5 + 7 + 3 + 2<<deltaBits + 1)
+	want := []record{
+		{1005, "\x01\x02\x03\x04"},
+		{extended, "\x05\x06\x07\x08\x09\x0a\x0b\x0c"},
+		{4 + 1<<deltaBits, "\x01\x01\x01\x01\x02\x02\x02\x02"},
+	}
+	if !slices.Equal(got, want) {
+		t.Errorf("got %v, want %v", got, want)
+	}
+}
+
+func TestPagesTellWhatIsMissing(t *testing.T) {
+	p := page(0, commitMissed, word(1, 0, 0, 0, 0, 0))
+	if n, err := parsePage(p, func(uint64, []byte) {}); n != 1 || err != nil {
+		t.Errorf("%d missing, %v", n, err)
+	}
+	p = page(0, commitMissed|commitStored, word(1, 0, 0, 0, 0, 0))
+	binary.NativeEndian.PutUint64(p[pageData+8:], 42)
+	if n, err := parsePage(p, func(uint64, []byte) {}); n != 42 || err != nil {
+		t.Errorf("%d missing, %v", n, err)
+	}
+}
+
+func TestDamagedPages(t *testing.T) {
+	for name, p := range map[string][]byte{
+		"short": make([]byte, 8), "long": page(0, 1<<19), "record beyond the page": page(0, 0, word(20, 0)), "no length": page(0, 0, word(0, 0, 0, 0, 0, 0)),
+	} {
+		if _, err := parsePage(p, func(uint64, []byte) {}); !errors.Is(err, errPage) {
+			t.Errorf("%s: %v", name, err)
+		}
+	}
+}
+
+// The kernel's pages are foreign bytes, too: no page may take more than its own
+// length to read, or be read beyond it.
+func FuzzPage(f *testing.F) {
+	f.Add(page(1000, 0, word(1, 5, 1, 2, 3, 4), word(0, 1, append(word32(8), 5, 6, 7, 8)...)))
+	f.Add(page(1, commitMissed|commitStored, word(typePadding, 7, word32(0)...), word(typeStamp, 1, word32(9)...)))
+	f.Add(page(1, 0, word(7, 1, execRecord(1, "/bin/true")...)))
+	format := mustFormat(f, execFormat)
+	f.Fuzz(func(t *testing.T, p []byte) {
+		n := 0
+		_, err := parsePage(p, func(time uint64, data []byte) {
+			n += len(data) + wordSize
+			r := Record{Format: format, Time: time, data: data}
+			if s, _ := r.String("filename"); len(s) > len(data) {
+				t.Errorf("a string of %d bytes in %d", len(s), len(data))
+			}
+			_ = r.Uint("pid") + r.Uint("common_type")
+		})
+		if n > len(p) {
+			t.Errorf("%d bytes of records in a page of %d, %v", n, len(p), err)
+		}
+	})
+}
+
+func FuzzFormat(f *testing.F) {
+	f.Add(execFormat)
+	f.Fuzz(func(t *testing.T, text string) {
+		format, err := parseFormat(text)
+		if err != nil {
+			return
+		}
+		r := Record{Format: format, data: make([]byte, 40)}
+		for name := range format.fields {
+			_, _ = r.String(name)
+			_ = r.Uint(name)
+		}
+	})
+}
+
+func TestDefinition(t *testing.T) {
+	p := Probe{Name: "open", Symbol: "do_filp_open", Fields: []Field{{"path", "+0(+0(%si))", "string"}, {"flags", "+0(%dx)", "u32"}}}
+	if got, want := p.definition("g"), "p:g/open do_filp_open path=+0(+0(%si)):string flags=+0(%dx):u32"; got != want {
+		t.Errorf("got %s, want %s", got, want)
+	}
+	p = Probe{Name: "done", Symbol: "dm_mod:dev_create", Return: true}
+	if got, want := p.definition("g"), "r:g/done dm_mod:dev_create"; got != want {
+		t.Errorf("got %s, want %s", got, want)
+	}
+}
+
+func TestParseDefined(t *testing.T) {
+	text := "p:bootrace_1_2/open do_filp_open path=+0(%si):string\nr:kprobes/mine do_exit\nr12:bootrace_1_2/opened do_filp_open\nnonsense\n"
+	want := []definedEvent{{"bootrace_1_2", "open"}, {"kprobes", "mine"}, {"bootrace_1_2", "opened"}}
+	if got := parseDefined(text); !slices.Equal(got, want) {
+		t.Errorf("got %v", got)
+	}
+}
+
+func TestParseProfileAndStats(t *testing.T) {
+	missed := parseProfile("  open    120   3\n  theirs  1  9\n  opened  7  0\n  open   1  1\nnonsense\n", []string{"open", "opened"})
+	if missed["open"] != 4 || missed["opened"] != 0 || missed["theirs"] != 0 {
+		t.Errorf("got %v", missed)
+	}
+	const stats = "entries: 0\noverrun: 12\ncommit overrun: 3\nbytes: 4\noldest event ts: 1.2\nnow ts: 3.4\ndropped events: 5\nread events: 6\n"
+	if n := parseStats(stats); n != 20 {
+		t.Errorf("%d lost, want 20", n)
+	}
+}
+
+func TestOwners(t *testing.T) {
+	me, err := self()
+	if err != nil {
+		t.Fatal(err)
+	}
+	if got, ok := parseOwner(me.String()); !ok || got != me {
+		t.Errorf("got %v, %v", got, ok)
+	}
+	other := owner{me.pid, me.start + 1} // the pid came again
+	for name, want := range map[string]bool{
+		me.String(): false, other.String(): true, me.String() + "_2": false, other.String() + "_2": true,
+		"bootrace_x_1": false, "bootrace_": false, "kprobes": false, "bootrace_4194305_1": true, // above the highest pid
+	} {
+		if got := stale(ownerPart(name)); got != want {
+			t.Errorf("%s: stale %v, want %v", name, got, want)
+		}
+	}
+}
+
+func TestClocks(t *testing.T) {
+	for text, want := range map[string]Clock{
+		"[local] global counter uptime perf mono mono_raw boot x86-tsc\n": BootClock,
+		"local [global] counter uptime perf x86-tsc\n":                    GlobalClock,
+	} {
+		if got := chooseClock(clocks(text)); got != want {
+			t.Errorf("%s: got %s", text, got)
+		}
+	}
+	for text, want := range map[string]string{"[local] global": "local", "local [global]\n": "global", "7 (expanded: 1408)\n": "7", "1\n": "1"} {
+		if got := present(text); got != want {
+			t.Errorf("%q: got %q", text, got)
+		}
+	}
+}
+
+func TestFind(t *testing.T) {
+	dir := func(files ...string) string {
+		d := t.TempDir()
+		for _, f := range files {
+			write2(t, filepath.Join(d, f), "1\n")
+		}
+		return d
+	}
+	fail := func(err error) func(string, string) error { return func(string, string) error { return err } }
+	both := dir("tracing_on")
+	if got, err := find(both, t.TempDir(), fail(nil)); err != nil || got != Dir(both) {
+		t.Errorf("got %s, %v", got, err)
+	}
+	debug := dir("tracing/tracing_on")
+	if got, err := find(t.TempDir(), debug, fail(nil)); err != nil || got != Dir(filepath.Join(debug, "tracing")) {
+		t.Errorf("below debugfs: got %s, %v", got, err)
+	}
+	// Where nothing is mounted yet it is.
+	later := t.TempDir()
+	got, err := find(later, t.TempDir(), func(_, at string) error {
+		return os.WriteFile(filepath.Join(at, "tracing_on"), nil, 0o600)
+	})
+	if err != nil || got != Dir(later) {
+		t.Errorf("mounted: got %s, %v", got, err)
+	}
+	if _, err := find(t.TempDir(), t.TempDir(), fail(unix.EPERM)); !errors.Is(err, ErrNotPermitted) {
+		t.Errorf("got %v", err)
+	}
+	if _, err := find(t.TempDir(), t.TempDir(), fail(unix.ENODEV)); !errors.Is(err, ErrNoTracing) {
+		t.Errorf("got %v", err)
+	}
+}
+
+func write2(t *testing.T, path, text string) {
+	t.Helper()
+	if err := os.MkdirAll(filepath.Dir(path), 0o755); err != nil {
+		t.Fatal(err)
+	}
+	if err := os.WriteFile(path, []byte(text), 0o600); err != nil {
+		t.Fatal(err)
+	}
+}
+
+// TestNeedsOnlyWhatEl7Has works on a folder that has the files of el7 and no
+// others, and gives back a trace that is not its own.
+func TestNeedsOnlyWhatEl7Has(t *testing.T) {
+	offers, err := os.ReadFile("../testdata/el7/offers.txt")
+	if err != nil {
+		t.Fatal(err)
+	}
+	me, err := self()
+	if err != nil {
+		t.Fatal(err)
+	}
+	root := t.TempDir()
+	content := map[string]string{
+		"trace_clock": "[local] global counter uptime perf x86-tsc\n", "buffer_size_kb": "7 (expanded: 1408)\n",
+		"current_tracer": "nop\n", "tracing_on": "1\n",
+	}
+	events := []string{me.String() + "/open", "sched/sched_process_exec"}
+	for line := range strings.Lines(string(offers)) {
+		f := strings.Fields(line)
+		if len(f) != 3 || f[0] != "file" || f[1] == "instances" { // as a kernel without them
+			continue
+		}
+		names := []string{f[1]}
+		if strings.Contains(f[1], "NAME") {
+			names = []string{strings.Replace(f[1], "NAME", events[0], 1), strings.Replace(f[1], "NAME", events[1], 1)}
+		}
+		for _, name := range names {
+			text := content[name]
+			if strings.HasSuffix(name, "format") {
+				text = execFormat
+			}
+			write2(t, filepath.Join(root, name), text)
+		}
+	}
+	i, err := Dir(root).Open(Options{BufferKB: 512})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if i.Clock() != GlobalClock {
+		t.Errorf("clock %s", i.Clock())
+	}
+	for _, err := range []error{
+		i.Define(Probe{Name: "open", Symbol: "do_filp_open", Filter: "first != 47"}), i.Enable("open"),
+		i.EnableEvent("sched", "sched_process_exec", ""),
+	} {
+		if err != nil {
+			t.Error(err)
+		}
+	}
+	if _, err := i.Read(func(*Record) {}); err != nil {
+		t.Error(err)
+	}
+	if _, _, err := i.Losses(); err != nil {
+		t.Error(err)
+	}
+	if err := i.Close(); err != nil {
+		t.Error(err)
+	}
+	// Appended: a fake file keeps what was written to it.
+	for file, want := range map[string]string{"trace_clock": "globallocal", "kprobe_events": "-:" + me.String() + "/open\n"} {
+		if text, _ := os.ReadFile(filepath.Join(root, file)); !strings.HasSuffix(string(text), want) {
+			t.Errorf("%s ends with %q", file, text)
+		}
+	}
+	write2(t, filepath.Join(root, "current_tracer"), "function\n")
+	if _, err := Dir(root).Open(Options{BufferKB: 512}); !errors.Is(err, ErrBusy) {
+		t.Errorf("somebody traces: %v", err)
+	}
+}

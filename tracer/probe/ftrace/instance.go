@@ -1,0 +1,399 @@
+package ftrace
+
+import (
+	"errors"
+	"fmt"
+	"io/fs"
+	"os"
+	"path/filepath"
+	"slices"
+	"strconv"
+	"strings"
+
+	"golang.org/x/sys/unix"
+)
+
+// Options configure an instance.
+type Options struct {
+	// BufferKB is the size of each processor's buffer.
+	BufferKB int
+	// Clock forces a trace clock; empty takes the best.
+	Clock Clock
+}
+
+// Instance is a trace of our own: its events, filters, clock and buffers. On a
+// kernel without instances it is the one there is, if nobody uses it.
+type Instance struct {
+	root     Dir
+	dir      Dir
+	group    string // of our kprobe events
+	clock    Clock
+	restore  []setting // of a trace that is not our own
+	defined  []definedEvent
+	enabled  []string // files, in the order of enabling
+	formats  map[uint16]*Format
+	pipes    []*pipe
+	pageSize int
+}
+
+// setting is what a file held.
+type setting struct{ file, value string }
+
+type pipe struct {
+	cpu string // the folder's name
+	fd  int
+}
+
+// Open makes an instance, after it has removed what processes that were killed
+// have left.
+func (d Dir) Open(o Options) (*Instance, error) {
+	me, err := self()
+	if err != nil {
+		return nil, fmt.Errorf("name a trace instance: %w", err)
+	}
+	if !d.Has(probesFile) {
+		return nil, ErrNoKprobes
+	}
+	if err := d.RemoveStale(); err != nil {
+		return nil, err
+	}
+	i := &Instance{root: d, group: me.String(), formats: map[uint16]*Format{}, pageSize: os.Getpagesize()}
+	if err := i.makeDir(); err != nil {
+		return nil, err
+	}
+	if err := i.setUp(o); err != nil {
+		return nil, errors.Join(err, i.Close())
+	}
+	return i, nil
+}
+
+const instancesDir = "instances"
+
+// makeDir makes the folder of the instance.
+func (i *Instance) makeDir() error {
+	if !i.root.Has(instancesDir) {
+		return i.borrow()
+	}
+	dir := Dir(i.root.path(instancesDir, i.group))
+	// A second backend of this process has a name of its own.
+	for n := 2; ; n++ {
+		err := os.Mkdir(string(dir), 0o750)
+		if err == nil {
+			i.dir, i.group = dir, filepath.Base(string(dir))
+			return nil
+		}
+		if !errors.Is(err, fs.ErrExist) || n > 64 {
+			return fmt.Errorf("make a trace instance: %w", permission(err))
+		}
+		dir = Dir(i.root.path(instancesDir, i.group+"_"+strconv.Itoa(n)))
+	}
+}
+
+func permission(err error) error {
+	if errors.Is(err, unix.EPERM) || errors.Is(err, unix.EACCES) {
+		return fmt.Errorf("%w (%w)", ErrNotPermitted, err)
+	}
+	return err
+}
+
+// borrow takes the kernel's only trace.
+func (i *Instance) borrow() error {
+	i.dir = i.root
+	for file, idle := range map[string]string{"current_tracer": "nop", "set_event": ""} {
+		text, err := os.ReadFile(i.dir.path(file))
+		if err != nil {
+			return permission(err)
+		}
+		if strings.TrimSpace(string(text)) != idle {
+			return ErrBusy
+		}
+	}
+	return nil
+}
+
+func (i *Instance) own() bool { return i.dir != i.root }
+
+func (i *Instance) setUp(o Options) error {
+	text, err := os.ReadFile(i.dir.path("trace_clock"))
+	if err != nil {
+		return fmt.Errorf("read the trace clocks: %w", permission(err))
+	}
+	if i.clock = o.Clock; i.clock == "" {
+		i.clock = chooseClock(clocks(string(text)))
+	}
+	if err := i.set("trace_clock", string(i.clock)); err != nil {
+		return err
+	}
+	if err := i.set("buffer_size_kb", strconv.Itoa(o.BufferKB)); err != nil {
+		return err
+	}
+	if err := i.set("tracing_on", "1"); err != nil {
+		return err
+	}
+	return i.openPipes()
+}
+
+// set writes a setting, and remembers what it was where it is not ours.
+func (i *Instance) set(file, value string) error {
+	if !i.own() {
+		old, err := os.ReadFile(i.dir.path(file))
+		if err != nil {
+			return err
+		}
+		i.restore = append(i.restore, setting{file, present(string(old))})
+	}
+	if err := write(i.dir.path(file), value); err != nil {
+		return fmt.Errorf("set %s of a trace instance to %s: %w", file, value, permission(err))
+	}
+	return nil
+}
+
+// present is the present value in what a file shows: "[local] global", or
+// "7 (expanded: 1408)".
+func present(text string) string {
+	if _, rest, ok := strings.Cut(text, "["); ok {
+		name, _, _ := strings.Cut(rest, "]")
+		return name
+	}
+	value, _, _ := strings.Cut(strings.TrimSpace(text), " ")
+	return value
+}
+
+func (i *Instance) openPipes() error {
+	cpus, err := filepath.Glob(i.dir.path("per_cpu", "cpu*"))
+	if err != nil || len(cpus) == 0 {
+		return errors.Join(errors.New("a trace instance has no buffers"), err)
+	}
+	for _, cpu := range cpus {
+		path := filepath.Join(cpu, "trace_pipe_raw")
+		fd, err := unix.Open(path, unix.O_RDONLY|unix.O_NONBLOCK|unix.O_CLOEXEC, 0)
+		if err != nil {
+			return fmt.Errorf("open %s: %w", path, permission(err))
+		}
+		i.pipes = append(i.pipes, &pipe{filepath.Base(cpu), fd})
+	}
+	return nil
+}
+
+// Clock is the instance's trace clock.
+func (i *Instance) Clock() Clock { return i.clock }
+
+// Define makes a kprobe event. It is not on yet.
+func (i *Instance) Define(p Probe) error {
+	if err := i.root.define(i.group, p); err != nil {
+		return err
+	}
+	i.defined = append(i.defined, definedEvent{i.group, p.Name})
+	if p.Filter == "" {
+		return nil
+	}
+	return i.filter(i.group, p.Name, p.Filter)
+}
+
+// Undefine turns a kprobe event off and removes it.
+func (i *Instance) Undefine(name string) error {
+	file := i.eventFile(i.group, name, "enable")
+	if err := write(file, "0"); err != nil {
+		return fmt.Errorf("turn probe %s off: %w", name, err)
+	}
+	e := definedEvent{i.group, name}
+	i.enabled = slices.DeleteFunc(i.enabled, func(f string) bool { return f == file })
+	i.defined = slices.DeleteFunc(i.defined, func(d definedEvent) bool { return d == e })
+	return i.root.undefine([]definedEvent{e})
+}
+
+// Enable turns one of the defined events on.
+func (i *Instance) Enable(name string) error { return i.EnableEvent(i.group, name, "") }
+
+// EnableEvent turns an event of the kernel on, where the filter, if any, agrees.
+func (i *Instance) EnableEvent(group, name, filter string) error {
+	format, err := i.format(group, name)
+	if err != nil {
+		return err
+	}
+	if filter != "" {
+		if err := i.filter(group, name, filter); err != nil {
+			return err
+		}
+	}
+	file := i.eventFile(group, name, "enable")
+	if err := write(file, "1"); err != nil {
+		return fmt.Errorf("turn event %s/%s on: %w", group, name, permission(err))
+	}
+	i.formats[format.ID] = format
+	i.enabled = append(i.enabled, file)
+	return nil
+}
+
+func (i *Instance) filter(group, name, filter string) error {
+	if err := write(i.eventFile(group, name, "filter"), filter); err != nil {
+		return fmt.Errorf("filter event %s/%s: %w", group, name, permission(err))
+	}
+	return nil
+}
+
+func (i *Instance) eventFile(group, name, file string) string {
+	return i.dir.path("events", group, name, file)
+}
+
+func (i *Instance) format(group, name string) (*Format, error) {
+	text, err := os.ReadFile(i.eventFile(group, name, "format"))
+	if err != nil {
+		return nil, fmt.Errorf("read the format of event %s/%s: %w", group, name, permission(err))
+	}
+	return parseFormat(string(text))
+}
+
+// Read calls each for the records that are there, one processor after the
+// other, and returns how many are known to be missing between them. A record
+// is valid during the call only.
+func (i *Instance) Read(each func(*Record)) (missed uint64, err error) {
+	page := make([]byte, i.pageSize)
+	for _, p := range i.pipes {
+		n, err := i.readPipe(p, page, each)
+		missed += n
+		if err != nil {
+			return missed, fmt.Errorf("read the trace buffer of %s: %w", p.cpu, err)
+		}
+	}
+	return missed, nil
+}
+
+func (i *Instance) readPipe(p *pipe, page []byte, each func(*Record)) (missed uint64, err error) {
+	for {
+		n, err := unix.Read(p.fd, page)
+		switch {
+		case errors.Is(err, unix.EINTR):
+			continue
+		case errors.Is(err, unix.EAGAIN), err == nil && n == 0:
+			return missed, nil
+		case err != nil:
+			return missed, err
+		}
+		m, err := parsePage(page[:n], func(time uint64, data []byte) {
+			if r := i.record(time, data); r != nil {
+				each(r)
+			}
+		})
+		missed += m
+		if err != nil {
+			return missed, err
+		}
+	}
+}
+
+// record gives data its format; nil for an event that is not of ours.
+func (i *Instance) record(time uint64, data []byte) *Record {
+	r := &Record{Time: time, data: data}
+	for _, f := range i.formats {
+		// The common header is the same in all formats.
+		r.Format = f
+		break
+	}
+	if r.Format == nil {
+		return nil
+	}
+	r.TID = int(r.Int("common_pid"))
+	r.Format = i.formats[uint16(r.Uint("common_type"))]
+	if r.Format == nil {
+		return nil
+	}
+	return r
+}
+
+// Losses counts, since the start: records that found a buffer full, and hits
+// that our probes missed, by event.
+func (i *Instance) Losses() (records uint64, missed map[string]uint64, err error) {
+	for _, p := range i.pipes {
+		text, err := os.ReadFile(i.dir.path("per_cpu", p.cpu, "stats"))
+		if err != nil {
+			return 0, nil, fmt.Errorf("read trace statistics: %w", err)
+		}
+		records += parseStats(string(text))
+	}
+	text, err := os.ReadFile(i.root.path(profileFile))
+	if err != nil {
+		return records, nil, fmt.Errorf("read probe statistics: %w", err)
+	}
+	var names []string
+	for _, e := range i.defined {
+		names = append(names, e.name)
+	}
+	return records, parseProfile(string(text), names), nil
+}
+
+// parseStats adds up the records that were overwritten or refused.
+func parseStats(text string) uint64 {
+	var lost uint64
+	for line := range strings.Lines(text) {
+		key, value, _ := strings.Cut(line, ":")
+		switch key {
+		case "overrun", "commit overrun", "dropped events":
+			n, err := strconv.ParseUint(strings.TrimSpace(value), 10, 64)
+			if err == nil {
+				lost += n
+			}
+		}
+	}
+	return lost
+}
+
+// Close turns everything off and removes what was made.
+func (i *Instance) Close() error {
+	var errs []error
+	for n := len(i.enabled) - 1; n >= 0; n-- {
+		errs = append(errs, write(i.enabled[n], "0"))
+	}
+	for _, p := range i.pipes {
+		errs = append(errs, unix.Close(p.fd))
+	}
+	for n := len(i.restore) - 1; n >= 0; n-- {
+		errs = append(errs, write(i.dir.path(i.restore[n].file), i.restore[n].value))
+	}
+	i.enabled, i.pipes, i.restore = nil, nil, nil
+	if i.own() && i.dir != "" {
+		errs = append(errs, os.Remove(string(i.dir)))
+		i.dir = ""
+	}
+	errs = append(errs, i.root.undefine(i.defined))
+	i.defined = nil
+	if err := errors.Join(errs...); err != nil {
+		return fmt.Errorf("close a trace instance: %w", err)
+	}
+	return nil
+}
+
+// RemoveStale removes the instances and probes of processes that have ended
+// without doing so.
+func (d Dir) RemoveStale() error {
+	instances, err := filepath.Glob(d.path(instancesDir, prefix+"*"))
+	if err != nil {
+		return err
+	}
+	var errs []error
+	for _, dir := range instances {
+		if stale(ownerPart(filepath.Base(dir))) {
+			errs = append(errs, os.Remove(dir)) // turns its events off
+		}
+	}
+	events, err := d.defined(func(group string) bool { return stale(ownerPart(group)) })
+	if err != nil {
+		return permission(err)
+	}
+	if !d.Has(instancesDir) {
+		for _, e := range events {
+			errs = append(errs, write(d.path("events", e.group, e.name, "enable"), "0"))
+		}
+	}
+	errs = append(errs, d.undefine(events))
+	if err := errors.Join(errs...); err != nil {
+		return fmt.Errorf("remove what a killed bootrace has left in the trace files: %w", err)
+	}
+	return nil
+}
+
+// ownerPart is a name without the number of a second instance.
+func ownerPart(name string) string {
+	parts := strings.Split(name, "_")
+	return strings.Join(parts[:min(3, len(parts))], "_")
+}

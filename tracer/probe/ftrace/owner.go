@@ -1,0 +1,62 @@
+package ftrace
+
+import (
+	"bytes"
+	"errors"
+	"fmt"
+	"os"
+	"strconv"
+	"strings"
+)
+
+// prefix begins the name of each group and instance of ours.
+const prefix = "bootrace_"
+
+// owner names a process: pids come again, but not with the same start.
+type owner struct {
+	pid   int
+	start uint64 // in clock ticks since boot
+}
+
+func (o owner) String() string { return fmt.Sprintf("%s%d_%d", prefix, o.pid, o.start) }
+
+// parseOwner reads such a name.
+func parseOwner(name string) (owner, bool) {
+	rest, ok := strings.CutPrefix(name, prefix)
+	pid, start, ok2 := strings.Cut(rest, "_")
+	if !ok || !ok2 {
+		return owner{}, false
+	}
+	n, err1 := strconv.Atoi(pid)
+	s, err2 := strconv.ParseUint(start, 10, 64)
+	return owner{n, s}, err1 == nil && err2 == nil && n > 0
+}
+
+// self is this process.
+func self() (owner, error) {
+	start, err := startOf("self")
+	return owner{os.Getpid(), start}, err
+}
+
+// stale reports whether the name is of a process that has ended.
+func stale(name string) bool {
+	o, ok := parseOwner(name)
+	if !ok {
+		return false
+	}
+	start, err := startOf(strconv.Itoa(o.pid))
+	return errors.Is(err, os.ErrNotExist) || err == nil && start != o.start
+}
+
+// startOf reads field 22 of /proc/PID/stat. The second can hold anything.
+func startOf(pid string) (uint64, error) {
+	stat, err := os.ReadFile("/proc/" + pid + "/stat")
+	if err != nil {
+		return 0, err
+	}
+	fields := strings.Fields(string(stat[bytes.LastIndexByte(stat, ')')+1:]))
+	if len(fields) < 20 {
+		return 0, fmt.Errorf("/proc/%s/stat has no start time", pid)
+	}
+	return strconv.ParseUint(fields[19], 10, 64)
+}

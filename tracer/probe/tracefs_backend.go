@@ -1,0 +1,456 @@
+package probe
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"maps"
+	"path"
+	"runtime"
+	"slices"
+	"strings"
+	"sync"
+	"time"
+
+	"github.com/bootrace/bootrace/tracer/event"
+	"github.com/bootrace/bootrace/tracer/probe/ftrace"
+	"github.com/bootrace/bootrace/tracer/probe/procs"
+)
+
+const srcTracefs = "tracefs"
+
+// tracefs is the backend for kernels without eBPF: kprobe events and the
+// scheduler's tracepoint of execs, read from a trace instance, and the proc
+// connector. What the eBPF programs decide in the kernel is decided here.
+type tracefs struct {
+	log      *slog.Logger
+	interval time.Duration
+	trace    *ftrace.Instance
+	procs    *procs.Source // nil: not available
+	watching sync.WaitGroup
+	unwatch  chan struct{}
+	clock    *traceClock
+	calls    calls
+	began    event.Time
+	attached event.Time
+
+	queueMu sync.Mutex
+	queue   []procEvent // in the order in which they came
+
+	mu        sync.Mutex
+	abilities []event.Ability
+	upgraded  []event.Event
+	damaged   uint64
+	closed    bool
+}
+
+// procEvent is a process event with what could still be read of a new guest.
+type procEvent struct {
+	procs.Event
+	guest *started
+}
+
+// OpenTracefs attaches probes without eBPF. What it cannot attach on this
+// kernel is in the abilities of Info; it fails if it can attach nothing. ctx
+// ends the attempt, not the backend.
+func OpenTracefs(ctx context.Context, opts Options) (Backend, error) {
+	t, err := openTracefs(ctx, opts.withDefaults())
+	if err != nil {
+		return nil, fmt.Errorf("start tracefs probes: %w", err)
+	}
+	return t, nil
+}
+
+func openTracefs(ctx context.Context, opts Options) (*tracefs, error) {
+	a, err := thisABI()
+	if err != nil {
+		return nil, err
+	}
+	if _, err := guestNames(opts.Guests); err != nil {
+		return nil, err
+	}
+	dir, err := ftrace.Find()
+	if err != nil {
+		return nil, tracefsReason(err)
+	}
+	t := &tracefs{
+		log: opts.Log, interval: opts.LossInterval, began: event.Now(),
+		unwatch: make(chan struct{}), calls: newCalls(opts.Guests),
+	}
+	t.trace, err = dir.Open(ftrace.Options{BufferKB: bufferKB(opts.RingBytes), Clock: ftrace.Clock(opts.traceClock)})
+	if err != nil {
+		return nil, tracefsReason(err)
+	}
+	t.clock = newTraceClock(t.trace.Clock())
+	if err := t.start(ctx, a); err != nil {
+		return nil, errors.Join(err, t.Close())
+	}
+	return t, nil
+}
+
+// tracefsReason turns ftrace's reasons into those of this package.
+func tracefsReason(err error) error {
+	for from, to := range map[error]error{
+		ftrace.ErrNoTracing: ErrNoTracefs, ftrace.ErrNotPermitted: ErrNotPermitted,
+		ftrace.ErrNoKprobes: ErrNotSupported, ftrace.ErrBusy: ErrNotSupported,
+	} {
+		if errors.Is(err, from) {
+			return fmt.Errorf("%w: %w", to, err)
+		}
+	}
+	return err
+}
+
+// minBufferKB holds what a processor records between two looks.
+const minBufferKB = 512
+
+// bufferKB divides the memory for the buffers by the processors.
+func bufferKB(bytes int) int { return max(bytes>>10/runtime.NumCPU(), minBufferKB) }
+
+// start attaches everything and notes what that gives.
+func (t *tracefs) start(ctx context.Context, a abi) error {
+	source, procsErr := procs.Open()
+	if procsErr == nil {
+		t.procs, t.calls.threadsTold = source, true
+		t.watching.Go(t.watch)
+	}
+	steps := []struct {
+		ability string
+		attach  func(abi) (limits string, err error)
+	}{
+		{AbilityExec, t.attachExec},
+		{AbilityExit, func(abi) (string, error) { return "", procsErr }},
+		{AbilityDM, t.attachDM},
+		{AbilityOpen, t.attachOpen},
+		{AbilityLink, t.attachLinks},
+		{AbilityDMLiveInstant, t.attachLive},
+	}
+	var reasons []error
+	for _, s := range steps {
+		if ctx.Err() != nil {
+			return fmt.Errorf("attach probes: %w", context.Cause(ctx))
+		}
+		limits, err := s.attach(a)
+		ability := event.Ability{Name: s.ability, OK: err == nil, Why: limits}
+		if err != nil {
+			ability.Why = err.Error()
+			reasons = append(reasons, err)
+		}
+		t.abilities = append(t.abilities, ability)
+	}
+	if len(reasons) == len(steps) {
+		return errors.Join(reasons...)
+	}
+	t.abilities = append(t.abilities, t.tieClock())
+	t.attached = event.Now()
+	return nil
+}
+
+// tieClock makes the first anchor.
+func (t *tracefs) tieClock() event.Ability {
+	ability := event.Ability{Name: AbilityClock, OK: true}
+	if t.clock.exact {
+		return ability
+	}
+	if t.calls.openSymbol == "" {
+		ability.OK, ability.Why = false, "the trace clock cannot be tied to boottime without the probe of opens"
+		return ability
+	}
+	const tries = 5
+	for range tries {
+		if _, err := t.cycle(); err != nil {
+			ability.OK, ability.Why = false, err.Error()
+			return ability
+		}
+		t.clock.now.boot -= event.Time(anchorEvery) // so that the next is due
+		t.clock.now.trace -= uint64(anchorEvery)
+	}
+	ability.Why = fmt.Sprintf("trace clock %q, tied to boottime again each second, to within %v at first", t.trace.Clock(), t.clock.error().Round(time.Microsecond))
+	return ability
+}
+
+func (t *tracefs) attachExec(abi) (string, error) {
+	const limits = "arguments are read a moment later: those of a guest that ends within it are missing"
+	return limits, t.trace.EnableEvent("sched", evExec, "")
+}
+
+// attachOpen attaches to opens, and looks at the layout of files first.
+func (t *tracefs) attachOpen(a abi) (limits string, err error) {
+	for _, symbol := range openSymbols {
+		if err = t.trace.Define(openProbe(a, symbol)); err == nil {
+			t.calls.openSymbol = symbol
+			break
+		}
+		if !noSymbol(err) {
+			return "", err
+		}
+	}
+	if err != nil {
+		return "", err
+	}
+	l, err := findLayout(t.trace, a, t.calls.openSymbol)
+	if err != nil {
+		t.log.Debug("cannot see what an open led to", "err", err)
+		l, limits = nil, err.Error()
+	}
+	t.calls.described = l != nil
+	if err := t.trace.Define(openedProbe(t.calls.openSymbol, l)); err != nil {
+		return "", err
+	}
+	// The return first, so that every open that is noted is also completed.
+	return limits, errors.Join(t.trace.Enable(evOpened), t.trace.Enable(evOpen))
+}
+
+func (t *tracefs) attachDM(a abi) (string, error) {
+	in := dmModule()
+	if err := t.enable(dmProbes(a, in)); err != nil {
+		return "", err
+	}
+	if err := t.enable([]ftrace.Probe{statusProbe(a, in)}); err != nil {
+		t.log.Debug("names of mappings come from user space", "err", err)
+	}
+	const limits = "not seen: dm-mod.create= of the kernel command line"
+	if in != "" && !exists("/sys/module/dm_mod") {
+		return limits + "; armed, dm_mod is not loaded yet", nil
+	}
+	return limits, nil
+}
+
+func (t *tracefs) attachLive(abi) (string, error) {
+	return "", t.enable([]ftrace.Probe{liveProbe(dmModule())})
+}
+
+// attachLinks attaches to those of the system calls that this kernel has.
+func (t *tracefs) attachLinks(a abi) (string, error) {
+	attached := 0
+	for _, c := range linkCalls {
+		err := t.enable(c.probes(a, true))
+		if err != nil && noSymbol(err) {
+			err = t.enable(c.probes(a, false))
+		}
+		switch {
+		case err == nil:
+			attached++
+		case !noSymbol(err):
+			return "", err
+		}
+	}
+	if attached == 0 {
+		return "", fmt.Errorf("%w: none of the system calls that make links can be probed", ErrNotSupported)
+	}
+	return "", nil
+}
+
+// enable defines probes and turns them on, all or none.
+func (t *tracefs) enable(probes []ftrace.Probe) error {
+	for i, p := range probes {
+		err := t.trace.Define(p)
+		if err == nil {
+			err = t.trace.Enable(p.Name)
+			i++
+		}
+		if err != nil {
+			for _, done := range probes[:i] {
+				err = errors.Join(err, t.trace.Undefine(done.Name))
+			}
+			return err
+		}
+	}
+	return nil
+}
+
+func (t *tracefs) Info() event.SourceInfo {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	return t.info("attached")
+}
+
+func (t *tracefs) info(state string) event.SourceInfo {
+	return event.SourceInfo{Name: srcTracefs, State: state, Abilities: slices.Clone(t.abilities)}
+}
+
+func (t *tracefs) AddGuest(pid int) error {
+	p, err := readProc(pid)
+	if err != nil {
+		return fmt.Errorf("watch process %d as a guest: %w", pid, err)
+	}
+	t.calls.mu.Lock()
+	defer t.calls.mu.Unlock()
+	t.calls.addGuest(&started{proc: p})
+	for _, tid := range threadsOf(pid) {
+		t.calls.threads[tid] = pid
+	}
+	return nil
+}
+
+// DeviceMapperLoaded checks that what was armed before the module was loaded is
+// in it: until then the kernel takes any name.
+func (t *tracefs) DeviceMapperLoaded() error {
+	in := dmModule()
+	var missing []string
+	for _, f := range dmFunctions {
+		missing = append(missing, t.absent(in+f.symbol)...)
+	}
+	noLive := t.absent(in + "dm_resume")
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	changed := t.setAbility(AbilityDM, missing)
+	changed = t.setAbility(AbilityDMLiveInstant, noLive) || changed
+	if changed {
+		t.upgraded = append(t.upgraded, t.sourceEvent("upgraded", event.Now(), 0))
+	}
+	if len(missing)+len(noLive) > 0 {
+		return fmt.Errorf("probe device-mapper: functions %s are not in this kernel", strings.Join(append(missing, noLive...), ", "))
+	}
+	return nil
+}
+
+// absent returns the symbol if a probe cannot be put there.
+func (t *tracefs) absent(symbol string) []string {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	if t.closed {
+		return nil
+	}
+	const name = "verify"
+	if err := t.trace.Define(ftrace.Probe{Name: name, Symbol: symbol}); err != nil {
+		return []string{symbol}
+	}
+	if err := t.trace.Undefine(name); err != nil {
+		t.log.Warn("remove a probe", "err", err)
+	}
+	return nil
+}
+
+// setAbility reports whether it changes anything.
+func (t *tracefs) setAbility(name string, missing []string) bool {
+	i := slices.IndexFunc(t.abilities, func(a event.Ability) bool { return a.Name == name })
+	before := t.abilities[i]
+	after := event.Ability{Name: name, OK: before.OK && len(missing) == 0, Why: before.Why}
+	if len(missing) > 0 {
+		after.Why = "not in this kernel: " + strings.Join(missing, ", ")
+	} else if before.OK {
+		after.Why, _, _ = strings.Cut(before.Why, "; armed")
+	}
+	t.abilities[i] = after
+	return after != before
+}
+
+func (t *tracefs) sourceEvent(state string, at, from event.Time) event.Event {
+	info := t.info(state)
+	return event.Event{At: at, From: from, Kind: event.Source, Src: srcTracefs, Source: &info}
+}
+
+// watch reads of new guests what may be gone soon.
+func (t *tracefs) watch() {
+	const patience = 200 * time.Millisecond
+	for {
+		select {
+		case <-t.unwatch:
+			return
+		default:
+		}
+		if err := t.procs.Wait(patience); err != nil {
+			t.log.Error("process events", "err", err)
+			return
+		}
+		t.receive()
+	}
+}
+
+// receive moves process events into the queue.
+func (t *tracefs) receive() {
+	if t.procs == nil {
+		return
+	}
+	err := t.procs.Receive(func(e procs.Event) {
+		q := procEvent{Event: e}
+		if e.Kind == procs.Exec {
+			q.guest = t.calls.capture(e.PID)
+		}
+		t.queueMu.Lock()
+		t.queue = append(t.queue, q)
+		t.queueMu.Unlock()
+	})
+	if err != nil {
+		t.log.Error("process events", "err", err)
+	}
+}
+
+// Losses implements Backend.
+func (t *tracefs) Losses() map[string]uint64 {
+	losses, err := t.countLosses()
+	if err != nil {
+		t.log.Warn("count lost events", "err", err)
+	}
+	return losses
+}
+
+func (t *tracefs) countLosses() (map[string]uint64, error) {
+	losses := map[string]uint64{}
+	if t.procs != nil {
+		losses["exit"] = t.procs.Lost()
+	}
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	if t.closed {
+		return losses, nil
+	}
+	records, missed, err := t.trace.Losses()
+	losses["all"] = records + t.damaged
+	for name, n := range missed {
+		losses[lostWith(name)] += n
+	}
+	maps.DeleteFunc(losses, func(_ string, n uint64) bool { return n == 0 })
+	return losses, err
+}
+
+// lostWith says what is not told when a probe misses a hit.
+func lostWith(name string) string {
+	switch {
+	case name == evOpen, name == evOpened:
+		return "open"
+	case strings.HasPrefix(name, "dm_"):
+		return "dm"
+	}
+	return "link"
+}
+
+// Close detaches and removes everything. Run, if it still runs, fails.
+func (t *tracefs) Close() error {
+	t.mu.Lock()
+	if t.closed {
+		t.mu.Unlock()
+		return nil
+	}
+	t.closed = true
+	t.mu.Unlock()
+	close(t.unwatch)
+	t.watching.Wait()
+	var err error
+	if t.procs != nil {
+		err = t.procs.Close()
+	}
+	t.calls.close()
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	return errors.Join(err, t.trace.Close())
+}
+
+// isGuest compares as the kernel side does: see guestName.
+func isGuest(names []string, comm string) bool {
+	return slices.ContainsFunc(names, func(name string) bool {
+		short := name[:min(len(name), commLen)]
+		if strings.HasSuffix(name, "-") {
+			return strings.HasPrefix(comm, short)
+		}
+		return comm == short
+	})
+}
+
+// commOf is what the kernel calls a process that executes a file.
+func commOf(filename string) string {
+	base := path.Base(filename)
+	return base[:min(len(base), commLen)]
+}

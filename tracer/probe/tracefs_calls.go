@@ -1,0 +1,381 @@
+package probe
+
+import (
+	"bytes"
+	"errors"
+	"strings"
+	"sync"
+
+	"golang.org/x/sys/unix"
+
+	"github.com/bootrace/bootrace/bpf"
+	"github.com/bootrace/bootrace/tracer/devmap"
+	"github.com/bootrace/bootrace/tracer/event"
+	"github.com/bootrace/bootrace/tracer/probe/procs"
+)
+
+var errClosed = errors.New("the probes are closed")
+
+// calls turns hits, in the order of time, into events: it joins the entry of a
+// call with its return, and knows who is a guest.
+type calls struct {
+	names       []string // of guests' programs
+	openSymbol  string
+	described   bool // opens tell what was opened
+	threadsTold bool // the proc connector tells of new threads
+	uncertain   event.Duration
+
+	mu       sync.Mutex
+	guests   map[int]bool     // processes
+	threads  map[int]int      // of guests, to their process
+	tasks    map[int]*started // every process that is known, until it ends
+	opens    map[int]*hit     // under way, by thread
+	links    map[int]*hit
+	requests map[int]*request
+	symlinks map[int]symlink
+	opened   map[uint32]bool     // mappings whose first open was told
+	devices  map[string]identity // mappings, by name
+	major    uint32
+	control  *devmap.Control
+	captured map[int]*started // processes as read right after their exec
+}
+
+// started is a process as it was found right after its exec, or later.
+type started struct {
+	proc event.Proc
+	args []byte // of a guest all, of others the beginning
+}
+
+// identity is what stays of a mapping beside its name.
+type identity struct {
+	dev  event.Dev
+	uuid string
+}
+
+// request is a device-mapper request under way.
+type request struct {
+	hit
+	nr   uint32
+	live event.Time
+}
+
+func newCalls(names []string) calls {
+	return calls{
+		names: names, guests: map[int]bool{}, threads: map[int]int{}, tasks: map[int]*started{},
+		opens: map[int]*hit{}, links: map[int]*hit{}, requests: map[int]*request{},
+		symlinks: map[int]symlink{}, opened: map[uint32]bool{}, devices: map[string]identity{},
+		captured: map[int]*started{},
+	}
+}
+
+func (c *calls) close() {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if c.control != nil {
+		c.control.Close()
+	}
+}
+
+// capture reads a process that has just begun a program. By the time that its
+// acts are looked at it may have ended.
+func (c *calls) capture(pid int) *started {
+	p, err := readProc(pid)
+	if err != nil {
+		return nil
+	}
+	args, err := cmdline(pid)
+	if err != nil {
+		return nil
+	}
+	if !isGuest(c.names, p.Comm) {
+		args = bytes.Clone(args[:min(len(args), callerArgsMax)])
+	}
+	return &started{p, args}
+}
+
+// remember keeps what was read of new programs until their exec's own record
+// comes: by another way, and maybe later.
+func (c *calls) remember(queue []procEvent) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	for i := range queue {
+		if s := queue[i].guest; s != nil {
+			c.captured[s.proc.PID] = s
+		}
+	}
+}
+
+func (c *calls) addGuest(s *started) {
+	c.tasks[s.proc.PID] = s
+	c.guests[s.proc.PID] = true
+	c.threads[s.proc.PID] = s.proc.PID
+}
+
+func (c *calls) removeGuest(pid int) {
+	if !c.guests[pid] {
+		return
+	}
+	delete(c.guests, pid)
+	for tid, of := range c.threads {
+		if of == pid {
+			delete(c.threads, tid)
+		}
+	}
+}
+
+// handle returns the events that follow from a hit.
+func (c *calls) handle(h *hit) []event.Event {
+	name := h.event
+	switch {
+	case name == "":
+		return c.process(&h.proc)
+	case name == evExec:
+		return c.exec(h)
+	case name == evOpen:
+		c.opens[h.tid] = h.keep()
+	case name == evOpened:
+		return c.openDone(h)
+	case name == evStatus:
+		c.status(h)
+	case name == evLive:
+		if r := c.requests[h.tid]; r != nil && h.ret == 0 {
+			r.live = h.at
+		}
+	case strings.HasPrefix(name, "dm_"):
+		return c.deviceMapper(h)
+	case strings.HasSuffix(name, suffixReturn):
+		return c.linkDone(h)
+	default:
+		c.links[h.tid] = h.keep()
+	}
+	return nil
+}
+
+func (h *hit) keep() *hit {
+	k := *h
+	return &k
+}
+
+// event begins an event that happened between from and the hit, as far as the
+// clocks agree.
+func (c *calls) event(kind event.Kind, from event.Time, h *hit, p event.Proc) event.Event {
+	e := event.Event{At: h.at, From: from, Kind: kind, Src: srcTracefs, Proc: &p}
+	if c.uncertain > 0 {
+		if from == 0 {
+			e.From = h.at
+		}
+		e.From, e.At = e.From.Add(-c.uncertain), e.At.Add(c.uncertain)
+	}
+	return e
+}
+
+// isGuestThread reports whether a thread belongs to a guest.
+func (c *calls) isGuestThread(tid int) bool {
+	if pid, ok := c.threads[tid]; ok {
+		return c.guests[pid]
+	}
+	if c.threadsTold || len(c.guests) == 0 {
+		return false
+	}
+	p, err := readProc(tid)
+	if err != nil || !c.guests[p.PID] {
+		return false
+	}
+	c.threads[tid] = p.PID
+	return true
+}
+
+// who is the process of a thread.
+func (c *calls) who(tid int) *started {
+	pid, thread := c.threads[tid]
+	if !thread {
+		pid = tid
+	}
+	if s := c.tasks[pid]; s != nil {
+		who := *s
+		if tid != pid {
+			who.proc.TID = tid
+		}
+		return &who
+	}
+	s := c.capture(tid)
+	if s == nil {
+		return &started{proc: event.Proc{PID: tid}} // it has ended
+	}
+	if s.proc.TID == 0 {
+		c.tasks[tid] = s
+	}
+	return s
+}
+
+func (c *calls) exec(h *hit) []event.Event {
+	// Whatever it was before, it is one thread with a new program now.
+	c.removeGuest(h.tid)
+	comm := commOf(h.path)
+	s := c.captured[h.tid]
+	delete(c.captured, h.tid)
+	if s == nil || s.proc.Comm != comm {
+		s = c.reread(h.tid, comm)
+	}
+	c.tasks[h.tid] = s
+	if !isGuest(c.names, comm) {
+		return nil
+	}
+	c.addGuest(s)
+	e := c.event(event.Exec, 0, h, s.proc)
+	e.Exec = &event.ExecInfo{Filename: h.path, Args: splitArgs(s.args), ArgsBytes: len(s.args), Truncated: len(s.args) == 0}
+	return []event.Event{e}
+}
+
+// reread is for a program that was not read right after its exec, or was a
+// script, whose interpreter the kernel names instead.
+func (c *calls) reread(pid int, comm string) *started {
+	s := c.capture(pid)
+	if s == nil {
+		s = &started{proc: event.Proc{PID: pid, Comm: comm}}
+		if before := c.tasks[pid]; before != nil {
+			s.proc.PPID, s.proc.UID = before.proc.PPID, before.proc.UID
+		}
+	}
+	return s
+}
+
+func (c *calls) process(q *procEvent) []event.Event {
+	switch q.Kind {
+	case procs.Fork:
+		return c.fork(q)
+	case procs.Exit:
+		return c.exit(q)
+	}
+	return nil // the exec's own record tells
+}
+
+func (c *calls) fork(q *procEvent) []event.Event {
+	// Of a thread the kernel names its process's parent.
+	if q.PID != q.TID {
+		if c.guests[q.PID] {
+			c.threads[q.TID] = q.PID
+		}
+		return nil
+	}
+	guest, parent := c.guests[q.Parent], c.tasks[q.Parent]
+	if parent == nil {
+		return nil // unknown to us, as its child
+	}
+	child := &started{proc: parent.proc, args: parent.args}
+	child.proc.PID, child.proc.PPID = q.PID, q.Parent
+	c.tasks[q.PID] = child
+	if !guest {
+		return nil
+	}
+	c.addGuest(child)
+	return []event.Event{c.event(event.Fork, 0, &hit{at: q.At}, child.proc)}
+}
+
+func (c *calls) exit(q *procEvent) []event.Event {
+	delete(c.threads, q.TID)
+	delete(c.opens, q.TID)
+	delete(c.links, q.TID)
+	delete(c.requests, q.TID)
+	delete(c.symlinks, q.TID)
+	if q.TID != q.PID {
+		return nil
+	}
+	guest, s := c.guests[q.PID], c.who(q.PID)
+	c.removeGuest(q.PID)
+	delete(c.tasks, q.PID)
+	delete(c.captured, q.PID)
+	if !guest {
+		return nil
+	}
+	e := c.event(event.Exit, 0, &hit{at: q.At}, s.proc)
+	status := unix.WaitStatus(q.Code)
+	e.Exit = &event.ExitInfo{}
+	if status.Signaled() {
+		e.Exit.Signal = int(status.Signal())
+	} else {
+		e.Exit.Status = int(q.Code>>8) & 0xff
+	}
+	return []event.Event{e}
+}
+
+func (c *calls) openDone(h *hit) []event.Event {
+	in := c.opens[h.tid]
+	delete(c.opens, h.tid)
+	if in == nil || in.flags&fmodeExec != 0 {
+		return nil
+	}
+	guest := c.isGuestThread(h.tid)
+	if !guest && !strings.HasPrefix(in.path, "/dev/") {
+		return nil
+	}
+	// The kernel adds O_LARGEFILE on its own, and keeps its own bits.
+	open := &event.OpenInfo{Path: in.path, Flags: in.flags &^ (unix.O_LARGEFILE | largeFile), Size: -1}
+	if h.ret < 0 && h.ret >= -maxErrno {
+		open.Errno = int(-h.ret)
+	} else if c.described {
+		describe(open, &bpf.OpenEvent{Mode: h.mode, Dev: h.rdev, Size: sizeOf(in, h)})
+	}
+	if !keepOpen(open, guest) || !guest && !c.worthTelling(open) {
+		return nil
+	}
+	e := c.event(event.Open, in.at, h, c.who(h.tid).proc)
+	e.Open = open
+	return []event.Event{e}
+}
+
+// maxErrno is the kernel's MAX_ERRNO: pointers above are errors.
+const maxErrno = 4095
+
+// largeFile is O_LARGEFILE of x86, which package unix has as 0 for 64-bit
+// programs; the kernel sets it for them.
+const largeFile = 0o100000
+
+// sizeOf: an O_PATH open does not open the device.
+func sizeOf(in, out *hit) int64 {
+	if in.flags&unix.O_PATH != 0 {
+		return -1
+	}
+	return out.size
+}
+
+// worthTelling is the same question as in bpf/open.h, about opens under /dev by
+// others than guests.
+func (c *calls) worthTelling(o *event.OpenInfo) bool {
+	if o.Errno != 0 {
+		return true
+	}
+	if o.Type != "block" || o.Flags&unix.O_PATH != 0 || o.Dev == nil || c.major == 0 || o.Dev.Major != c.major {
+		return false
+	}
+	if c.opened[o.Dev.Minor] {
+		return false
+	}
+	c.opened[o.Dev.Minor] = true
+	return true
+}
+
+func (c *calls) linkDone(h *hit) []event.Event {
+	in := c.links[h.tid]
+	delete(c.links, h.tid)
+	if in == nil || in.event+suffixReturn != h.event || h.ret != 0 {
+		return nil
+	}
+	open := &event.OpenInfo{Path: in.path, Target: in.from, Size: -1}
+	if strings.HasPrefix(in.event, "symlink") {
+		if len(c.symlinks) >= maxSymlinks {
+			clear(c.symlinks)
+		}
+		c.symlinks[h.tid] = symlink{in.path, in.from}
+	} else {
+		made, ok := c.symlinks[h.tid]
+		if !ok || made.path != in.from {
+			return nil
+		}
+		delete(c.symlinks, h.tid)
+		open.Target = made.target
+	}
+	e := c.event(event.Link, in.at, h, c.who(h.tid).proc)
+	e.Open = open
+	return []event.Event{e}
+}

@@ -1,0 +1,93 @@
+package probe
+
+import (
+	"math"
+
+	"golang.org/x/sys/unix"
+
+	"github.com/bootrace/bootrace/tracer/event"
+	"github.com/bootrace/bootrace/tracer/probe/ftrace"
+)
+
+// traceClock ties the clock of a trace to boottime. Kernels before 4.10 have no
+// trace clock that is boottime: there an own open, of which boottime is read
+// before and after, shows what the two clocks have in common. That is done
+// again and again, because they drift apart.
+type traceClock struct {
+	exact  bool // the trace's clock is boottime
+	before anchor
+	now    anchor
+}
+
+// anchor is an instant on both clocks.
+type anchor struct {
+	trace uint64     // ns of the trace's clock
+	boot  event.Time // half way between the two readings
+	err   event.Duration
+}
+
+func newTraceClock(c ftrace.Clock) *traceClock { return &traceClock{exact: c == ftrace.BootClock} }
+
+// anchorPath is opened for an anchor: nobody reports opens of it.
+const anchorPath = "/dev/null"
+
+// anchorEvery bounds the drift between two anchors: clocks differ by less than
+// 500 parts in a million, and mostly by less than ten.
+const anchorEvery = event.Duration(1e9)
+
+// due says that it is time for another anchor.
+func (c *traceClock) due(now event.Time) bool {
+	return !c.exact && (c.now.trace == 0 || now.Sub(c.now.boot) >= anchorEvery)
+}
+
+// open makes the hit of an anchor and returns what boottime was around it.
+func (c *traceClock) open() (before, after event.Time, err error) {
+	before = event.Now()
+	fd, err := unix.Open(anchorPath, unix.O_RDWR|unix.O_CLOEXEC, 0)
+	after = event.Now()
+	if err == nil {
+		err = unix.Close(fd)
+	}
+	return before, after, err
+}
+
+// tie takes a hit's time as an anchor, unless a tighter one is about as good.
+func (c *traceClock) tie(trace uint64, before, after event.Time) {
+	a := anchor{trace, before + (after-before)/2, (after.Sub(before) + 1) / 2}
+	if c.now.trace != 0 {
+		// A reading that was interrupted in between says little.
+		if drift := c.time(trace).Sub(a.boot).Abs(); drift <= a.err && a.err > 4*c.now.err && a.boot.Sub(c.now.boot) < 10*anchorEvery {
+			return
+		}
+		c.before = c.now
+	}
+	c.now = a
+}
+
+// time is when a record was made.
+func (c *traceClock) time(trace uint64) event.Time {
+	if c.exact {
+		return event.Time(trace)
+	}
+	at := c.now.boot.Add(event.Duration(trace - c.now.trace))
+	if c.before.trace == 0 || c.now.trace == c.before.trace {
+		return at
+	}
+	// What the clocks gained on each other between the two anchors.
+	gain := float64(c.now.boot-c.before.boot) - float64(c.now.trace-c.before.trace)
+	share := float64(int64(trace-c.now.trace)) / float64(c.now.trace-c.before.trace)
+	return at.Add(event.Duration(math.Round(gain * math.Max(-1, math.Min(1, share)))))
+}
+
+// error bounds how far time is off.
+func (c *traceClock) error() event.Duration {
+	if c.exact {
+		return 0
+	}
+	e := c.now.err
+	if c.before.trace != 0 {
+		gain := event.Duration(c.now.boot-c.before.boot) - event.Duration(c.now.trace-c.before.trace)
+		e = max(e, c.before.err) + gain.Abs()
+	}
+	return e
+}

@@ -1,0 +1,190 @@
+package probe
+
+import (
+	"fmt"
+	"strings"
+
+	"golang.org/x/sys/unix"
+
+	"github.com/bootrace/bootrace/bpf"
+	"github.com/bootrace/bootrace/tracer/devmap"
+	"github.com/bootrace/bootrace/tracer/event"
+)
+
+// requestNumbers are those of the ioctls, by event.
+var requestNumbers = map[string]uint32{
+	"dm_create": bpf.DMDevCreate, "dm_remove": bpf.DMDevRemove, "dm_rename": bpf.DMDevRename,
+	"dm_suspend": bpf.DMDevResume, "dm_load": bpf.DMTableLoad, "dm_remove_all": bpf.DMRemoveAll,
+}
+
+func (c *calls) deviceMapper(h *hit) []event.Event {
+	if name, ok := strings.CutSuffix(h.event, suffixReturn); ok {
+		return c.requestDone(name, h)
+	}
+	name := h.event
+	for _, position := range dmPositions {
+		name = strings.TrimSuffix(name, position)
+	}
+	c.requests[h.tid] = &request{hit: *h, nr: requestNumbers[name]}
+	return nil
+}
+
+// status completes what the caller gave of a request by what the kernel found.
+func (c *calls) status(h *hit) {
+	r := c.requests[h.tid]
+	if r == nil || r.nr == bpf.DMDevRename {
+		return // a rename has the old name, this one the new
+	}
+	r.name, r.uuid = h.name, h.uuid
+	if h.dev != 0 {
+		r.dev = h.dev
+	}
+}
+
+func (c *calls) requestDone(name string, h *hit) []event.Event {
+	r := c.requests[h.tid]
+	delete(c.requests, h.tid)
+	if r == nil || r.nr != requestNumbers[name] {
+		return nil
+	}
+	who := c.who(h.tid)
+	if r.nr == bpf.DMRemoveAll {
+		return c.removedAll(r, h, who.proc)
+	}
+	kind, _ := dmKind(&bpf.DMEvent{Nr: r.nr, FlagsIn: r.flags})
+	dm := &event.DMInfo{Name: r.name, UUID: r.uuid, Errno: errno(int32(h.ret))}
+	if r.dev != 0 {
+		dm.Dev = &event.Dev{Major: unix.Major(r.dev), Minor: unix.Minor(r.dev)}
+	}
+	switch r.nr {
+	case bpf.DMDevResume, bpf.DMDevRename, bpf.DMDevRemove:
+		dm.Cookie = r.cookie
+	}
+	e := c.event(kind, r.at, h, who.proc)
+	e.DM = dm
+	e.Proc.Args = redactTableArgs(splitArgs(who.args[:min(len(who.args), callerArgsMax)]))
+	if dm.Errno == 0 {
+		c.succeeded(r, kind, dm)
+	}
+	return []event.Event{e}
+}
+
+// succeeded fills in what a request that succeeded has brought about.
+func (c *calls) succeeded(r *request, kind event.Kind, dm *event.DMInfo) {
+	switch kind {
+	case event.DMCreate:
+		c.identify(dm)
+	case event.DMRename:
+		c.renamed(r, dm)
+	case event.DMResume:
+		dm.LiveAt = r.live
+		c.identify(dm)
+		c.look(dm)
+	case event.DMRemove:
+		if known, ok := c.devices[dm.Name]; ok && dm.UUID == "" {
+			dm.UUID = known.uuid
+		}
+		dm.Flags = c.deferred(r, dm)
+		delete(c.devices, dm.Name)
+	default:
+		c.identify(dm)
+	}
+	if dm.Dev == nil {
+		return
+	}
+	c.major = dm.Dev.Major
+	if kind == event.DMCreate || kind == event.DMResume || kind == event.DMSuspend {
+		delete(c.opened, dm.Dev.Minor)
+	}
+}
+
+// libdevmapper puts the new name right behind the header.
+func (c *calls) renamed(r *request, dm *event.DMInfo) {
+	new := r.new
+	if r.start != dmData {
+		new = ""
+	}
+	if r.flags&dmUUIDFlag != 0 {
+		dm.NewUUID = new
+		return
+	}
+	dm.NewName = new
+	if known, ok := c.devices[dm.Name]; ok && new != "" {
+		delete(c.devices, dm.Name)
+		c.devices[new] = known
+	}
+}
+
+// identify finds the number of a mapping that was addressed by its name: from
+// an earlier request, or by asking device-mapper.
+func (c *calls) identify(dm *event.DMInfo) {
+	if dm.Dev == nil && dm.Name != "" {
+		if known, ok := c.devices[dm.Name]; ok {
+			dm.Dev = &known.dev
+		} else if m, err := c.ask(func(d *devmap.Control) (devmap.Mapping, error) { return d.Named(dm.Name) }); err == nil && (dm.UUID == "" || dm.UUID == m.UUID) {
+			dm.Dev = &m.Dev
+		}
+	}
+	if dm.Dev == nil {
+		return
+	}
+	if dm.Name == "" {
+		if m, err := c.ask(func(d *devmap.Control) (devmap.Mapping, error) { return d.Status(*dm.Dev) }); err == nil {
+			dm.Name, dm.UUID = m.Name, m.UUID
+		}
+	}
+	if dm.Name != "" {
+		c.devices[dm.Name] = identity{*dm.Dev, dm.UUID}
+	}
+}
+
+// look asks for the table that went live. It is read a moment later: a table
+// that was replaced within that moment is taken for it.
+func (c *calls) look(dm *event.DMInfo) {
+	if dm.Dev == nil {
+		return
+	}
+	m, err := c.ask(func(d *devmap.Control) (devmap.Mapping, error) { return d.Get(*dm.Dev) })
+	if err != nil || m.Flags&devmap.FlagActive == 0 || dm.UUID != "" && m.UUID != dm.UUID {
+		return
+	}
+	dm.Size, dm.Table, dm.Flags = m.Size, m.Table(), uint32(m.Flags)
+}
+
+// deferred returns the flag of a mapping that goes with its last user: it was
+// asked for, and the mapping is still there.
+func (c *calls) deferred(r *request, dm *event.DMInfo) uint32 {
+	if devmap.Flags(r.flags)&devmap.FlagDeferredRemove == 0 {
+		return 0
+	}
+	m, err := c.ask(func(d *devmap.Control) (devmap.Mapping, error) { return d.Named(dm.Name) })
+	if err != nil {
+		return 0
+	}
+	return uint32(m.Flags)
+}
+
+func (c *calls) ask(question func(*devmap.Control) (devmap.Mapping, error)) (devmap.Mapping, error) {
+	if c.control == nil {
+		control, err := devmap.Open()
+		if err != nil {
+			return devmap.Mapping{}, err
+		}
+		c.control = control
+	}
+	return question(c.control)
+}
+
+func (c *calls) removedAll(r *request, h *hit, who event.Proc) []event.Event {
+	if h.ret != 0 {
+		return nil
+	}
+	e := c.event(event.Loss, r.at, h, who)
+	e.Proc = nil
+	e.Loss = &event.LossInfo{Source: srcTracefs, What: string(event.DMRemove),
+		Why: fmt.Sprintf("process %d (%s) removed all unused mappings at once", who.PID, who.Comm)}
+	return []event.Event{e}
+}
+
+// callerArgsMax is as in bpf/event.h (CALLER_ARGS).
+const callerArgsMax = 512

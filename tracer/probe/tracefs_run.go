@@ -1,0 +1,207 @@
+package probe
+
+import (
+	"cmp"
+	"context"
+	"fmt"
+	"maps"
+	"runtime"
+	"slices"
+	"strings"
+	"time"
+
+	"golang.org/x/sys/unix"
+
+	"github.com/bootrace/bootrace/tracer/event"
+	"github.com/bootrace/bootrace/tracer/probe/ftrace"
+)
+
+// tick is how long records wait in the kernel. Waking up for each of them would
+// cost more than they do.
+const tick = 25 * time.Millisecond
+
+// slack is how long a record is held back, so that one that another processor,
+// or the proc connector, tells a little later still comes in its place.
+const slack = 2 * time.Millisecond
+
+// hit is one record, or one process event, in the order of time.
+type hit struct {
+	at    event.Time
+	tid   int
+	event string // name of the trace event, empty for a process event
+	proc  procEvent
+
+	path, from, name, uuid, new string
+	flags, cookie, start        uint32
+	mode                        uint32
+	rdev                        uint32
+	dev                         uint64
+	size, ret                   int64
+}
+
+// Run implements Backend.
+func (t *tracefs) Run(ctx context.Context, emit func(event.Event)) error {
+	runtime.LockOSThread() // the clock's anchors are told by their thread
+	defer runtime.UnlockOSThread()
+	t.mu.Lock()
+	first := t.sourceEvent("attached", t.attached, t.began)
+	t.mu.Unlock()
+	emit(first)
+	r := &tracefsRun{tracefs: t, emit: emit, polled: t.attached}
+	return r.loop(ctx)
+}
+
+// tracefsRun is the state of one call of Run.
+type tracefsRun struct {
+	*tracefs
+	emit     func(event.Event)
+	waiting  []hit
+	reported map[string]uint64
+	polled   event.Time
+}
+
+func (r *tracefsRun) loop(ctx context.Context) error {
+	ticker := time.NewTicker(tick)
+	defer ticker.Stop()
+	for next := time.Now().Add(r.interval); ; {
+		ended := ctx.Err() != nil
+		now := event.Now()
+		hits, err := r.cycle()
+		if err != nil {
+			return err
+		}
+		r.deliver(hits, now, ended)
+		for _, e := range r.takeUpgraded() {
+			r.emit(e)
+		}
+		if ended || !time.Now().Before(next) {
+			r.pollLosses()
+			next = time.Now().Add(r.interval)
+		}
+		if ended {
+			r.mu.Lock()
+			last := r.sourceEvent("ended", event.Now(), 0)
+			r.mu.Unlock()
+			r.emit(last)
+			return nil
+		}
+		select {
+		case <-ctx.Done():
+		case <-ticker.C:
+		}
+	}
+}
+
+// deliver handles what is old enough that nothing older can come.
+func (r *tracefsRun) deliver(hits []hit, now event.Time, all bool) {
+	r.waiting = append(r.waiting, hits...)
+	slices.SortStableFunc(r.waiting, func(a, b hit) int { return cmp.Compare(a.at, b.at) })
+	until := now.Add(-slack)
+	n := 0
+	r.calls.mu.Lock()
+	defer r.calls.mu.Unlock()
+	r.calls.uncertain = r.clock.error()
+	for ; n < len(r.waiting) && (all || r.waiting[n].at <= until); n++ {
+		for _, e := range r.calls.handle(&r.waiting[n]) {
+			r.emit(e)
+		}
+	}
+	r.waiting = slices.Delete(r.waiting, 0, n)
+}
+
+func (t *tracefs) takeUpgraded() []event.Event {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	events := t.upgraded
+	t.upgraded = nil
+	return events
+}
+
+// cycle reads all that is there.
+func (t *tracefs) cycle() ([]hit, error) {
+	var before, after event.Time
+	var err error
+	due := t.clock.due(event.Now())
+	if due {
+		if before, after, err = t.clock.open(); err != nil {
+			return nil, fmt.Errorf("tie the trace clock to boottime: %w", err)
+		}
+	}
+	t.receive()
+	self := unix.Gettid()
+	var hits []hit
+	var raw []uint64
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	if t.closed {
+		return nil, fmt.Errorf("read trace: %w", errClosed)
+	}
+	missed, err := t.trace.Read(func(rec *ftrace.Record) {
+		h := readHit(rec)
+		if due && h.tid == self && h.event == evOpen && h.path == anchorPath {
+			t.clock.tie(rec.Time, before, after)
+			due = false
+		}
+		hits, raw = append(hits, h), append(raw, rec.Time)
+	})
+	if err != nil {
+		return nil, err
+	}
+	t.damaged += missed
+	for i := range hits {
+		hits[i].at = t.clock.time(raw[i])
+	}
+	queue := t.takeQueue()
+	t.calls.remember(queue)
+	for _, e := range queue {
+		hits = append(hits, hit{at: e.At, tid: e.TID, proc: e})
+	}
+	return hits, nil
+}
+
+func (t *tracefs) takeQueue() []procEvent {
+	t.queueMu.Lock()
+	defer t.queueMu.Unlock()
+	queue := t.queue
+	t.queue = nil
+	return queue
+}
+
+func readHit(r *ftrace.Record) hit {
+	text := func(name string) string {
+		s, ok := r.String(name)
+		if !ok {
+			return ""
+		}
+		return strings.Clone(s)
+	}
+	h := hit{
+		tid: r.TID, event: r.Format.Name,
+		path: text("path"), from: text("from"), name: text("name"), uuid: text("uuid"), new: text("new"),
+		flags: uint32(r.Uint("flags")), cookie: uint32(r.Uint("cookie")), start: uint32(r.Uint("start")),
+		mode: uint32(r.Uint("mode")), rdev: uint32(r.Uint("rdev")), dev: r.Uint("dev"),
+		size: r.Int("size"), ret: r.Int("ret"),
+	}
+	if h.event == evExec {
+		h.path = text("filename")
+	}
+	return h
+}
+
+// pollLosses reports what was lost since the last poll.
+func (r *tracefsRun) pollLosses() {
+	losses, err := r.countLosses()
+	if err != nil {
+		r.log.Warn("count lost events", "err", err)
+		return
+	}
+	for _, what := range slices.Sorted(maps.Keys(losses)) {
+		if n := losses[what] - r.reported[what]; n > 0 {
+			r.emit(event.Event{At: event.Now(), From: r.polled, Kind: event.Loss, Src: srcTracefs, Loss: &event.LossInfo{
+				Source: srcTracefs, What: what, Count: n, Why: "a buffer was full, or too many calls were under way",
+			}})
+		}
+	}
+	r.reported = losses
+	r.polled = event.Now()
+}

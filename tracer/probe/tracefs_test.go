@@ -1,0 +1,154 @@
+package probe
+
+import (
+	"context"
+	"errors"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"slices"
+	"strings"
+	"testing"
+	"time"
+
+	"golang.org/x/sys/unix"
+
+	"github.com/bootrace/bootrace/tracer/event"
+)
+
+// openTracefsTest opens the backend, or skips where this kernel has no kprobes.
+func openTracefsTest(t testing.TB, opts Options) *tracefs {
+	t.Helper()
+	if os.Geteuid() != 0 {
+		t.Skip("NOT TESTED: needs root to attach probes")
+	}
+	b, err := OpenTracefs(context.Background(), opts)
+	if errors.Is(err, ErrNoTracefs) || errors.Is(err, ErrNotSupported) {
+		t.Skip("NOT TESTED:", err)
+	}
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() {
+		if err := b.Close(); err != nil {
+			t.Error(err)
+		}
+	})
+	return b.(*tracefs)
+}
+
+// clocksToTest are the best trace clock, and the one that 3.10 has.
+var clocksToTest = []string{"", "global"}
+
+// TestTracefsTellsTheSame has both backends watch the same acts.
+func TestTracefsTellsTheSame(t *testing.T) {
+	for _, clock := range clocksToTest {
+		t.Run("clock "+clock, func(t *testing.T) {
+			tf := openTracefsTest(t, Options{traceClock: clock})
+			eb := openTest(t, Options{})
+			for _, a := range tf.Info().Abilities {
+				t.Logf("%+v", a)
+			}
+			var want []event.Event
+			got := trace(t, tf, func() {
+				want = trace(t, eb, func() { actBoth(t, tf, eb) })
+			})
+			compare(t, got, want)
+		})
+	}
+}
+
+func actBoth(t *testing.T, backends ...Backend) {
+	t.Helper()
+	if _, err := exec.LookPath("dmsetup"); err == nil && exists("/lib/modules") {
+		_ = exec.Command("modprobe", "dm_mod").Run()
+		for _, b := range backends {
+			if err := b.DeviceMapperLoaded(); err != nil {
+				t.Error(err)
+			}
+		}
+		act(t, backends[0])
+	}
+	_ = fakeGuest(t, "qemu-system-x86_64", manyArgs(100<<10)...).Run()
+	_ = fakeGuest(t, "qemu-img").Run()
+	dir, err := os.MkdirTemp("/dev", "bootrace-test-")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer os.RemoveAll(dir)
+	_ = os.Symlink("../dm-0", filepath.Join(dir, "direct"))
+	_ = os.Symlink("../dm-1", filepath.Join(dir, ".#temporary"))
+	_ = os.Rename(filepath.Join(dir, ".#temporary"), filepath.Join(dir, "renamed"))
+	_ = openErrno("/dev/bootrace-test/nothing-here", unix.O_RDWR|unix.O_CLOEXEC)
+}
+
+// compare holds what the two told against each other, but for sources and for
+// what neither can be blamed for.
+func compare(t *testing.T, got, want []event.Event) {
+	t.Helper()
+	relevant := func(events []event.Event) []event.Event {
+		return slices.DeleteFunc(events, func(e event.Event) bool {
+			return e.Kind == event.Source || e.Proc == nil ||
+				e.Kind == event.Open && strings.HasPrefix(e.Open.Path, "/dev/.") // udev's
+		})
+	}
+	got, want = relevant(got), relevant(want)
+	tellAll := func(events []event.Event) []string {
+		var lines []string
+		for _, e := range events {
+			lines = append(lines, tellShort(e))
+		}
+		slices.Sort(lines)
+		return lines
+	}
+	g, w := tellAll(got), tellAll(want)
+	for _, line := range w {
+		if !slices.Contains(g, line) {
+			t.Errorf("tracefs does not tell %s", line)
+		}
+	}
+	for _, line := range g {
+		if !slices.Contains(w, line) {
+			t.Errorf("eBPF does not tell %s", line)
+		}
+	}
+	for _, e := range got {
+		checkSameTime(t, e, want)
+	}
+}
+
+func tellShort(e event.Event) string {
+	parts := []string{string(e.Kind), e.Proc.Comm}
+	switch {
+	case e.Open != nil:
+		parts = append(parts, e.Open.Path, e.Open.Target, e.Open.Type, unix.ErrnoName(unix.Errno(e.Open.Errno)))
+	case e.DM != nil:
+		parts = append(parts, e.DM.Name, e.DM.UUID, e.DM.NewName, unix.ErrnoName(unix.Errno(e.DM.Errno)))
+	case e.Exec != nil:
+		parts = append(parts, e.Exec.Filename, strings.Join(e.Exec.Args, " ")[:min(200, len(strings.Join(e.Exec.Args, " ")))])
+	case e.Exit != nil:
+		parts = append(parts, unix.SignalName(unix.Signal(e.Exit.Signal)), string(rune('0'+e.Exit.Status)))
+	}
+	return strings.Join(parts, " | ")
+}
+
+// emulated bounds how far apart the two can be about one instant: their probes
+// run one after the other, the proc connector tells of an end only when the
+// parent is told, and all that is emulated.
+const emulated = 100 * time.Millisecond
+
+// checkSameTime: the windows of the same event overlap.
+func checkSameTime(t *testing.T, e event.Event, others []event.Event) {
+	t.Helper()
+	line := tellShort(e)
+	best := event.Duration(1 << 62)
+	for _, o := range others {
+		if tellShort(o) == line && o.Proc.PID == e.Proc.PID {
+			best = min(best, max(o.Earliest().Sub(e.At), e.Earliest().Sub(o.At), 0))
+		}
+	}
+	exact := e.Kind != event.Exec && e.Kind != event.Fork && e.Kind != event.Exit
+	if best > emulated || exact && best > 0 {
+		t.Errorf("%s by process %d: %v apart", line, e.Proc.PID, best)
+	}
+}
