@@ -48,7 +48,9 @@ func (h LocalHost) Size(dev event.Dev) (int64, error) {
 // Open implements Host. It takes hold of the node without opening it (O_PATH),
 // compares it with what was resolved, and only then opens that very file, so
 // that nothing put in its place is ever opened. O_NONBLOCK keeps an open from
-// waiting for a medium, O_NOATIME a file from being changed by a look at it.
+// waiting for a medium, O_NOATIME a file from being changed by a look at it. The
+// probes see neither open: to them, the first open of a mapping stays that of
+// somebody else.
 func (h LocalHost) Open(r *devmap.Resolution) (File, error) {
 	held, err := unix.Open(r.Node, unix.O_PATH|unix.O_NOFOLLOW|unix.O_CLOEXEC, 0)
 	if err != nil {

@@ -129,6 +129,12 @@ func splitArgs(raw []byte) []string {
 	return strings.Split(string(raw), "\x00")
 }
 
+// OpenFiles returns what process pid holds open of that which an ExecInfo lists.
+// It waits for nothing.
+func OpenFiles(pid int) ([]event.OpenInfo, error) {
+	return openFiles(filepath.Join("/proc", strconv.Itoa(pid)))
+}
+
 // openFiles returns the block devices and regular files under /dev that a
 // process holds open, one entry a path and access mode: qemu opens an image
 // more than once.
