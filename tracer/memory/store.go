@@ -213,12 +213,21 @@ func (s *Store) Open(dir string) error {
 		s.load(m.Guest, run{m.Boot, m.Disks})
 	}
 	current := &Store{guests: now}
-	for _, name := range current.ordered() { // of this boot, and so the latest
-		for _, r := range slices.Backward(now[name].runs) {
-			s.add(name, r)
+	for _, name := range current.ordered() {
+		if r := now[name].runs[0]; r.boot == s.boot {
+			s.dirty = s.add(name, r) || s.dirty
 		}
 	}
-	s.dirty = len(now) > 0
+	return err
+}
+
+// Close saves what is new and leaves the state folder alone from then on: it is
+// about to go.
+func (s *Store) Close() error {
+	err := s.Save()
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.path = ""
 	return err
 }
 

@@ -97,6 +97,24 @@ func TestStoreLate(t *testing.T) {
 	if m := boot(t, dir, "three").Last("name:vm"); m == nil || m.Boot != "two" {
 		t.Errorf("got %+v", m)
 	}
+
+	// The folder goes, and comes again.
+	if err := s.Close(); err != nil {
+		t.Fatal(err)
+	}
+	s.Remember("name:vm", on("c"))
+	save(t, s)
+	if m := boot(t, dir, "three").Last("name:vm"); m.Disks[0].Name != "vg-b" {
+		t.Error("written to a folder that is gone")
+	}
+	if err := s.Open(dir); err != nil {
+		t.Fatal(err)
+	}
+	save(t, s)
+	m := boot(t, dir, "three").Last("name:vm")
+	if m.Disks[0].Name != "vg-c" || m.Before[0].Name != "vg-a" {
+		t.Errorf("got %+v", m)
+	}
 }
 
 // A service that is restarted within a boot knows what it remembered.

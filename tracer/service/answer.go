@@ -2,6 +2,7 @@ package service
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"maps"
 	"os"
@@ -107,7 +108,9 @@ func (s *Service) openLog(ctx context.Context) error {
 	}
 	if err := w.MoveTo(ctx, s.opts.StateDir); err != nil {
 		s.log.Error("the log of this boot stays in memory", "folder", s.opts.RunDir, "error", err)
+		return nil
 	}
+	s.roster.Opened(s.opts.StateDir)
 	return nil
 }
 
@@ -126,7 +129,11 @@ func (s *Service) flush(ctx context.Context) error {
 	if s.isEarly() {
 		return fmt.Errorf("not adopted by bootrace.service yet: the log stays in %s", s.opts.RunDir)
 	}
-	return s.writer.MoveTo(ctx, s.opts.StateDir)
+	if err := s.writer.MoveTo(ctx, s.opts.StateDir); err != nil {
+		return err
+	}
+	s.roster.Opened(s.opts.StateDir)
+	return nil
 }
 
 // rotate compresses the logs of earlier boots and thins them out.
@@ -140,7 +147,7 @@ func (s *Service) rotate(ctx context.Context) {
 // relinquish ends the log, so that it doesn't keep /var busy.
 func (s *Service) relinquish() error {
 	s.rec.Record(mark("relinquish", "the host goes down"))
-	return s.writer.Close()
+	return errors.Join(s.memory.Close(), s.writer.Close())
 }
 
 // adopt makes an instance from the initramfs the service of the unit that

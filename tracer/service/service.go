@@ -21,9 +21,11 @@ import (
 	"github.com/bootrace/bootrace/tracer/control"
 	"github.com/bootrace/bootrace/tracer/devmap"
 	"github.com/bootrace/bootrace/tracer/event"
+	"github.com/bootrace/bootrace/tracer/memory"
 	"github.com/bootrace/bootrace/tracer/netif"
 	"github.com/bootrace/bootrace/tracer/probe"
 	"github.com/bootrace/bootrace/tracer/recorder"
+	"github.com/bootrace/bootrace/tracer/roster"
 	"github.com/bootrace/bootrace/tracer/snapshot"
 	"github.com/bootrace/bootrace/tracer/udev"
 )
@@ -68,6 +70,8 @@ type Service struct {
 	log    *slog.Logger
 	writer *bootlog.Writer
 	rec    *recorder.Recorder
+	roster *roster.Roster
+	memory *memory.Store // what guests ran on in earlier boots
 	probes probe.Backend // nil until attached
 	start  event.Time
 	root   *root // of an early instance
@@ -107,12 +111,20 @@ func Run(ctx context.Context, opts Options) error {
 		return err
 	}
 	defer server.Close()
+	s.followGuests()
 	if err := s.openLog(ctx); err != nil {
 		return err
 	}
-	s.rec = recorder.New(s.writer, s.log, s.observe)
+	s.rec = recorder.New(s.writer, s.log, s.observe, s.roster.Observe)
 	err = s.trace(ctx, server)
 	return errors.Join(err, s.writer.Close())
+}
+
+// followGuests prepares what follows the guests that run. It takes events from
+// the first one on, and works once everything is attached.
+func (s *Service) followGuests() {
+	s.memory = memory.NewStore(s.bootID)
+	s.roster = roster.New(roster.Options{Memory: s.memory, Record: func(e event.Event) { s.rec.Record(e) }, Log: s.log})
 }
 
 // needDeviceMapper refuses to run where there is nothing to trace.
@@ -163,6 +175,7 @@ func (s *Service) trace(ctx context.Context, server *control.Server) error {
 	s.recordClock()
 
 	background.Go(func() { s.keepHouse(ctx) })
+	background.Go(func() { s.roster.Run(ctx) })
 	s.setReady()
 	s.rec.Run(ctx, sources...)
 	s.rec.Record(mark("stop", ""))

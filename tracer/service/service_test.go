@@ -64,6 +64,7 @@ func newService(t *testing.T, change func(*Options)) *Service {
 	}
 	s.cfg.Store(&cfg)
 	_, s.stop = context.WithCancel(t.Context())
+	s.followGuests()
 	if err := s.openLog(t.Context()); err != nil {
 		t.Fatal(err)
 	}
