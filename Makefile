@@ -85,6 +85,7 @@ install: build ## the program, its units and its early start: DESTDIR, PREFIX, I
 	install -D -m 0755 $(BINARY) $(DESTDIR)$(SBINDIR)/bootrace
 	$(call place,0644,packaging/systemd/bootrace.service,$(UNITDIR)/bootrace.service)
 	$(call place,0644,packaging/systemd/bootrace-flush.service,$(UNITDIR)/bootrace-flush.service)
+	$(call place,0644,packaging/systemd/bootrace-deliver.service,$(UNITDIR)/bootrace-deliver.service)
 	test -e $(DESTDIR)/etc/bootrace/config.yaml || install -D -m 0644 packaging/config/config.yaml $(DESTDIR)/etc/bootrace/config.yaml
 ifneq ($(INITRAMFS),no)
 	if [ $(INITRAMFS) = yes ] || [ -d $(DESTDIR)$(INITTOOLS) ]; then $(MAKE) --no-print-directory install-initramfs; fi
@@ -98,7 +99,7 @@ install-initramfs:
 
 uninstall: ## everything that install put in place, but the recorded boots and the configuration
 	rm -f $(DESTDIR)$(SBINDIR)/bootrace
-	rm -f $(DESTDIR)$(UNITDIR)/bootrace.service $(DESTDIR)$(UNITDIR)/bootrace-flush.service
+	rm -f $(DESTDIR)$(UNITDIR)/bootrace.service $(DESTDIR)$(UNITDIR)/bootrace-flush.service $(DESTDIR)$(UNITDIR)/bootrace-deliver.service
 	rm -f $(DESTDIR)$(INITTOOLS)/hooks/bootrace $(DESTDIR)$(INITTOOLS)/scripts/init-top/bootrace
 	@[ -n "$(DESTDIR)" ] || echo "Removed. Next: systemctl daemon-reload; update-initramfs -u"
 

@@ -13,6 +13,7 @@ import (
 
 	"github.com/urfave/cli/v2"
 
+	"github.com/bootrace/bootrace/exporters/delivery"
 	"github.com/bootrace/bootrace/exporters/json"
 	"github.com/bootrace/bootrace/exporters/text"
 	"github.com/bootrace/bootrace/tracer/bootlog"
@@ -103,26 +104,31 @@ func syncLog(ctx context.Context) {
 }
 
 func buildTimeline(boot *bootlog.Boot, threshold time.Duration) (*timeline.Timeline, error) {
+	r, err := openRecord(boot, threshold)
+	if err != nil {
+		return nil, err
+	}
+	defer r.Close()
+	for e, err := range r.Events {
+		if err != nil {
+			return nil, err
+		}
+		r.Add(&e)
+	}
+	return r.Timeline(), nil
+}
+
+// openRecord opens a boot's log for a builder of its timelines.
+func openRecord(boot *bootlog.Boot, threshold time.Duration) (*delivery.Record, error) {
 	log, err := boot.Open()
 	if err != nil {
 		return nil, err
 	}
-	defer log.Close()
-	b := newBuilder(log, boot, threshold)
-	for e, err := range eventsFor(b, log) {
-		if err != nil {
-			return nil, err
-		}
-		b.Add(&e)
-	}
-	return b.Timeline(), nil
-}
-
-func newBuilder(log *bootlog.Log, boot *bootlog.Boot, threshold time.Duration) *timeline.Builder {
 	h := log.Header()
-	return timeline.NewBuilder(
+	b := timeline.NewBuilder(
 		timeline.Boot{ID: h.BootID, Host: h.HostName, Kernel: h.Kernel, Current: boot.Current},
 		timeline.Options{NearMiss: threshold})
+	return &delivery.Record{Builder: b, Events: eventsFor(b, log), Closer: log}, nil
 }
 
 // eventsFor yields the log's events, and in the end tells b what could not be

@@ -71,17 +71,15 @@ func openBoot(c *cli.Context) (*openedBoot, error) {
 	if err != nil {
 		return nil, err
 	}
-	log, err := boot.Open()
+	r, err := openRecord(&boot, threshold)
 	if err != nil {
 		return nil, err
 	}
-	b := &openedBoot{Closer: log, running: boot.Current}
+	b := &openedBoot{Closer: r, running: boot.Current}
 	p := newProgress(c.App.ErrWriter, "read", "events")
 	b.stands = func(yield func(timeline.Stand, error) bool) {
 		defer p.done()
-		builder := newBuilder(log, &boot, threshold)
-		events := counted(eventsFor(builder, log), p)
-		for tl, err := range builder.Stands(events, b.now) {
+		for tl, err := range r.Stands(counted(r.Events, p), b.now, 0) {
 			if err == nil {
 				b.last = tl.Timeline
 			}

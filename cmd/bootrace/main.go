@@ -91,7 +91,7 @@ func newApp(stdout, stderr io.Writer) *cli.App {
 			return cli.ShowAppHelp(c)
 		},
 		Commands: withUsageErrors(
-			runCommand(), bootsCommand(), showCommand(), racesCommand(), exportCommand(),
+			runCommand(), bootsCommand(), showCommand(), racesCommand(), exportCommand(), deliverCommand(),
 			explainCommand(), waitCommand(), statusCommand(), checkCommand(),
 			earlyCommand(), flushCommand(),
 		),

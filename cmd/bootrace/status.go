@@ -1,9 +1,11 @@
 package main
 
 import (
+	"errors"
 	"fmt"
 	"io"
 	"maps"
+	"path/filepath"
 	"slices"
 	"strings"
 	"text/tabwriter"
@@ -12,12 +14,19 @@ import (
 	"github.com/dustin/go-humanize"
 	"github.com/urfave/cli/v2"
 
+	"github.com/bootrace/bootrace/exporters/delivery"
 	"github.com/bootrace/bootrace/tracer/control"
 	"github.com/bootrace/bootrace/tracer/event"
 	"github.com/bootrace/bootrace/tracer/service"
 )
 
-// The JSON form of `status` is a service.Status.
+// fullStatus is what `status --format json` prints: the service's status, and
+// how sending its boots stands, null where they are not sent.
+type fullStatus struct {
+	service.Status
+	Export *delivery.Status `json:"export"`
+}
+
 func statusCommand() *cli.Command {
 	return &cli.Command{
 		Name:  "status",
@@ -31,9 +40,12 @@ func statusCommand() *cli.Command {
 			if err != nil {
 				return err
 			}
-			var st service.Status
-			if err := control.Call(c.Context, control.Socket, control.Request{Do: control.Status}, &st); err != nil {
+			var st fullStatus
+			if err := control.Call(c.Context, control.Socket, control.Request{Do: control.Status}, &st.Status); err != nil {
 				return err
+			}
+			if export, err := delivery.ReadStatus(filepath.Join(service.StateDir, deliveryDir)); err == nil {
+				st.Export = &export
 			}
 			if asJSON {
 				return writeJSON(c.App.Writer, st)
@@ -45,10 +57,10 @@ func statusCommand() *cli.Command {
 
 // writeStatus writes a few lines that answer: does it run, since when, does it
 // see everything.
-func writeStatus(w io.Writer, st *service.Status) error {
+func writeStatus(w io.Writer, st *fullStatus) error {
 	out := tabwriter.NewWriter(w, 0, 0, 2, ' ', 0)
 	fmt.Fprintf(out, "mode\t%s\n", st.Mode)
-	fmt.Fprintf(out, "service\tprocess %d, bootrace %s, %s\n", st.PID, st.Version, sinceWhen(st))
+	fmt.Fprintf(out, "service\tprocess %d, bootrace %s, %s\n", st.PID, st.Version, sinceWhen(&st.Status))
 	fmt.Fprintf(out, "log\t%s, %s\n", st.Log, countEvents(st.Events))
 	if st.LogErr != "" {
 		fmt.Fprintf(out, "\tcan't be written: %s\n", st.LogErr)
@@ -62,7 +74,26 @@ func writeStatus(w io.Writer, st *service.Status) error {
 		}
 	}
 	fmt.Fprintf(out, "lost\t%s\n", countLost(st.Lost))
+	if st.Export != nil {
+		writeExport(out, st.Export)
+	}
 	return out.Flush()
+}
+
+func writeExport(w io.Writer, st *delivery.Status) {
+	waiting := "nothing waits"
+	if st.Waiting > 0 {
+		waiting = fmt.Sprintf("%d requests wait, %s", st.Waiting, humanize.IBytes(uint64(st.WaitingBytes)))
+	}
+	fmt.Fprintf(w, "export\t%s spans sent, %s\n", humanize.Comma(int64(st.Sent)), waiting)
+	for _, why := range []string{st.SendError, st.MakeError} {
+		if why != "" {
+			fmt.Fprintf(w, "\t%s\n", oneLine(errors.New(why)))
+		}
+	}
+	if st.Refused > 0 {
+		fmt.Fprintf(w, "\t%d requests set aside: %s\n", st.Refused, st.LastRefusal)
+	}
 }
 
 func sinceWhen(st *service.Status) string {

@@ -47,7 +47,7 @@ func standsOf(boot timeline.Boot, events []event.Event) iter.Seq2[timeline.Stand
 				return
 			}
 		}
-	}, false)
+	}, false, 0)
 }
 
 func requestsOf(t testing.TB, stands iter.Seq2[timeline.Stand, error]) []ptrace.Traces {

@@ -9,6 +9,7 @@ import (
 	"io"
 	"io/fs"
 	"os"
+	"regexp"
 	"strings"
 	"time"
 
@@ -34,6 +35,8 @@ type Config struct {
 	KeepSize  Size `yaml:"keep-size"`
 	// MaxLogSize limits the log of one boot.
 	MaxLogSize Size `yaml:"max-log-size"`
+	// Export is where timelines are sent.
+	Export Export `yaml:"export"`
 }
 
 // Mode is what bootrace does besides looking.
@@ -94,6 +97,7 @@ func Default() Config {
 		KeepBoots:     30,
 		KeepSize:      256 << 20,
 		MaxLogSize:    64 << 20,
+		Export:        defaultExport(),
 	}
 }
 
@@ -149,8 +153,10 @@ func (c *Config) Validate() error {
 			return fmt.Errorf("guest-binaries: %q is not the name of a program (no path, not empty)", name)
 		}
 	}
-	return nil
+	return c.Export.validate()
 }
+
+var unknownField = regexp.MustCompile(` not found in type config\.[A-Za-z]+`)
 
 // oneLine folds the YAML library's several lines into one.
 func oneLine(err error) error {
@@ -160,7 +166,7 @@ func oneLine(err error) error {
 	}
 	parts := make([]string, len(te.Errors))
 	for i, e := range te.Errors {
-		parts[i] = strings.ReplaceAll(e, " not found in type config.Config", " is not known")
+		parts[i] = unknownField.ReplaceAllString(e, " is not known")
 	}
 	return errors.New(strings.Join(parts, "; "))
 }

@@ -1,6 +1,8 @@
 package config
 
 import (
+	"fmt"
+	"log/slog"
 	"os"
 	"strings"
 	"testing"
@@ -42,15 +44,20 @@ func TestParse(t *testing.T) {
 
 func TestParseErrors(t *testing.T) {
 	for in, want := range map[string]string{
-		"mode: trace\nnear-mis: 1s\n": "line 2: field near-mis is not known",
-		"mode: ludicrous\n":           `line 1: mode "ludicrous" is not known`,
-		"keep-size: much\n":           `line 1: size "much"`,
-		"keep-boots: 0\n":             "keep-boots 0",
-		"max-log-size: 5kB\n":         "max-log-size 4.9KiB: a boot needs at least 1.0MiB",
-		"near-miss: 5\n":              "line 1",
-		"guest-binaries: [/bin/kvm]":  "/bin/kvm",
-		"guest-binaries: []":          "at least one",
-		"mode: [":                     "line 1",
+		"mode: trace\nnear-mis: 1s\n":  "line 2: field near-mis is not known",
+		"mode: ludicrous\n":            `line 1: mode "ludicrous" is not known`,
+		"keep-size: much\n":            `line 1: size "much"`,
+		"keep-boots: 0\n":              "keep-boots 0",
+		"max-log-size: 5kB\n":          "max-log-size 4.9KiB: a boot needs at least 1.0MiB",
+		"near-miss: 5\n":               "line 1",
+		"export:\n  endpiont: x\n":     "line 2: field endpiont is not known",
+		"export: {settle: 0s}\n":       "settle 0s: at least 1s",
+		"export: {spool-size: 1MiB}\n": "spool-size 1.0MiB: at least 8.0MiB",
+		"export: {timeout: 0s}\n":      "timeout 0s",
+		"export: {key-file: x}\n":      "go together",
+		"guest-binaries: [/bin/kvm]":   "/bin/kvm",
+		"guest-binaries: []":           "at least one",
+		"mode: [":                      "line 1",
 	} {
 		_, err := Parse([]byte(in))
 		if err == nil || !strings.Contains(err.Error(), want) || strings.Contains(err.Error(), "\n") {
@@ -62,5 +69,20 @@ func TestParseErrors(t *testing.T) {
 func TestLoad(t *testing.T) {
 	if _, err := Load("/nonexistent/config.yaml"); err == nil {
 		t.Error("a file that was named and does not exist is no error")
+	}
+}
+
+// Headers hold tokens.
+func TestHeadersAreSecret(t *testing.T) {
+	c, err := Parse([]byte("export: {headers: {authorization: s3cret}}"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	var log strings.Builder
+	slog.New(slog.NewTextHandler(&log, nil)).Info("x", "headers", c.Export.Headers)
+	for _, text := range []string{fmt.Sprintf("%v %+v %#v %s", c, c, c, c.Export.Headers), log.String()} {
+		if strings.Contains(text, "s3cret") || !strings.Contains(text, "authorization") {
+			t.Errorf("it shows %s", text)
+		}
 	}
 }

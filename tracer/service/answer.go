@@ -41,6 +41,8 @@ type Status struct {
 	// Lost counts what was missed in the kernel, by what it was, or could not
 	// be stored: log.
 	Lost map[string]uint64 `json:"lost,omitempty"`
+	// Settled is when the boot last settled, 0: not yet.
+	Settled event.Time `json:"settled_ns"`
 }
 
 func (s *Service) status(ctx context.Context) Status {
@@ -51,6 +53,7 @@ func (s *Service) status(ctx context.Context) Status {
 		PID: os.Getpid(), Version: s.opts.Version, Build: s.build, Mode: s.config().Mode,
 		Early: early, BootID: s.bootID, Start: s.start, Ready: ready, Log: s.writer.Path(ctx),
 		Sources: s.rec.Sources(), Events: s.rec.Counts(), Lost: map[string]uint64{},
+		Settled: event.Time(s.settling.last.Load()),
 	}
 	if probes != nil {
 		maps.Copy(st.Lost, probes.Losses())

@@ -82,6 +82,8 @@ type Service struct {
 	attached chan struct{}
 	stop     context.CancelFunc
 
+	settling settling
+
 	rootMu sync.Mutex
 	mu     sync.Mutex
 	early  bool // not adopted yet
@@ -174,6 +176,7 @@ func (s *Service) trace(ctx context.Context, server *control.Server) error {
 	s.backfill(ctx)
 	s.recordClock()
 
+	s.settling.active.Store(int64(s.start))
 	background.Go(func() { s.keepHouse(ctx) })
 	background.Go(func() { s.roster.Run(ctx) })
 	s.setReady()
@@ -236,6 +239,7 @@ func closeAll(sources []recorder.Source) {
 
 // observe reacts to what the record says.
 func (s *Service) observe(e *event.Event) {
+	s.settling.observe(e)
 	if udev.IsDeviceMapperModule(e) {
 		go func() {
 			s.findRoot()
@@ -301,6 +305,8 @@ func (s *Service) keepHouse(ctx context.Context) {
 	defer orphan.Stop()
 	rotation := time.NewTimer(rotateAfter)
 	defer rotation.Stop()
+	settle := time.NewTicker(settleEvery)
+	defer settle.Stop()
 	for {
 		select {
 		case <-ctx.Done():
@@ -313,6 +319,8 @@ func (s *Service) keepHouse(ctx context.Context) {
 				s.recordClock()
 				clock.Stop()
 			}
+		case <-settle.C:
+			s.settle()
 		case <-s.opts.Reload:
 			s.reload()
 		case <-rotation.C:

@@ -24,10 +24,11 @@ type Stand struct {
 
 // Stands yields the boot as it stood at each mark that it had settled, and in
 // the end. The running boot has no end yet: how it stands now is not its last
-// word, so it is left out, unless now is set.
-func (b *Builder) Stands(events iter.Seq2[event.Event, error], now bool) iter.Seq2[Stand, error] {
+// word, so it is left out, unless now is set. The first skip marks are passed
+// over: making a timeline takes time.
+func (b *Builder) Stands(events iter.Seq2[event.Event, error], now bool, skip int) iter.Seq2[Stand, error] {
 	return func(yield func(Stand, error) bool) {
-		added := false
+		added, marks := false, 0
 		for e, err := range events {
 			if err != nil {
 				yield(Stand{}, err)
@@ -35,16 +36,22 @@ func (b *Builder) Stands(events iter.Seq2[event.Event, error], now bool) iter.Se
 			}
 			b.Add(&e)
 			added = true
-			if e.Kind == event.Mark && e.Mark != nil && e.Mark.Name == MarkSettled {
-				if added = false; !yield(Stand{b.interim(), false}, nil) {
-					return
-				}
+			if !isSettled(&e) {
+				continue
+			}
+			added = false
+			if marks++; marks > skip && !yield(Stand{b.interim(), false}, nil) {
+				return
 			}
 		}
 		if added && (now || !b.boot.Current) {
 			yield(Stand{b.Timeline(), !b.boot.Current}, nil)
 		}
 	}
+}
+
+func isSettled(e *event.Event) bool {
+	return e.Kind == event.Mark && e.Mark != nil && e.Mark.Name == MarkSettled
 }
 
 // interim is the Timeline of a record that goes on.

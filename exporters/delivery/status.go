@@ -1,0 +1,68 @@
+package delivery
+
+import (
+	"encoding/json"
+	"fmt"
+	"os"
+	"path/filepath"
+	"time"
+)
+
+// Status is how the delivery stands. Its JSON form is part of `bootrace status
+// --format json`: names are stable, fields are only added.
+type Status struct {
+	// Waiting is how many requests wait in the spool, WaitingBytes their size.
+	Waiting      int   `json:"waiting"`
+	WaitingBytes int64 `json:"waiting_bytes"`
+	// Refused is how many requests the receiver will never take; they are kept
+	// aside. LastRefusal says why.
+	Refused     int    `json:"refused"`
+	LastRefusal string `json:"last_refusal,omitempty"`
+	// Sent counts the spans that the receiver has taken.
+	Sent   uint64    `json:"sent_spans"`
+	SentAt time.Time `json:"sent_at,omitzero"`
+	// SendError says why the last attempt failed, empty if it did not;
+	// MakeError why a boot waits in its log.
+	SendError string    `json:"send_error,omitempty"`
+	FailedAt  time.Time `json:"failed_at,omitzero"`
+	MakeError string    `json:"make_error,omitempty"`
+}
+
+const statusFile = "status.json"
+
+// ReadStatus reads the status that the delivery in dir last wrote.
+func ReadStatus(dir string) (Status, error) {
+	var s Status
+	data, err := os.ReadFile(filepath.Join(dir, statusFile))
+	if err != nil {
+		return s, fmt.Errorf("read the delivery's status: %w", err)
+	}
+	if err := json.Unmarshal(data, &s); err != nil {
+		return s, fmt.Errorf("read the delivery's status: %w", err)
+	}
+	return s, nil
+}
+
+// saveStatus writes the status where it changed. It need not outlive a power
+// cut.
+func (d *Delivery) saveStatus() {
+	s := d.status
+	s.Waiting, s.WaitingBytes = d.spool.Depth()
+	s.Refused = d.spool.Refused()
+	if d.saved != nil && s == *d.saved {
+		return
+	}
+	data, err := json.Marshal(s)
+	path := filepath.Join(d.opts.Dir, statusFile)
+	if err == nil {
+		err = os.WriteFile(path+".new", data, 0o600)
+	}
+	if err == nil {
+		err = os.Rename(path+".new", path)
+	}
+	if err != nil {
+		d.opts.Log.Warn("the status is not written", "error", err)
+		return
+	}
+	d.saved = &s
+}
