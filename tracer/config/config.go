@@ -26,6 +26,9 @@ type Config struct {
 	Mode Mode `yaml:"mode"`
 	// NearMiss is the margin below which a use that went well is reported.
 	NearMiss time.Duration `yaml:"near-miss"`
+	// AskLVMAfter is how long after somebody looked for a volume in vain LVM is
+	// asked what it knows of it; 0: never.
+	AskLVMAfter time.Duration `yaml:"ask-lvm-after"`
 	// GuestBinaries are the names of the programs that run guests; one that
 	// ends in "-" stands for all that begin with it. At most 15 bytes count,
 	// the length of a task's comm.
@@ -93,6 +96,7 @@ func Default() Config {
 	return Config{
 		Mode:          Trace,
 		NearMiss:      time.Second,
+		AskLVMAfter:   30 * time.Second,
 		GuestBinaries: []string{"qemu-system-", "qemu-kvm", "kvm"},
 		KeepBoots:     30,
 		KeepSize:      256 << 20,
@@ -141,6 +145,8 @@ func (c *Config) Validate() error {
 	switch {
 	case c.NearMiss < 0:
 		return fmt.Errorf("near-miss %s: can't be negative", c.NearMiss)
+	case c.AskLVMAfter < 0:
+		return fmt.Errorf("ask-lvm-after %s: can't be negative; 0 turns it off", c.AskLVMAfter)
 	case len(c.GuestBinaries) == 0:
 		return errors.New("guest-binaries: name at least one program")
 	case c.KeepBoots < 1:

@@ -282,7 +282,6 @@ func (l *LVMInfo) fields(f form) {
 	text(f, "lv", &l.LV, optional)
 	boolean(f, "group_found", &l.GroupFound, always)
 	boolean(f, "found", &l.Found, always)
-	boolean(f, "active", &l.Active, always)
 	boolean(f, "no_autoactivation", &l.NoAutoActivation, optional)
 	boolean(f, "skip_activation", &l.SkipActivation, optional)
 	integer(f, "missing_pvs", &l.MissingPVs, optional)

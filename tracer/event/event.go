@@ -346,7 +346,6 @@ type LVMInfo struct {
 	// GroupFound and Found: LVM knows the group, and the volume in it.
 	GroupFound bool `json:"group_found"`
 	Found      bool `json:"found"`
-	Active     bool `json:"active"`
 	// NoAutoActivation is set where the group or the volume has the property
 	// off (lvchange or vgchange --setautoactivation n).
 	NoAutoActivation bool `json:"no_autoactivation,omitempty"`

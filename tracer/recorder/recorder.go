@@ -31,6 +31,10 @@ type Sink interface {
 
 // Recorder moves events from sources to a sink.
 type Recorder struct {
+	// Fill adds to an event what can still be found out about its process, if
+	// it is set; set it before the first event.
+	Fill func(*event.Event)
+
 	sink  Sink
 	log   *slog.Logger
 	quiet quiet
@@ -52,6 +56,9 @@ func New(sink Sink, log *slog.Logger, observers ...func(*event.Event)) *Recorder
 func (r *Recorder) Record(e event.Event) {
 	if !r.quiet.keep(&e) {
 		return
+	}
+	if r.Fill != nil {
+		r.Fill(&e)
 	}
 	if e.Exec != nil {
 		e.Exec.Args = guest.Redact(e.Exec.Args)

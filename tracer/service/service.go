@@ -23,6 +23,7 @@ import (
 	"github.com/bootrace/bootrace/tracer/event"
 	"github.com/bootrace/bootrace/tracer/memory"
 	"github.com/bootrace/bootrace/tracer/netif"
+	"github.com/bootrace/bootrace/tracer/origin"
 	"github.com/bootrace/bootrace/tracer/probe"
 	"github.com/bootrace/bootrace/tracer/recorder"
 	"github.com/bootrace/bootrace/tracer/roster"
@@ -78,6 +79,7 @@ type Service struct {
 	bootID string
 	build  string // read at the start: /proc may be out of sight later
 	resync chan struct{}
+	asker  asker
 	// attached is closed once everything is.
 	attached chan struct{}
 	stop     context.CancelFunc
@@ -118,6 +120,7 @@ func Run(ctx context.Context, opts Options) error {
 		return err
 	}
 	s.rec = recorder.New(s.writer, s.log, s.observe, s.roster.Observe)
+	s.rec.Fill = origin.NewFinder("/").Fill
 	err = s.trace(ctx, server)
 	return errors.Join(err, s.writer.Close())
 }
@@ -240,6 +243,7 @@ func closeAll(sources []recorder.Source) {
 // observe reacts to what the record says.
 func (s *Service) observe(e *event.Event) {
 	s.settling.observe(e)
+	s.asker.observe(e)
 	if udev.IsDeviceMapperModule(e) {
 		go func() {
 			s.findRoot()
@@ -296,11 +300,13 @@ func (s *Service) needSnapshot() {
 	}
 }
 
-// keepHouse does what has its time: reloads, snapshots after a loss, the wall
-// clock once it can be trusted, and the end of an instance that nobody adopts.
+// keepHouse does what has its time: reloads, snapshots after a loss, questions
+// to LVM, the wall clock once it can be trusted, and the end of an instance that nobody adopts.
 func (s *Service) keepHouse(ctx context.Context) {
 	clock := time.NewTicker(2 * time.Second)
 	defer clock.Stop()
+	asking := time.NewTicker(2 * time.Second)
+	defer asking.Stop()
 	orphan := time.NewTimer(orphaned)
 	defer orphan.Stop()
 	rotation := time.NewTimer(rotateAfter)
@@ -321,6 +327,8 @@ func (s *Service) keepHouse(ctx context.Context) {
 			}
 		case <-settle.C:
 			s.settle()
+		case <-asking.C:
+			s.askLVM(ctx)
 		case <-s.opts.Reload:
 			s.reload()
 		case <-rotation.C:

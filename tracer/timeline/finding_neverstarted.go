@@ -201,7 +201,9 @@ var housekeepers = []string{
 	"plymouthd", "bootrace*",
 }
 
-func housekeeper(comm string) bool {
+// Housekeeper reports whether a process of that name looks at devices as a part
+// of its own work.
+func Housekeeper(comm string) bool {
 	return slices.ContainsFunc(housekeepers, func(name string) bool {
 		if prefix, ok := strings.CutSuffix(name, "*"); ok {
 			return strings.HasPrefix(comm, prefix)

@@ -1,0 +1,116 @@
+package service
+
+import (
+	"context"
+	"sync"
+
+	"golang.org/x/sys/unix"
+
+	"github.com/bootrace/bootrace/tracer/devmap"
+	"github.com/bootrace/bootrace/tracer/event"
+	"github.com/bootrace/bootrace/tracer/lvm"
+	"github.com/bootrace/bootrace/tracer/timeline"
+)
+
+// asker decides when LVM is asked about the volumes that somebody looked for in
+// vain. Never while the host is busy coming up: what it would say does not
+// change, and every look at the disks is in somebody's way. Where nobody looked
+// in vain, LVM is not asked at all.
+type asker struct {
+	mu      sync.Mutex
+	known   map[lvm.Volume]bool // asked about, or to be
+	pending []lvm.Volume
+	since   event.Time // of the first that is pending
+	touched event.Time // when device-mapper was last changed
+	asking  bool
+}
+
+// maxVolumes bounds what is asked about in one boot.
+const maxVolumes = 4096
+
+// patience is how many times the usual delay LVM is asked after at the latest,
+// on a host where mappings are made all the time.
+const patience = 10
+
+// observe notes what is looked for in vain.
+func (a *asker) observe(e *event.Event) {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	switch e.Kind {
+	case event.DMCreate, event.DMResume, event.DMRemove:
+		a.touched = max(a.touched, e.At)
+	case event.Open:
+		v, ok := vainly(e)
+		if !ok || a.known[v] || len(a.known) >= maxVolumes {
+			return
+		}
+		if a.known == nil {
+			a.known = map[lvm.Volume]bool{}
+		}
+		a.known[v] = true
+		if len(a.pending) == 0 {
+			a.since = e.At
+		}
+		a.pending = append(a.pending, v)
+	}
+}
+
+// vainly returns the volume that an open was meant for, if it failed because
+// that was not there.
+func vainly(e *event.Event) (v lvm.Volume, ok bool) {
+	switch unix.Errno(e.Open.Errno) {
+	case unix.ENOENT, unix.ENXIO, unix.ENODEV:
+	default:
+		return v, false
+	}
+	if e.Proc == nil || timeline.Housekeeper(e.Proc.Comm) {
+		return v, false
+	}
+	v.VG, v.LV, ok = devmap.Volume(e.Open.Path)
+	return v, ok
+}
+
+// due returns the volumes to ask about now, none if it is not the time. after is
+// how long the first has to have been missed, and device-mapper to have been
+// quiet.
+func (a *asker) due(now event.Time, after event.Duration) []lvm.Volume {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	waited := now.Sub(a.since)
+	if a.asking || after == 0 || len(a.pending) == 0 || waited < after {
+		return nil
+	}
+	if now.Sub(a.touched) < after && waited < patience*after {
+		return nil
+	}
+	volumes := a.pending
+	a.pending, a.asking = nil, true
+	return volumes
+}
+
+func (a *asker) done() {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	a.asking = false
+}
+
+// askLVM records what LVM says of volumes that somebody looked for in vain, if
+// it is the time.
+func (s *Service) askLVM(ctx context.Context) {
+	if s.isEarly() {
+		return // the initramfs has other things to do, and another lvm.conf
+	}
+	volumes := s.asker.due(event.Now(), s.config().AskLVMAfter)
+	if len(volumes) == 0 {
+		return
+	}
+	go func() {
+		defer s.asker.done()
+		from := event.Now()
+		answers := lvm.Ask(ctx, lvm.Command{}, volumes)
+		for i := range answers {
+			s.rec.Record(event.Event{At: event.Now(), From: from, Kind: event.LVM, Src: "lvm", LVM: &answers[i]})
+		}
+		s.log.Info("asked LVM about volumes that were looked for in vain", "volumes", len(volumes), "took", event.Now().Sub(from))
+	}()
+}
