@@ -154,8 +154,16 @@ func (s *Source) Stats() Stats {
 // cannot be measured from here. A udev event's From is its uevent's, because
 // udev did its work somewhere between, or Open where that was not seen.
 func (s *Source) Run(ctx context.Context, emit func(event.Event)) error {
-	stop := context.AfterFunc(ctx, s.interrupt)
-	defer stop()
+	interrupted := make(chan struct{})
+	stop := context.AfterFunc(ctx, func() {
+		defer close(interrupted)
+		s.interrupt()
+	})
+	defer func() {
+		if !stop() {
+			<-interrupted // it writes to what Close closes
+		}
+	}()
 	s.setEmit(emit)
 	defer s.setEmit(nil)
 	for ctx.Err() == nil {
