@@ -14,8 +14,6 @@ func vain(at event.Time, comm, path string) *event.Event {
 	return &event.Event{At: at, Kind: event.Open, Proc: &event.Proc{PID: 9, Comm: comm}, Open: &event.OpenInfo{Path: path, Errno: 2}}
 }
 
-const second = event.Time(1e9)
-
 // LVM is asked once about each volume, when the host has come to rest.
 func TestAskerDue(t *testing.T) {
 	var a asker

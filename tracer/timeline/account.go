@@ -90,28 +90,28 @@ func (a *accounts) beneath(l *life, ready stamp, steps []AccountStep, seen map[*
 		return steps // a table cannot lead to itself, a broken log can
 	}
 	seen[l] = true
-	var disk *diskFact
+	var last *disk
 	var layer *life
 	latest := event.Time(-1)
 	for _, dev := range tableDevices(l.out.Table) {
-		if d := a.disks[dev]; d != nil && d.there() > latest && d.first.at <= ready.at {
-			disk, layer, latest = d, nil, d.there()
+		if d := a.disks[dev].at(ready); d != nil && d.there() > latest {
+			last, layer, latest = d, nil, d.there()
 		}
 		under := a.h.lifeByMinor(dev.Minor, ready)
 		if under != nil && under.out.Dev == dev && under.live != nil && under.live.at > latest && under.live.at <= ready.at {
-			disk, layer, latest = nil, under, under.live.at
+			last, layer, latest = nil, under, under.live.at
 		}
 	}
 	switch {
-	case disk != nil:
-		return append(steps, a.diskSteps(disk, ready)...)
+	case last != nil:
+		return append(steps, a.diskSteps(last, ready)...)
 	case layer != nil:
 		return a.beneath(layer, ready, append(steps, a.layerSteps(layer, ready)...), seen)
 	}
 	return steps
 }
 
-func (a *accounts) diskSteps(d *diskFact, ready stamp) []AccountStep {
+func (a *accounts) diskSteps(d *disk, ready stamp) []AccountStep {
 	name := "/dev/" + a.names.get(d.name)
 	var out []AccountStep
 	if !d.first.orBefore {
@@ -141,17 +141,64 @@ func (a *accounts) layerSteps(l *life, ready stamp) []AccountStep {
 	return out
 }
 
-// diskFact is a block device beneath the mappings.
-type diskFact struct {
-	first stamp // when it was first seen
-	name  sym
-	// done is when udev had first finished with it, pv when it first knew it
-	// as a physical volume; nil if never.
-	done, pv *stamp
+// diskFact is all that was heard of one device number that is no mapping's.
+type diskFact struct{ events []diskEvent }
+
+// diskEvent is one thing that was heard of a device.
+type diskEvent struct {
+	stamp
+	name    sym
+	done    bool // udev has finished with it
+	pv      bool // and knows it as a physical volume
+	removed bool
+}
+
+// disk is a device as it was at some time: when it was first seen since it last
+// went, when udev had first finished with it, and when it first knew it as a
+// physical volume; nil if never.
+type disk struct {
+	name            sym
+	first, done, pv *stamp
+}
+
+// at returns the device as it was at ready, nil if it was not there. A disk that
+// was pulled and plugged in again counts from then on.
+func (f *diskFact) at(ready stamp) *disk {
+	if f == nil {
+		return nil
+	}
+	d := &disk{}
+	for i := range f.events {
+		e := &f.events[i]
+		switch {
+		case e.stamp.at > ready.at:
+		case e.removed && !e.done:
+			d = &disk{}
+		case e.removed:
+		default:
+			d.see(e)
+		}
+	}
+	if d.first == nil {
+		return nil
+	}
+	return d
+}
+
+func (d *disk) see(e *diskEvent) {
+	if d.first == nil {
+		d.first, d.name = &e.stamp, e.name
+	}
+	if e.done && d.done == nil {
+		d.done = &e.stamp
+	}
+	if e.done && e.pv && d.pv == nil {
+		d.pv = &e.stamp
+	}
 }
 
 // known is when LVM could know the device.
-func (d *diskFact) known() *stamp {
+func (d *disk) known() *stamp {
 	if d.pv != nil {
 		return d.pv
 	}
@@ -159,23 +206,17 @@ func (d *diskFact) known() *stamp {
 }
 
 // there is when that was, or when the device was first seen.
-func (d *diskFact) there() event.Time {
+func (d *disk) there() event.Time {
 	if s := d.known(); s != nil {
 		return s.at
 	}
 	return d.first.at
 }
 
-// see takes an event of the device.
-func (d *diskFact) see(s stamp, done, pv bool) {
-	if s.compare(&d.first) < 0 {
-		d.first = s
-	}
-	if done && (d.done == nil || s.compare(d.done) < 0) {
-		d.done = &s
-	}
-	if done && pv && (d.pv == nil || s.compare(d.pv) < 0) {
-		d.pv = &s
+// sortDisks puts what was heard in order.
+func (b *Builder) sortDisks() {
+	for _, f := range b.disks {
+		slices.SortFunc(f.events, func(x, y diskEvent) int { return x.compare(&y.stamp) })
 	}
 }
 

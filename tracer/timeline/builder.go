@@ -225,11 +225,12 @@ func (b *Builder) addDisk(d *event.DevInfo, s stamp, kind event.Kind) {
 	}
 	known := b.disks[*d.Dev]
 	if known == nil {
-		known = &diskFact{first: s, name: b.names.add(d.Name)}
+		known = &diskFact{}
 		b.disks[*d.Dev] = known
 	}
-	done := kind == event.Udev && d.Action != "remove"
-	known.see(s, done, d.Props["ID_FS_TYPE"] == "LVM2_member")
+	known.events = append(known.events, diskEvent{
+		stamp: s, name: b.names.add(d.Name), done: kind == event.Udev, removed: d.Action == "remove", pv: d.Props["ID_FS_TYPE"] == "LVM2_member",
+	})
 }
 
 func (b *Builder) addLink(e *event.Event) {

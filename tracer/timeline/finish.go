@@ -206,6 +206,7 @@ func counted(n int, what string) string {
 
 // record is what the rules go by.
 func (b *Builder) record(g gaps, h *history, p *processes) *record {
+	b.sortDisks()
 	a := accounts{disks: b.disks, names: b.names, h: h, queue: b.udevQueue()}
 	return &record{
 		opts: b.opts, gaps: g, last: b.last, guests: p.guests, lvm: b.lvmFacts(), account: a.of,
