@@ -28,6 +28,8 @@ func TestBounds(t *testing.T) {
 		"json arrays":     repeat(16, "-blockdev", `{"x":`+strings.Repeat(`[`, 120_000)),
 		"json in json":    repeat(16, "-hda", strings.Repeat(`json:{"password":"`, 6_000)),
 		"dots":            repeat(16, "-drive", strings.Repeat("a.", 60_000)+"=x"),
+		"json dots":       repeat(16, "-hda", `json:{"`+strings.Repeat("a.", 60_000)+`b":"x"}`),
+		"json dots often": repeat(16, "-hda", "json:{"+strings.Repeat(`"file.a.b.c":{"x.y":"z"},`, 4_000)+`"a":"b"}`),
 		"keys":            repeat(16, "-drive", keys(15_000)),
 		"commas":          repeat(16, "-drive", "file="+strings.Repeat(",,", 60_000)),
 		"quotes":          repeat(16, "-blockdev", `{"password":"`+strings.Repeat(`\"`, 60_000)+`"}`),

@@ -135,6 +135,9 @@ func describe(g Guest) string {
 		if d.Device != "" {
 			what += " on " + strings.TrimSpace(d.Device+" "+d.DeviceID)
 		}
+		if d.Serial != "" {
+			what += ", serial " + d.Serial
+		}
 		if d.Snapshot {
 			what += ", snapshot"
 		}

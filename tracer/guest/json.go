@@ -133,7 +133,7 @@ func (r *jsonReader) object() (v value, err error) {
 // where an image lies.
 var silent = map[string]bool{
 	"cache": true, "auto-read-only": true, "discard": true, "detect-zeroes": true, "aio": true,
-	"bus": true, "addr": true, "bootindex": true, "write-cache": true, "serial": true,
+	"bus": true, "addr": true, "bootindex": true, "write-cache": true,
 }
 
 func (r *jsonReader) array() (value, error) {

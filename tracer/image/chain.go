@@ -185,6 +185,9 @@ func (c *Chain) add(i *guest.Image, role Role, over int, fromHeader bool, next [
 		Path: i.Path, Role: role, Over: over, FromHeader: fromHeader, Format: i.Format,
 		Storage: i.Storage, image: *i, next: next,
 	}
+	if role == RoleData && m.Format == "" {
+		m.Format = "raw" // never probed
+	}
 	if over >= 0 {
 		m.depth = c.Members[over].depth + 1
 	}
@@ -213,18 +216,19 @@ func (r Reader) look(c *Chain, i int) {
 	}
 }
 
-// addGiven adds what the command line names below a member.
+// addGiven adds what is named together with a member: by the command line, or by
+// the same header, where a json: name can spell out a whole graph.
 func (c *Chain) addGiven(i int) {
 	m := c.Members[i]
 	for n := range m.image.Members {
 		below := &m.image.Members[n]
-		c.add(below, RoleMember, i, false, below.Backing)
+		c.add(below, RoleMember, i, m.FromHeader, below.Backing)
 	}
 	if len(m.next) > 0 {
-		c.add(&m.next[0], RoleBacking, i, false, m.next[1:])
+		c.add(&m.next[0], RoleBacking, i, m.FromHeader, m.next[1:])
 	}
 	if m.image.DataFile != nil {
-		c.add(m.image.DataFile, RoleData, i, false, nil)
+		c.add(m.image.DataFile, RoleData, i, m.FromHeader, nil)
 	}
 }
 

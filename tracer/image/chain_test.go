@@ -118,28 +118,31 @@ func TestFollow(t *testing.T) {
 	relativeData := qcow2{version: 3, bits: 16, features: incompatibleData,
 		extensions: []extension{{kind: extensionDataFile, data: "x.raw"}}}.image()
 	host := map[string]*node{
-		"/dev/vg/disk":        live(1, overlay("/dev/vg/snap", "qcow2")),
-		"/dev/vg/snap":        live(2, overlay("cache", "")),
-		"/dev/vg/cache":       live(3, overlay("/dev/vg/raw", "raw")),
-		"/dev/vg/raw":         live(4, overlay("/dev/vg/never", "qcow2")),
-		"/dev/vg/blank":       live(5, nil),
-		"/dev/vg/evil":        live(6, overlay("/etc/shadow", "")),
-		"/dev/vg/evil2":       live(7, overlay("/dev/sda", "qcow2")),
-		"/dev/vg/loop":        live(8, overlay("/dev/vg/loop2", "qcow2")),
-		"/dev/vg/loop2":       live(9, overlay("/dev/mapper/vg-loop", "qcow2")),
-		"/dev/vg/self":        live(10, overlay("self", "qcow2")),
-		"/dev/vg/bad":         live(11, qcow2{version: 9, bits: 16}.image()),
-		"/dev/vg/net":         live(12, overlay("nbd://u:pw@host/x", "qcow2")),
-		"/dev/vg/json":        live(13, overlay(`json:{"file.driver":"host_device","file.filename":"/dev/vg/raw","driver":"raw"}`, "")),
-		"/dev/vg/data":        live(14, data),
-		"/dev/vg/reldata":     live(15, relativeData),
-		"/dev/vg/odd":         live(16, overlay("strange:thing", "")),
-		"/dev/vg/ctrl":        live(17, overlay("/dev/vg/\x1b]0;x\a\n", "qcow2")),
-		"/dev/vg/late":        live(18, overlay("/dev/vg/absent", "qcow2")),
-		"/dev/vg/loaded":      {dev: 19, flags: devmap.FlagInactive},
-		"/dev/vg/hung":        {dev: 20, flags: devmap.FlagActive | devmap.FlagSuspend},
-		"/dev/vg/luks":        live(21, qcow2{version: 3, bits: 16, crypt: 2}.image()),
-		"/dev/vg/offset":      live(22, append(make([]byte, 4096), overlay("/dev/vg/raw", "raw")...)),
+		"/dev/vg/disk":    live(1, overlay("/dev/vg/snap", "qcow2")),
+		"/dev/vg/snap":    live(2, overlay("cache", "")),
+		"/dev/vg/cache":   live(3, overlay("/dev/vg/raw", "raw")),
+		"/dev/vg/raw":     live(4, overlay("/dev/vg/never", "qcow2")),
+		"/dev/vg/blank":   live(5, nil),
+		"/dev/vg/evil":    live(6, overlay("/etc/shadow", "")),
+		"/dev/vg/evil2":   live(7, overlay("/dev/sda", "qcow2")),
+		"/dev/vg/loop":    live(8, overlay("/dev/vg/loop2", "qcow2")),
+		"/dev/vg/loop2":   live(9, overlay("/dev/mapper/vg-loop", "qcow2")),
+		"/dev/vg/self":    live(10, overlay("self", "qcow2")),
+		"/dev/vg/bad":     live(11, qcow2{version: 9, bits: 16}.image()),
+		"/dev/vg/net":     live(12, overlay("nbd://u:pw@host/x", "qcow2")),
+		"/dev/vg/json":    live(13, overlay(`json:{"file.driver":"host_device","file.filename":"/dev/vg/raw","driver":"raw"}`, "")),
+		"/dev/vg/data":    live(14, data),
+		"/dev/vg/reldata": live(15, relativeData),
+		"/dev/vg/odd":     live(16, overlay("strange:thing", "")),
+		"/dev/vg/ctrl":    live(17, overlay("/dev/vg/\x1b]0;x\a\n", "qcow2")),
+		"/dev/vg/late":    live(18, overlay("/dev/vg/absent", "qcow2")),
+		"/dev/vg/loaded":  {dev: 19, flags: devmap.FlagInactive},
+		"/dev/vg/hung":    {dev: 20, flags: devmap.FlagActive | devmap.FlagSuspend},
+		"/dev/vg/luks":    live(21, qcow2{version: 3, bits: 16, crypt: 2}.image()),
+		"/dev/vg/offset":  live(22, append(make([]byte, 4096), overlay("/dev/vg/raw", "raw")...)),
+		"/dev/vg/graph": live(23, overlay(`json:{"driver":"quorum","children.0.file.filename":"/etc/shadow","children.1":{"driver":"qcow2",`+
+			`"file.filename":"/dev/vg/raw","data-file.filename":"/etc/passwd","backing":{"driver":"qcow2","file.filename":"/etc/shadow"}}}`, "")),
+		"/etc/passwd":         {mode: 0o600},
 		"/dev/mapper/vg-loop": live(8, nil),
 		"/dev/sda":            {dev: 30, plain: true, data: overlay("/dev/vg/raw", "raw")},
 		"/etc/shadow":         {mode: 0o600},
@@ -164,6 +167,10 @@ func TestFollow(t *testing.T) {
 		{"file=/dev/vg/blank,format=qcow2", []string{`disk unreadable "/dev/vg/blank" qcow2`}, []string{"/dev/vg/blank"}},
 		{"file=/dev/vg/evil", []string{`disk read "/dev/vg/evil" qcow2`, `backing refused "/etc/shadow" under 0`}, []string{"/dev/vg/evil"}},
 		{"file=/dev/vg/evil2", []string{`disk read "/dev/vg/evil2" qcow2`, `backing refused "/dev/sda" qcow2 under 0`}, []string{"/dev/vg/evil2"}},
+		{"file=/dev/vg/graph", []string{
+			`disk read "/dev/vg/graph" qcow2`, `backing elsewhere "" quorum under 0`, `member refused "/etc/shadow" under 1`,
+			`member read "/dev/vg/raw" qcow2 under 1`, `backing refused "/etc/shadow" qcow2 under 3`, `data plain "/etc/passwd" raw under 3`,
+		}, []string{"/dev/vg/graph", "/dev/vg/raw"}},
 		{"file=/dev/vg/loop", []string{
 			`disk read "/dev/vg/loop" qcow2`, `backing read "/dev/vg/loop2" qcow2 under 0`, `backing loop "/dev/mapper/vg-loop" qcow2 under 1`,
 		}, []string{"/dev/vg/loop", "/dev/vg/loop2"}},
@@ -265,4 +272,50 @@ func TestFollowBounds(t *testing.T) {
 	if c := (Reader{Host: h}).Follow(ctx, disk(t, "file=/dev/vg/0")); len(h.opened) != 0 || len(c.Members) != 1 {
 		t.Error("goes on although nobody waits any more")
 	}
+}
+
+// mirrorHost leads every path to a device of its own with the same bytes.
+type mirrorHost struct {
+	data  []byte
+	minor map[string]uint32
+	opens int
+}
+
+func (h *mirrorHost) Resolve(path string) (devmap.Resolution, error) {
+	if h.minor[path] == 0 {
+		h.minor[path] = uint32(len(h.minor) + 1)
+	}
+	dev := event.Dev{Major: 253, Minor: h.minor[path]}
+	return devmap.Resolution{
+		Path: path, Node: path, Mode: os.ModeDevice, Dev: dev,
+		Mapping: &devmap.Mapping{Dev: dev, Flags: devmap.FlagActive},
+	}, nil
+}
+
+func (*mirrorHost) Size(event.Dev) (int64, error) { return 1, nil }
+
+func (h *mirrorHost) Open(*devmap.Resolution) (File, error) {
+	h.opens++
+	return memory{bytes.NewReader(h.data)}, nil
+}
+
+// FuzzFollow: whatever a header says, a chain is bounded and made of members
+// that name each other.
+func FuzzFollow(f *testing.F) {
+	f.Add(overlay("next", "qcow2"))
+	f.Add(overlay("../../..//x", ""))
+	f.Add(overlay(`json:{"driver":"quorum","children.0.file.filename":"/a","children.1.file.filename":"/b"}`, ""))
+	f.Add(overlay(`json:{"driver":"qcow2","file.filename":"/a","backing":{"driver":"qcow2","file.filename":"/b"}}`, "qcow2"))
+	f.Fuzz(func(t *testing.T, in []byte) {
+		h := &mirrorHost{data: in, minor: map[string]uint32{}}
+		c := Reader{Host: h}.Follow(context.Background(), &guest.Image{Path: "/dev/vg/disk", Storage: guest.StorageFile})
+		if len(c.Members) > MaxMembers || h.opens > MaxMembers {
+			t.Errorf("%d members, %d opens", len(c.Members), h.opens)
+		}
+		for i, m := range c.Members {
+			if m.Over >= i || m.Over < -1 || m.State == "" {
+				t.Errorf("member %d: %+v", i, m)
+			}
+		}
+	})
 }
