@@ -8,6 +8,7 @@ import (
 
 	"github.com/bootrace/bootrace/exporters/words"
 	"github.com/bootrace/bootrace/tracer/guest"
+	"github.com/bootrace/bootrace/tracer/image"
 )
 
 // labelCols is the width of the labels that begin an explanation's lines.
@@ -16,15 +17,21 @@ const labelCols = 10
 // Explain writes what was understood of a qemu command line: which guest it
 // is, its disks with the images that the command line names for each, which
 // paths have to be there before it starts, and what was not understood.
-func Explain(w io.Writer, g *guest.Guest, opts Options) error {
+//
+// chains are what the images' headers name, one for each disk, nil for a disk
+// without; all of them nil where no header was read.
+func Explain(w io.Writer, g *guest.Guest, chains []*image.Chain, opts Options) error {
 	p := newPrinter(w, opts)
 	p.guestTitle(g)
 	p.guestFacts(g)
 	for i := range g.Disks {
 		p.line()
 		p.disk(&g.Disks[i])
+		if chains != nil && chains[i] != nil {
+			p.headers(chains[i])
+		}
 	}
-	p.verdict(g)
+	p.verdict(g, chains)
 	p.problems(g.NotUnderstood)
 	return p.flush()
 }
@@ -170,11 +177,11 @@ func listed(notes []string) paragraph {
 	return t
 }
 
-func (p *printer) verdict(g *guest.Guest) {
+func (p *printer) verdict(g *guest.Guest, chains []*image.Chain) {
 	if !g.IsGuest {
 		return
 	}
-	needed, hidden := needs(g)
+	needed, hidden := needs(g, chains)
 	var t paragraph
 	if needed == 0 {
 		t.Say("There is no path to wait for before it starts.", plain)
@@ -190,8 +197,9 @@ func (p *printer) verdict(g *guest.Guest) {
 }
 
 // needs counts the different paths to wait for. hidden is set where an image
-// can have a backing file that the command line does not spell out.
-func needs(g *guest.Guest) (paths int, hidden bool) {
+// can have a backing file that neither the command line nor a header that was
+// read spells out.
+func needs(g *guest.Guest, chains []*image.Chain) (paths int, hidden bool) {
 	seen := map[string]bool{}
 	for n := range g.Disks {
 		for i := range g.Disks[n].Images() {
@@ -200,11 +208,81 @@ func needs(g *guest.Guest) (paths int, hidden bool) {
 			}
 			seen[i.Path] = true
 		}
-		if i := &g.Disks[n].Image; i.Needs && i.Format != "raw" && len(i.Backing) == 0 && !i.NoBacking {
+		switch i := &g.Disks[n].Image; {
+		case chains != nil && chains[n] != nil:
+			named(chains[n], seen)
+			hidden = hidden || len(chains[n].Pending()) > 0
+		case i.Needs && i.Format != "raw" && len(i.Backing) == 0 && !i.NoBacking:
 			hidden = true
 		}
 	}
 	return len(seen), hidden
+}
+
+// named adds the local paths that headers name.
+func named(c *image.Chain, seen map[string]bool) {
+	for i := range c.Members {
+		if m := &c.Members[i]; m.FromHeader && m.Storage == guest.StorageFile {
+			seen[m.Path] = true
+		}
+	}
+}
+
+// roles are what the members of a chain are called.
+var roles = map[image.Role]string{
+	image.RoleDisk: "image", image.RoleBacking: "backing", image.RoleData: "data file", image.RoleMember: "member",
+}
+
+// unread says why a header was not read, beyond what Member.Why says.
+var unread = map[image.State]string{
+	image.StateAbsent: "not there now", image.StateNotLive: "no active table behind it now",
+	image.StateRefused: "not read", image.StateUnreadable: "not read", image.StateLoop: "a loop",
+}
+
+// headers writes what the headers of a disk's images name, and which of them
+// could not be read.
+func (p *printer) headers(c *image.Chain) {
+	for i := range c.Members {
+		m := &c.Members[i]
+		if m.FromHeader || unread[m.State] != "" {
+			p.member(c, m)
+		}
+	}
+	if c.Cut != "" {
+		p.fact("cut", "", c.Cut)
+	}
+}
+
+func (p *printer) member(c *image.Chain, m *image.Member) {
+	depth := 0
+	for over := m.Over; over >= 0; over = c.Members[over].Over {
+		depth++
+	}
+	indent := min(2+2*depth, p.width/2)
+	t := p.labelled(indent, roles[m.Role])
+	t.Add(p.name(m.Path, words.MaxBytes), plain)
+	t.Join(":", plain)
+	var notes []string
+	if m.Format != "" {
+		notes = append(notes, p.name(m.Format, words.NameCols))
+	}
+	if m.FromHeader {
+		notes = append(notes, "named by a header")
+	}
+	if m.Name != "" {
+		notes = append(notes, "mapping "+p.name(m.Name, words.NameCols))
+	}
+	if m.Size > 0 {
+		notes = append(notes, words.Bytes(m.Size))
+	}
+	if why := unread[m.State]; why != "" {
+		if m.Why != "" && m.State != image.StateAbsent {
+			why += ": " + p.name(m.Why, words.PathCols)
+		}
+		notes = append(notes, why)
+	}
+	t.Append(listed(notes))
+	p.write(t, indent+labelCols)
 }
 
 func (p *printer) problems(list []guest.Problem) {

@@ -6,6 +6,7 @@ import (
 	"testing"
 
 	"github.com/bootrace/bootrace/tracer/guest"
+	"github.com/bootrace/bootrace/tracer/image"
 )
 
 var explained = map[string][]string{
@@ -36,7 +37,7 @@ func TestExplain(t *testing.T) {
 			t.Run(name+"-"+variant, func(t *testing.T) {
 				g := guest.Parse(args)
 				var b bytes.Buffer
-				if err := Explain(&b, &g, opts); err != nil {
+				if err := Explain(&b, &g, nil, opts); err != nil {
 					t.Fatal(err)
 				}
 				checkOutput(t, b.Bytes(), opts)
@@ -51,7 +52,7 @@ func TestExplain(t *testing.T) {
 
 func TestExplainWriteError(t *testing.T) {
 	g := guest.Parse(explained["chain"])
-	if err := Explain(full{}, &g, Options{}); !errors.Is(err, errFull) {
+	if err := Explain(full{}, &g, nil, Options{}); !errors.Is(err, errFull) {
 		t.Errorf("got %v", err)
 	}
 }
@@ -65,9 +66,32 @@ func TestExplainDeepChain(t *testing.T) {
 	g := guest.Guest{IsGuest: true, Disks: []guest.Disk{{ID: "d", Image: deep}}}
 	for _, opts := range []Options{{}, {Width: 1}, {Width: 40, Color: true}} {
 		var b bytes.Buffer
-		if err := Explain(&b, &g, opts); err != nil {
+		if err := Explain(&b, &g, nil, opts); err != nil {
 			t.Fatal(err)
 		}
 		checkOutput(t, b.Bytes(), opts)
+	}
+}
+
+// What headers name, and what is wrong with them.
+func TestExplainHeaders(t *testing.T) {
+	g := guest.Parse([]string{"qemu-kvm", "-name", "web", "-hda", "/dev/vg0/web", "-hdb", "/dev/vg0/bad", "-cdrom", "nbd:h:1"})
+	chains := []*image.Chain{
+		{Members: []image.Member{
+			{Path: "/dev/vg0/web", Over: -1, Role: image.RoleDisk, Format: "qcow2", State: image.StateRead, Storage: guest.StorageFile},
+			{Path: "/dev/vg0/snap\x1b[31m", Role: image.RoleBacking, FromHeader: true, Format: "qcow2", State: image.StateRead, Name: "vg0-snap", Size: 1 << 30, Storage: guest.StorageFile},
+			{Path: "/dev/vg0/base", Over: 1, Role: image.RoleBacking, FromHeader: true, State: image.StateAbsent, Why: "no such file", Storage: guest.StorageFile},
+			{Path: "/etc/shadow", Over: 1, Role: image.RoleData, FromHeader: true, State: image.StateRefused, Why: "a header names it", Storage: guest.StorageFile},
+		}, Cut: "too many"},
+		{Members: []image.Member{{Path: "/dev/vg0/bad", Over: -1, Role: image.RoleDisk, State: image.StateUnreadable, Why: "version 9 is not known"}}},
+		nil,
+	}
+	for variant, opts := range map[string]Options{"80": {}, "40": {Width: 40}} {
+		var b bytes.Buffer
+		if err := Explain(&b, &g, chains, opts); err != nil {
+			t.Fatal(err)
+		}
+		checkOutput(t, b.Bytes(), opts)
+		golden(t, "explain-headers-"+variant, b.Bytes())
 	}
 }

@@ -332,10 +332,10 @@ func (r Reader) open(m *Member, at *devmap.Resolution) *Header {
 		m.State = StatePlain
 		return nil
 	case m.FromHeader && at.Mapping == nil:
-		m.State, m.Why = StateRefused, "an image's header names it, and it is no device-mapper node: not opened"
+		m.State, m.Why = StateRefused, "a header names it, and it is no device-mapper node"
 		return nil
 	case !at.IsBlock() && !at.Mode.IsRegular():
-		m.State, m.Why = StateRefused, "neither a block device nor a regular file: not opened"
+		m.State, m.Why = StateRefused, "neither a block device nor a regular file"
 		return nil
 	}
 	head, err := r.header(m, at)
