@@ -8,6 +8,7 @@ import (
 
 	"github.com/bootrace/bootrace/exporters/text"
 	"github.com/bootrace/bootrace/tracer/devmap"
+	"github.com/bootrace/bootrace/tracer/event"
 	"github.com/bootrace/bootrace/tracer/guest"
 	"github.com/bootrace/bootrace/tracer/image"
 )
@@ -58,7 +59,8 @@ func readHeaders(ctx context.Context, g *guest.Guest) []*image.Chain {
 		defer control.Close()
 	}
 	dir, _ := os.Getwd()
-	reader := image.Reader{Host: image.LocalHost{Mappings: control}, Dir: dir}
+	tree := func(dev event.Dev) (devmap.Device, error) { return devmap.Tree("/", dev) }
+	reader := image.Reader{Host: image.LocalHost{Mappings: control}, Dir: dir, Tree: tree}
 	chains := make([]*image.Chain, len(g.Disks))
 	for i := range g.Disks {
 		if d := &g.Disks[i]; d.Storage == guest.StorageFile || len(d.Members) > 0 {

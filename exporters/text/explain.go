@@ -7,6 +7,7 @@ import (
 	"strings"
 
 	"github.com/bootrace/bootrace/exporters/words"
+	"github.com/bootrace/bootrace/tracer/devmap"
 	"github.com/bootrace/bootrace/tracer/guest"
 	"github.com/bootrace/bootrace/tracer/image"
 )
@@ -239,12 +240,12 @@ var unread = map[image.State]string{
 	image.StateRefused: "not read", image.StateUnreadable: "not read", image.StateLoop: "a loop",
 }
 
-// headers writes what the headers of a disk's images name, and which of them
-// could not be read.
+// headers writes what the headers of a disk's images name, where they lie, and
+// which of them could not be read.
 func (p *printer) headers(c *image.Chain) {
 	for i := range c.Members {
 		m := &c.Members[i]
-		if m.FromHeader || unread[m.State] != "" {
+		if m.FromHeader || m.On != nil || unread[m.State] != "" {
 			p.member(c, m)
 		}
 	}
@@ -275,6 +276,9 @@ func (p *printer) member(c *image.Chain, m *image.Member) {
 	if m.Size > 0 {
 		notes = append(notes, words.Bytes(m.Size))
 	}
+	if m.On != nil && len(m.On.Below) > 0 {
+		notes = append(notes, "on "+p.name(nodes(m.On.Disks()), words.PathCols))
+	}
 	if why := unread[m.State]; why != "" {
 		if m.Why != "" && m.State != image.StateAbsent {
 			why += ": " + p.name(m.Why, words.PathCols)
@@ -300,4 +304,13 @@ func (p *printer) problems(list []guest.Problem) {
 		t.Add(p.name(problem.Reason, words.MaxBytes), dim)
 		p.write(t, 4)
 	}
+}
+
+// nodes lists devices by the kernel's names.
+func nodes(devices []devmap.Device) string {
+	var names []string
+	for i := range devices {
+		names = append(names, devices[i].Node)
+	}
+	return strings.Join(names, ", ")
 }

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"testing"
 
+	"github.com/bootrace/bootrace/tracer/devmap"
 	"github.com/bootrace/bootrace/tracer/guest"
 	"github.com/bootrace/bootrace/tracer/image"
 )
@@ -79,7 +80,7 @@ func TestExplainHeaders(t *testing.T) {
 	chains := []*image.Chain{
 		{Members: []image.Member{
 			{Path: "/dev/vg0/web", Over: -1, Role: image.RoleDisk, Format: "qcow2", State: image.StateRead, Storage: guest.StorageFile},
-			{Path: "/dev/vg0/snap\x1b[31m", Role: image.RoleBacking, FromHeader: true, Format: "qcow2", State: image.StateRead, Name: "vg0-snap", Size: 1 << 30, Storage: guest.StorageFile},
+			{Path: "/dev/vg0/snap\x1b[31m", Role: image.RoleBacking, FromHeader: true, Format: "qcow2", State: image.StateRead, Name: "vg0-snap", Size: 1 << 30, On: &devmap.Device{Below: []devmap.Device{{Node: "sda"}, {Node: "sdb"}}}, Storage: guest.StorageFile},
 			{Path: "/dev/vg0/base", Over: 1, Role: image.RoleBacking, FromHeader: true, State: image.StateAbsent, Why: "no such file", Storage: guest.StorageFile},
 			{Path: "/etc/shadow", Over: 1, Role: image.RoleData, FromHeader: true, State: image.StateRefused, Why: "a header names it", Storage: guest.StorageFile},
 		}, Cut: "too many"},

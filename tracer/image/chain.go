@@ -76,6 +76,9 @@ type Member struct {
 	Name       string `json:"name,omitempty"`
 	UUID       string `json:"uuid,omitempty"`
 	Encryption string `json:"encryption,omitempty"` // of qcow2: aes, luks
+	// On is what the device stands on, down to the disks, where Reader.Tree
+	// tells; nil else.
+	On *devmap.Device `json:"on,omitempty"`
 
 	image guest.Image
 	depth int
@@ -157,6 +160,8 @@ type Reader struct {
 	// Dir is qemu's working directory, which relative paths of the command
 	// line, file: names and data files are relative to; empty if not known.
 	Dir string
+	// Tree tells what a device stands on; nil where nobody wants to know.
+	Tree func(event.Dev) (devmap.Device, error)
 }
 
 // Follow returns the chain of a disk. What is wrong with a member is in the
@@ -277,6 +282,7 @@ func (r Reader) examine(c *Chain, m *Member) *Header {
 	}
 	if at.IsBlock() {
 		m.Size, err = r.Host.Size(at.Dev)
+		r.below(m, at.Dev)
 	}
 	switch {
 	case err != nil:
@@ -289,6 +295,16 @@ func (r Reader) examine(c *Chain, m *Member) *Header {
 		return r.open(m, &at)
 	}
 	return nil
+}
+
+// below fills in what the member's device stands on.
+func (r Reader) below(m *Member, dev event.Dev) {
+	if r.Tree == nil {
+		return
+	}
+	if on, err := r.Tree(dev); err == nil {
+		m.On = &on
+	}
 }
 
 // place fills in where the path leads.
