@@ -9,6 +9,7 @@ import (
 	"github.com/bootrace/bootrace/tracer/check"
 	"github.com/bootrace/bootrace/tracer/config"
 	"github.com/bootrace/bootrace/tracer/control"
+	"github.com/bootrace/bootrace/tracer/probe"
 	"github.com/bootrace/bootrace/tracer/service"
 )
 
@@ -31,7 +32,7 @@ func checkCommand() *cli.Command {
 			if err != nil {
 				return err
 			}
-			opts := check.Options{Guests: cfg.GuestBinaries, StateDir: service.StateDir}
+			opts := check.Options{Guests: cfg.GuestBinaries, Probes: probe.Choice(cfg.Probes), StateDir: service.StateDir}
 			var st service.Status
 			if control.Call(c.Context, control.Socket, control.Request{Do: control.Status}, &st) == nil {
 				opts.Sources = st.Sources

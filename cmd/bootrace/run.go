@@ -28,6 +28,7 @@ func runCommand() *cli.Command {
 			&cli.PathFlag{Name: "config", Value: config.Path, Usage: "read this `FILE`"},
 			&cli.GenericFlag{Name: "mode", Value: &def.Mode, Usage: "trace: record, change nothing"},
 			&cli.StringSliceFlag{Name: "guest-binaries", Usage: "programs that run guests; one that ends in - stands for all that begin so"},
+			&cli.GenericFlag{Name: "probes", Value: &def.Probes, Usage: "auto, ebpf, tracefs or none: how the kernel is watched"},
 			&cli.GenericFlag{Name: "max-log-size", Value: &def.MaxLogSize, Usage: "limit of one boot's log"},
 			&cli.IntFlag{Name: "keep-boots", Value: def.KeepBoots, Usage: "recorded boots to keep"},
 			&cli.GenericFlag{Name: "keep-size", Value: &def.KeepSize, Usage: "and their size together"},
@@ -113,6 +114,9 @@ func configOf(c *cli.Context) (config.Config, error) {
 	}
 	if c.IsSet("guest-binaries") {
 		cfg.GuestBinaries = c.StringSlice("guest-binaries")
+	}
+	if c.IsSet("probes") {
+		cfg.Probes = *c.Generic("probes").(*config.Probes)
 	}
 	if c.IsSet("max-log-size") {
 		cfg.MaxLogSize = *c.Generic("max-log-size").(*config.Size)

@@ -78,7 +78,7 @@ func (b builder) makeBase(ctx context.Context, r baseRecipe, tarball string) err
 	}
 	if r.foreign() {
 		// Newer kernels bring hooks that the userland's run-parts cannot run.
-		args = append(args, "--setup-hook="+preferencesHook(r.Kernel.Suite), "--dpkgopt=path-exclude=/usr/share/kernel/*")
+		args = append(args, "--setup-hook="+kernelHook(r.Kernel.Suite), "--dpkgopt=path-exclude=/usr/share/kernel/*")
 	}
 	pkgs := append(slices.Clone(r.Packages), r.Kernel.Package)
 	args = append(args, "--include="+strings.Join(pkgs, ","), r.Userland, tarball, "-")
@@ -91,14 +91,27 @@ func (b builder) makeBase(ctx context.Context, r baseRecipe, tarball string) err
 // foreign says that the kernel is not of the userland's suite.
 func (r baseRecipe) foreign() bool { return r.Kernel.Suite != r.Userland }
 
-// preferencesHook is a command that keeps apt from taking anything but the
-// kernel, and the scripts that come with it, from that suite.
-func preferencesHook(suite string) string {
-	lines := []string{
-		"Package: *", "Pin: release n=" + suite, "Pin-Priority: -1", "",
-		"Package: linux-*", "Pin: release n=" + suite, "Pin-Priority: 990",
-	}
-	return fmt.Sprintf(`printf '%%s\n' '%s' > "$1/etc/apt/preferences.d/kernel"`, strings.Join(lines, "' '"))
+// kernelHook is a script for the root of a base, $1, before anything is in it.
+// It keeps apt from taking anything but the kernel, and the scripts that come
+// with it, from the kernel's suite. And it puts the kernel's configuration
+// where initramfs-tools looks for it: kernels from 7.0 on keep it elsewhere.
+func kernelHook(suite string) string {
+	return fmt.Sprintf(`set -e
+cat > "$1/etc/apt/preferences.d/kernel" <<EOF
+Package: *
+Pin: release n=%[1]s
+Pin-Priority: -1
+
+Package: linux-*
+Pin: release n=%[1]s
+Pin-Priority: 990
+EOF
+mkdir -p "$1/etc/kernel/postinst.d"
+cat > "$1/etc/kernel/postinst.d/00-config" <<'EOF'
+#!/bin/sh
+[ -e "/boot/config-$1" ] || cp "/usr/lib/modules/$1/config" "/boot/config-$1"
+EOF
+chmod 0755 "$1/etc/kernel/postinst.d/00-config"`, suite)
 }
 
 // archives are the addresses of a Debian archive and of its security updates.

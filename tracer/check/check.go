@@ -53,6 +53,7 @@ type Report struct {
 // Options say what the host's service is configured to do.
 type Options struct {
 	Guests   []string // as in probe.Options
+	Probes   probe.Choice
 	StateDir string
 	// Service describes the running service, empty if there is none: then its
 	// sources are known and nothing needs to be tried.
@@ -104,11 +105,11 @@ func deviceMapper(root, release string) Item {
 
 // probes reports each ability of the probes.
 func (o Options) probes(ctx context.Context) []Item {
-	i := slices.IndexFunc(o.Sources, func(s event.SourceInfo) bool { return s.Name == "ebpf" })
+	i := slices.IndexFunc(o.Sources, func(s event.SourceInfo) bool { return probe.IsBackend(s.Name) })
 	if i >= 0 {
 		return abilities(o.Sources[i])
 	}
-	b, err := probe.OpenEBPF(ctx, probe.Options{Guests: o.Guests})
+	b, err := probe.Open(ctx, o.Probes, probe.Options{Guests: o.Guests})
 	if err != nil {
 		return []Item{{"probes", Bad, err.Error(), remedy(err)}}
 	}

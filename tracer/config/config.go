@@ -10,6 +10,7 @@ import (
 	"io/fs"
 	"os"
 	"regexp"
+	"slices"
 	"strings"
 	"time"
 
@@ -33,6 +34,8 @@ type Config struct {
 	// ends in "-" stands for all that begin with it. At most 15 bytes count,
 	// the length of a task's comm.
 	GuestBinaries []string `yaml:"guest-binaries"`
+	// Probes is how the kernel is watched.
+	Probes Probes `yaml:"probes"`
 	// KeepBoots and KeepSize limit the recorded boots together.
 	KeepBoots int  `yaml:"keep-boots"`
 	KeepSize  Size `yaml:"keep-size"`
@@ -62,6 +65,37 @@ func (m *Mode) String() string { return string(*m) }
 // UnmarshalYAML checks the mode.
 func (m *Mode) UnmarshalYAML(n *yaml.Node) error {
 	if err := m.Set(n.Value); err != nil {
+		return fmt.Errorf("line %d: %w", n.Line, err)
+	}
+	return nil
+}
+
+// Probes is how the kernel is watched.
+type Probes string
+
+// The values of Probes are those of probe.Choice.
+const (
+	ProbesAuto    Probes = "auto"
+	ProbesEBPF    Probes = "ebpf"
+	ProbesTracefs Probes = "tracefs"
+	ProbesNone    Probes = "none"
+)
+
+// Set checks and sets the probes; it makes Probes a flag.
+func (p *Probes) Set(s string) error {
+	all := []Probes{ProbesAuto, ProbesEBPF, ProbesTracefs, ProbesNone}
+	if !slices.Contains(all, Probes(s)) {
+		return fmt.Errorf("probes %q: use one of %q", s, all)
+	}
+	*p = Probes(s)
+	return nil
+}
+
+func (p *Probes) String() string { return string(*p) }
+
+// UnmarshalYAML checks the probes.
+func (p *Probes) UnmarshalYAML(n *yaml.Node) error {
+	if err := p.Set(n.Value); err != nil {
 		return fmt.Errorf("line %d: %w", n.Line, err)
 	}
 	return nil
@@ -98,6 +132,7 @@ func Default() Config {
 		NearMiss:      time.Second,
 		AskLVMAfter:   30 * time.Second,
 		GuestBinaries: []string{"qemu-system-", "qemu-kvm", "kvm"},
+		Probes:        ProbesAuto,
 		KeepBoots:     30,
 		KeepSize:      256 << 20,
 		MaxLogSize:    64 << 20,

@@ -55,6 +55,7 @@ func TestParseErrors(t *testing.T) {
 		"export: {spool-size: 1MiB}\n": "spool-size 1.0MiB: at least 8.0MiB",
 		"export: {timeout: 0s}\n":      "timeout 0s",
 		"export: {key-file: x}\n":      "go together",
+		"probes: magic\n":              `line 1: probes "magic": use one of ["auto" "ebpf" "tracefs" "none"]`,
 		"guest-binaries: [/bin/kvm]":   "/bin/kvm",
 		"guest-binaries: []":           "at least one",
 		"mode: [":                      "line 1",

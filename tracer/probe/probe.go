@@ -2,7 +2,9 @@
 // paths that they open, changes of device-mapper devices, and udev's links.
 //
 // A Backend is one way to do it. eBPF is the one for kernels from 5.8 on that
-// describe their types (BTF).
+// describe their types (BTF); tracefs the one for kernels without, from 3.10 on;
+// and where neither can be, what the kernel tells of processes is left. Open
+// chooses.
 package probe
 
 import (
@@ -70,6 +72,9 @@ type Options struct {
 	RingBytes int
 	// LossInterval is how often Run looks for lost events. 1 s if 0.
 	LossInterval time.Duration
+	// FindRoot is called when /proc is out of sight: the process was started in
+	// the initramfs, and the host has gone on to its real root. May be nil.
+	FindRoot func()
 
 	// traceClock forces a trace clock, for tests.
 	traceClock string

@@ -26,6 +26,7 @@ const srcTracefs = "tracefs"
 type tracefs struct {
 	log      *slog.Logger
 	interval time.Duration
+	findRoot func()
 	trace    *ftrace.Instance
 	procs    *procs.Source // nil: not available
 	watching sync.WaitGroup
@@ -75,7 +76,7 @@ func openTracefs(ctx context.Context, opts Options) (*tracefs, error) {
 		return nil, tracefsReason(err)
 	}
 	t := &tracefs{
-		log: opts.Log, interval: opts.LossInterval, began: event.Now(),
+		log: opts.Log, interval: opts.LossInterval, findRoot: opts.FindRoot, began: event.Now(),
 		unwatch: make(chan struct{}), calls: newCalls(opts.Guests),
 	}
 	t.trace, err = dir.Open(ftrace.Options{BufferKB: bufferKB(opts.RingBytes), Clock: ftrace.Clock(opts.traceClock)})

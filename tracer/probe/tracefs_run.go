@@ -65,6 +65,9 @@ func (r *tracefsRun) loop(ctx context.Context) error {
 	defer ticker.Stop()
 	for next := time.Now().Add(r.interval); ; {
 		ended := ctx.Err() != nil
+		if r.findRoot != nil && !exists("/proc/self") {
+			r.findRoot()
+		}
 		now := event.Now()
 		hits, err := r.cycle()
 		if err != nil {

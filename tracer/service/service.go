@@ -5,7 +5,6 @@ package service
 import (
 	"context"
 	"errors"
-	"fmt"
 	"log/slog"
 	"os"
 	"path/filepath"
@@ -100,8 +99,8 @@ func Run(ctx context.Context, opts Options) error {
 		return err
 	}
 	s.cfg.Store(&cfg)
-	if err := needDeviceMapper(); err != nil && !opts.Early {
-		return err
+	if !opts.Early {
+		s.warnWithoutDeviceMapper()
 	}
 	ctx, s.stop = context.WithCancel(ctx)
 	defer s.stop()
@@ -132,13 +131,12 @@ func (s *Service) followGuests() {
 	s.roster = roster.New(roster.Options{Memory: s.memory, Record: func(e event.Event) { s.rec.Record(e) }, Log: s.log})
 }
 
-// needDeviceMapper refuses to run where there is nothing to trace.
-func needDeviceMapper() error {
+// warnWithoutDeviceMapper: guests are traced all the same.
+func (s *Service) warnWithoutDeviceMapper() {
 	release := header("").Kernel
-	if devmap.Registered("/") || devmap.Available("/", release) {
-		return nil
+	if !devmap.Registered("/") && !devmap.Available("/", release) {
+		s.log.Warn("this kernel has no device-mapper, so no logical volumes to trace: boot one with CONFIG_BLK_DEV_DM (`bootrace check` tells more)", "kernel", release)
 	}
-	return fmt.Errorf("kernel %s has no device-mapper, so no logical volumes to trace: boot one with CONFIG_BLK_DEV_DM (`bootrace check` tells more)", release)
 }
 
 // trace opens the sources in the order in which nothing slips between:
@@ -166,11 +164,14 @@ func (s *Service) trace(ctx context.Context, server *control.Server) error {
 	defer background.Wait()
 	defer stopServing()
 
-	probes, err := probe.OpenEBPF(ctx, probe.Options{Guests: s.config().GuestBinaries, Log: s.log})
+	cfg := s.config()
+	probes, err := probe.Open(ctx, probe.Choice(cfg.Probes), probe.Options{Guests: cfg.GuestBinaries, Log: s.log, FindRoot: s.findRoot})
 	if err != nil {
-		s.rec.Record(lossOf("ebpf", "all", err))
+		s.rec.Record(lossOf("probes", "all", err))
 		return err
 	}
+	info := probes.Info()
+	s.log.Info("probes attached", "probes", info.Name, "not_seen", probe.NotSeen(info))
 	s.mu.Lock()
 	s.probes = probes
 	s.mu.Unlock()
@@ -361,6 +362,9 @@ func (s *Service) reload() {
 	}
 	if !slices.Equal(cfg.GuestBinaries, s.config().GuestBinaries) {
 		s.log.Warn("guest-binaries change when bootrace is restarted")
+	}
+	if cfg.Probes != s.config().Probes {
+		s.log.Warn("probes change when bootrace is restarted")
 	}
 	s.use(&cfg)
 	s.rec.Record(mark("reload", ""))

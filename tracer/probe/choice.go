@@ -1,0 +1,112 @@
+package probe
+
+import (
+	"context"
+	"errors"
+	"slices"
+
+	"github.com/bootrace/bootrace/tracer/event"
+)
+
+// Choice says which backend to use.
+type Choice string
+
+// The choices.
+const (
+	Auto    Choice = "auto"    // the best that attaches
+	EBPF    Choice = "ebpf"    // eBPF programs, on trampolines or on tracepoints
+	Tracefs Choice = "tracefs" // kprobe events, for kernels without eBPF
+	None    Choice = "none"    // no probes: process events, uevents and udev only
+)
+
+// decisive are the abilities without which verdicts are not possible.
+var decisive = []string{AbilityExec, AbilityExit, AbilityDM, AbilityOpen}
+
+// Open opens the backend of that choice. Auto takes the first, from the best
+// on, that has all decisive abilities, else the one that has most of them: what
+// a kernel can do is found by doing it, never by its version. It never fails
+// with None, which is what is left on a host that allows nothing.
+func Open(ctx context.Context, c Choice, opts Options) (Backend, error) {
+	switch c {
+	case EBPF:
+		return OpenEBPF(ctx, opts)
+	case Tracefs:
+		return OpenTracefs(ctx, opts)
+	case None:
+		return openProcess(opts.withDefaults()), nil
+	}
+	return best(ctx, opts.withDefaults(), []func(context.Context, Options) (Backend, error){OpenEBPF, OpenTracefs})
+}
+
+// best tries the ways in their order.
+func best(ctx context.Context, opts Options, ways []func(context.Context, Options) (Backend, error)) (Backend, error) {
+	var found Backend
+	var reasons []error
+	for _, open := range ways {
+		b, err := open(ctx, opts)
+		if ctx.Err() != nil {
+			return nil, errors.Join(err, closeAny(b), closeAny(found))
+		}
+		if err != nil {
+			opts.Log.Info("these probes cannot be used", "err", err)
+			reasons = append(reasons, err)
+			continue
+		}
+		worse := b
+		if score(b) > score(found) {
+			found, worse = b, found
+		}
+		if err := closeAny(worse); err != nil {
+			opts.Log.Warn("detach probes that are not used", "err", err)
+		}
+		if score(found) == len(decisive) {
+			return found, nil
+		}
+	}
+	if found != nil {
+		return found, nil
+	}
+	opts.Log.Warn("no probes: opens, and the instants of device-mapper's changes, are not seen", "err", errors.Join(reasons...))
+	p := openProcess(opts)
+	p.why = errors.Join(reasons...).Error()
+	return p, nil
+}
+
+func closeAny(b Backend) error {
+	if b == nil {
+		return nil
+	}
+	return b.Close()
+}
+
+// score is how many of the decisive abilities a backend has.
+func score(b Backend) int {
+	if b == nil {
+		return -1
+	}
+	n := 0
+	for _, a := range b.Info().Abilities {
+		if a.OK && slices.Contains(decisive, a.Name) {
+			n++
+		}
+	}
+	return n
+}
+
+// NotSeen says what a backend cannot see, empty if nothing that a verdict
+// needs.
+func NotSeen(info event.SourceInfo) []string {
+	var missing []string
+	for _, name := range decisive {
+		i := slices.IndexFunc(info.Abilities, func(a event.Ability) bool { return a.Name == name && a.OK })
+		if i < 0 {
+			missing = append(missing, name)
+		}
+	}
+	return missing
+}
+
+// IsBackend reports whether a source of that name is one of the backends.
+func IsBackend(source string) bool {
+	return slices.Contains([]string{srcEBPF, srcTracefs, srcProcess}, source)
+}
