@@ -26,12 +26,17 @@ func runCommand() *cli.Command {
 		Usage: "trace this host, in the foreground (systemd runs this)",
 		Flags: []cli.Flag{
 			&cli.PathFlag{Name: "config", Value: config.Path, Usage: "read this `FILE`"},
-			&cli.GenericFlag{Name: "mode", Value: &def.Mode, Usage: "trace: record, change nothing"},
+			&cli.GenericFlag{Name: "mode", Value: &def.Mode, Usage: "trace: record, change nothing; enforce: and hold starts of guests until their disks are ready"},
 			&cli.StringSliceFlag{Name: "guest-binaries", Usage: "programs that run guests; one that ends in - stands for all that begin so"},
 			&cli.GenericFlag{Name: "probes", Value: &def.Probes, Usage: "auto, ebpf, tracefs or none: how the kernel is watched"},
 			&cli.GenericFlag{Name: "max-log-size", Value: &def.MaxLogSize, Usage: "limit of one boot's log"},
 			&cli.IntFlag{Name: "keep-boots", Value: def.KeepBoots, Usage: "recorded boots to keep"},
 			&cli.GenericFlag{Name: "keep-size", Value: &def.KeepSize, Usage: "and their size together"},
+			&cli.DurationFlag{Name: "deadline", Value: def.Enforce.Deadline, Usage: "end a hold after this"},
+			&cli.GenericFlag{Name: "on-timeout", Value: &def.Enforce.OnTimeout, Usage: "and then allow or deny the start"},
+			&cli.GenericFlag{Name: "identity", Value: &def.Enforce.Identity, Usage: "of disks that a guest did not last run on: warn, hold, or deny its start"},
+			&cli.GenericFlag{Name: "activate", Value: &def.Enforce.Activate, Usage: "volumes that a held guest waits for: never, or \"after 30s\""},
+			&cli.StringSliceFlag{Name: "binaries", Usage: "paths, or patterns, of the programs whose starts are held"},
 			&cli.PathFlag{Name: "state-dir", Value: service.StateDir, Usage: "keep the logs in this `FOLDER`"},
 			&cli.BoolFlag{Name: "volatile-first", Usage: "log to " + service.RunDir + " until `bootrace flush`"},
 		},
@@ -127,5 +132,24 @@ func configOf(c *cli.Context) (config.Config, error) {
 	if c.IsSet("keep-size") {
 		cfg.KeepSize = *c.Generic("keep-size").(*config.Size)
 	}
+	enforceOf(c, &cfg.Enforce)
 	return cfg, cfg.Validate()
+}
+
+func enforceOf(c *cli.Context, e *config.Enforce) {
+	if c.IsSet("deadline") {
+		e.Deadline = c.Duration("deadline")
+	}
+	if c.IsSet("on-timeout") {
+		e.OnTimeout = *c.Generic("on-timeout").(*config.Decision)
+	}
+	if c.IsSet("identity") {
+		e.Identity = *c.Generic("identity").(*config.IdentityPolicy)
+	}
+	if c.IsSet("activate") {
+		e.Activate = *c.Generic("activate").(*config.Activate)
+	}
+	if c.IsSet("binaries") {
+		e.Binaries = c.StringSlice("binaries")
+	}
 }

@@ -23,7 +23,7 @@ const Path = "/etc/bootrace/config.yaml"
 
 // Config is what an operator can decide.
 type Config struct {
-	// Mode is trace: record, change nothing.
+	// Mode is trace or enforce.
 	Mode Mode `yaml:"mode"`
 	// NearMiss is the margin below which a use that went well is reported.
 	NearMiss time.Duration `yaml:"near-miss"`
@@ -41,6 +41,8 @@ type Config struct {
 	KeepSize  Size `yaml:"keep-size"`
 	// MaxLogSize limits the log of one boot.
 	MaxLogSize Size `yaml:"max-log-size"`
+	// Enforce is what enforce mode does; trace mode does nothing of it.
+	Enforce Enforce `yaml:"enforce"`
 	// Export is where timelines are sent.
 	Export Export `yaml:"export"`
 }
@@ -48,27 +50,19 @@ type Config struct {
 // Mode is what bootrace does besides looking.
 type Mode string
 
-// Trace records and changes nothing.
-const Trace Mode = "trace"
+// The modes.
+const (
+	Trace     Mode = "trace"   // record, and change nothing
+	Enforcing Mode = "enforce" // and hold the starts of guests until their disks are ready
+)
 
 // Set checks and sets the mode; it makes Mode a flag.
-func (m *Mode) Set(s string) error {
-	if s != string(Trace) {
-		return fmt.Errorf("mode %q is not known to this version: use %q", s, Trace)
-	}
-	*m = Mode(s)
-	return nil
-}
+func (m *Mode) Set(s string) error { return choose(m, s, "mode", Trace, Enforcing) }
 
 func (m *Mode) String() string { return string(*m) }
 
 // UnmarshalYAML checks the mode.
-func (m *Mode) UnmarshalYAML(n *yaml.Node) error {
-	if err := m.Set(n.Value); err != nil {
-		return fmt.Errorf("line %d: %w", n.Line, err)
-	}
-	return nil
-}
+func (m *Mode) UnmarshalYAML(n *yaml.Node) error { return setNode(m, n) }
 
 // Probes is how the kernel is watched.
 type Probes string
@@ -117,12 +111,7 @@ func (s *Size) Set(text string) error {
 func (s *Size) String() string { return strings.ReplaceAll(humanize.IBytes(uint64(*s)), " ", "") }
 
 // UnmarshalYAML parses the size.
-func (s *Size) UnmarshalYAML(n *yaml.Node) error {
-	if err := s.Set(n.Value); err != nil {
-		return fmt.Errorf("line %d: %w", n.Line, err)
-	}
-	return nil
-}
+func (s *Size) UnmarshalYAML(n *yaml.Node) error { return setNode(s, n) }
 
 // Default returns what holds where the file says nothing; the installed file
 // spells out the same.
@@ -136,6 +125,7 @@ func Default() Config {
 		KeepBoots:     30,
 		KeepSize:      256 << 20,
 		MaxLogSize:    64 << 20,
+		Enforce:       defaultEnforce(),
 		Export:        defaultExport(),
 	}
 }
@@ -193,6 +183,9 @@ func (c *Config) Validate() error {
 		if name == "" || strings.Contains(name, "/") {
 			return fmt.Errorf("guest-binaries: %q is not the name of a program (no path, not empty)", name)
 		}
+	}
+	if err := c.Enforce.validate(); err != nil {
+		return err
 	}
 	return c.Export.validate()
 }
