@@ -235,6 +235,11 @@ func (l *LossInfo) fields(f form) {
 func (h *HoldInfo) fields(f form) {
 	text(f, "reason", &h.Reason, always)
 	texts(f, "blockers", &h.Blockers, optional)
+	text(f, "guest", &h.Guest, optional)
+	text(f, "identity", &h.Identity, optional)
+	text(f, "disk", &h.Disk, optional)
+	integer(f, "deadline_ns", &h.Deadline, optional)
+	text(f, "outcome", &h.Outcome, optional)
 }
 
 func (i *ImageInfo) fields(f form) {

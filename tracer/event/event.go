@@ -273,10 +273,24 @@ type LossInfo struct {
 	Recovered bool `json:"recovered,omitempty"`
 }
 
-// HoldInfo is a hold's reason.
+// HoldInfo is why a guest's start is kept back, or goes on.
 type HoldInfo struct {
-	Reason   string   `json:"reason"`
+	// Reason is disks or identity for a hold; for a release it is ready,
+	// deadline, by hand, trace mode, the service's end, and so on.
+	Reason string `json:"reason"`
+	// Blockers are what the guest waits for, or still waited for.
 	Blockers []string `json:"blockers,omitempty"`
+	// Guest is its name, else its identity; Identity is that alone, such as
+	// uuid:3aad3b6b-... A guest whose start is denied has no exec that tells.
+	Guest    string `json:"guest,omitempty"`
+	Identity string `json:"identity,omitempty"`
+	// Disk is the path that was waited for first.
+	Disk string `json:"disk,omitempty"`
+	// Deadline is when the hold ends at the latest.
+	Deadline Time `json:"deadline_ns,omitempty"`
+	// Outcome of a release: allowed, denied, or gone, for a guest that was
+	// killed.
+	Outcome string `json:"outcome,omitempty"`
 }
 
 // ImageInfo is a disk of a guest with all that is opened with it, as the
