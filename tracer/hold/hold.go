@@ -1,0 +1,572 @@
+// Package hold keeps a guest's start back until its disks are ready.
+//
+// A guest's launcher executes qemu, and that exec waits in the kernel until it
+// is answered (see Gate). What is no guest, or needs nothing that is not there,
+// goes on at once; every other start is a hold: it ends when the disks are
+// ready, at its deadline, by hand, or when bootrace itself ends, whichever
+// comes first. Holds do not wait for each other.
+//
+// # Never in the way
+//
+// Whatever goes wrong here, guests start. The kernel lets all execs go on when
+// the gate closes, so the end of this process in any way is enough; and the
+// gate is closed when its reader fails or makes no progress. An answer is given
+// first, and told afterwards: whoever stores or prints may be the one that
+// waits. A hold's deadline is a timer of its own that takes no lock and starts
+// no read; nothing that can block stands between it and the answer.
+package hold
+
+import (
+	"cmp"
+	"context"
+	"errors"
+	"fmt"
+	"io/fs"
+	"log/slog"
+	"os"
+	"path/filepath"
+	"runtime/debug"
+	"slices"
+	"strings"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"github.com/bootrace/bootrace/tracer/config"
+	"github.com/bootrace/bootrace/tracer/event"
+	"github.com/bootrace/bootrace/tracer/guest"
+	"github.com/bootrace/bootrace/tracer/readiness"
+)
+
+// Source is the name under which holds are recorded.
+const Source = "hold"
+
+// Watch follows the disks of one guest: readiness.Watch.
+type Watch interface {
+	Verdict() readiness.Verdict
+	Changed() <-chan struct{}
+	Close()
+}
+
+// Doubt is a disk that is not what the guest last ran on.
+type Doubt struct {
+	Kind string `json:"kind"` // substituted, shrunk, vanished
+	Disk string `json:"disk"`
+	Text string `json:"text"` // what it is now and what it was, for people
+}
+
+// Options say how starts are held.
+type Options struct {
+	Open      func() (Gate, error) // OpenFanotify
+	Arguments Arguments            // nil: read from the task itself
+	Watch     func(readiness.Request) (Watch, error)
+	// Compare tells where the disks of a guest, all ready, are not what it last
+	// ran on. nil: nothing is known of earlier boots.
+	Compare func(g *guest.Guest, members []readiness.Member) []Doubt
+	// Activate brings up what is waited for. nil: there is no way to.
+	Activate func(ctx context.Context, blockers []readiness.Blocker)
+	Record   func(event.Event)
+	Config   config.Enforce
+	Log      *slog.Logger
+}
+
+// Holder holds starts while it runs.
+type Holder struct {
+	opts     Options
+	cfg      atomic.Pointer[config.Enforce]
+	gate     Gate
+	programs *programs
+	reload   chan struct{}
+	// progress counts what the reader has taken from the gate, and swept is when
+	// all holds were last looked at.
+	progress atomic.Uint64
+	swept    atomic.Int64
+	counts   counts
+	failed   chan error
+
+	mu      sync.Mutex
+	running map[*hold]struct{} // every exec that waits for an answer
+	letGo   map[process]event.Time
+	refused []Refusal
+	workers sync.WaitGroup
+}
+
+// counts are what became of starts.
+type counts struct{ seen, passed, held, allowed, denied, gone, unread, overflowed atomic.Uint64 }
+
+// Open finds out whether starts can be held on this host, and guards the
+// programs. From then on their execs wait for Run, which must follow. The error
+// is an *UnsupportedError where they can't be held.
+func Open(ctx context.Context, o Options) (*Holder, error) {
+	if o.Arguments == nil {
+		o.Arguments = heldTask{}
+	}
+	if err := Try(ctx, o.Open, o.Arguments, tryLimit); err != nil {
+		return nil, err
+	}
+	gate, err := o.Open()
+	if err != nil {
+		return nil, err
+	}
+	h := &Holder{
+		opts: o, gate: gate, reload: make(chan struct{}, 1), failed: make(chan error, 4),
+		running: map[*hold]struct{}{}, letGo: map[process]event.Time{},
+	}
+	h.cfg.Store(&o.Config)
+	if h.programs, err = newPrograms(o.Config.Binaries, gate.Guard, o.Log); err == nil {
+		err = h.programs.scan()
+	}
+	if err != nil {
+		gate.Close()
+		return nil, err
+	}
+	h.warnUnused()
+	return h, nil
+}
+
+const (
+	// tryLimit is how long a first exec of our own may take.
+	tryLimit = 5 * time.Second
+	// readLimit is how long the arguments of a start may take to read. It is a
+	// fraction of a millisecond, where nothing is wrong.
+	readLimit = 5 * time.Second
+	// sweepPeriod is how often held guests are looked for that were killed.
+	sweepPeriod = 500 * time.Millisecond
+)
+
+// Run answers execs until ctx ends; its cause is the reason that is recorded
+// with the holds that it ends. The error says why no start is held any more.
+func (h *Holder) Run(ctx context.Context) error {
+	ctx, cancel := context.WithCancelCause(ctx)
+	defer cancel(nil)
+	var helpers sync.WaitGroup
+	h.guarded(&helpers, func() error { return h.read() })
+	h.guarded(&helpers, func() error { return h.programs.run(ctx, h.warnUnused) })
+	h.guarded(&helpers, func() error { return h.sweep(ctx) })
+	var err error
+	select {
+	case <-ctx.Done():
+	case err = <-h.failed:
+	}
+	// First of all everything goes on.
+	h.gate.Close()
+	cancel(err)
+	why := "the service ends"
+	if cause := context.Cause(ctx); cause != nil && !errors.Is(cause, context.Canceled) {
+		why = cause.Error()
+	}
+	h.programs.close()
+	for _, d := range h.list() {
+		h.finish(d, true, why)
+	}
+	helpers.Wait()
+	h.workers.Wait()
+	return err
+}
+
+// guarded runs f; its error, or a panic, ends all holding.
+func (h *Holder) guarded(wg *sync.WaitGroup, f func() error) {
+	wg.Go(func() {
+		if err := h.recovered(f); err != nil && !errors.Is(err, os.ErrClosed) {
+			select {
+			case h.failed <- err:
+			default: // an earlier one counts
+			}
+		}
+	})
+}
+
+func (h *Holder) recovered(f func() error) (err error) {
+	defer func() {
+		if p := recover(); p != nil {
+			h.gate.Close()
+			err = fmt.Errorf("internal error: %v", p)
+			h.opts.Log.Error("holding of starts panicked", "panic", p, "stack", string(debug.Stack()))
+		}
+	}()
+	return f()
+}
+
+// Use takes over another configuration. Running holds keep theirs; patterns of
+// programs are used from now on.
+func (h *Holder) Use(c config.Enforce) {
+	h.cfg.Store(&c)
+	h.programs.use(c.Binaries)
+	if err := h.programs.scan(); err != nil {
+		h.opts.Log.Error("programs are not guarded", "error", err)
+	}
+	h.warnUnused()
+}
+
+func (h *Holder) warnUnused() { h.programs.warnUnused(h.cfg.Load().HasUsualBinaries()) }
+
+// read takes execs from the gate, one at a time, and has each looked at on its
+// own.
+func (h *Holder) read() error {
+	defer h.gate.Close()
+	for {
+		e, err := h.gate.Next()
+		h.progress.Add(1)
+		switch {
+		case errors.Is(err, ErrOverflow):
+			h.counts.overflowed.Add(1)
+			h.workers.Go(func() { h.loss(err) })
+		case err != nil:
+			return err
+		default:
+			h.begin(e)
+		}
+	}
+}
+
+func (h *Holder) loss(err error) {
+	h.opts.Record(event.Event{At: event.Now(), Kind: event.Loss, Src: Source,
+		Loss: &event.LossInfo{Source: Source, What: "hold", Why: err.Error()}})
+}
+
+// hold is one exec that waits for an answer, from its first instant on.
+type hold struct {
+	exec     Exec
+	since    event.Time
+	answered atomic.Bool
+	// allow is the decision of the clock.
+	allow atomic.Bool
+	clock *time.Timer
+	done  chan struct{} // closed when it is answered
+
+	mu       sync.Mutex
+	told     bool // it is recorded as a hold
+	task     *Task
+	guest    guest.Guest
+	policy   config.Policy
+	deadline event.Time
+	reason   string
+	blockers []readiness.Blocker
+	doubts   []Doubt
+}
+
+// What a hold waits for, and why it ends.
+const (
+	reasonDisks    = "disks"
+	reasonIdentity = "identity"
+
+	whyReady    = "ready"
+	whyDeadline = "deadline"
+	whyGone     = "killed"
+	whyByHand   = "by hand"
+)
+
+func (h *Holder) begin(e Exec) {
+	d := &hold{exec: e, since: event.Now(), done: make(chan struct{})}
+	d.allow.Store(true)
+	d.clock = time.AfterFunc(readLimit, func() { h.finish(d, d.allow.Load(), whyDeadline) })
+	h.counts.seen.Add(1)
+	h.mu.Lock()
+	full := len(h.running) >= h.gate.Capacity()
+	h.running[d] = struct{}{}
+	h.mu.Unlock()
+	if full {
+		h.finish(d, true, "too many starts at a time")
+		return
+	}
+	h.workers.Go(func() {
+		defer func() {
+			if p := recover(); p != nil {
+				h.finish(d, true, "internal error")
+				h.opts.Log.Error("a start is not held", "panic", p, "stack", string(debug.Stack()))
+			}
+		}()
+		h.decide(d)
+	})
+}
+
+// decide answers an exec, sooner or later, and at once where there is nothing
+// to wait for.
+func (h *Holder) decide(d *hold) {
+	ctx, cancel := context.WithTimeout(context.Background(), readLimit)
+	defer cancel()
+	task, err := h.opts.Arguments.Of(ctx, d.exec.TID)
+	d.mu.Lock()
+	d.task = task
+	d.mu.Unlock()
+	if err != nil {
+		h.counts.unread.Add(1)
+		h.pass(d)
+		h.opts.Log.Warn("a start is not held: its arguments can't be read", "task", d.exec.TID, "error", err)
+		return
+	}
+	g := parse(task)
+	policy := h.cfg.Load().For(g.Name, g.UUID)
+	disks := readiness.Disks(&g)
+	if !g.IsGuest || len(disks) == 0 || policy.Deadline == 0 || h.wasLetGo(task) {
+		h.pass(d)
+		return
+	}
+	d.set(task, g, policy)
+	d.clock.Reset(max(time.Until(time.Now().Add(policy.Deadline-event.Now().Sub(d.since))), 0))
+	watch, err := h.opts.Watch(readiness.Request{Disks: disks, Dir: task.Cwd, PID: task.PID})
+	if err != nil {
+		h.pass(d)
+		h.opts.Log.Warn("a start is not held: its disks can't be looked at", "guest", name(&g), "error", err)
+		return
+	}
+	defer watch.Close()
+	h.await(d, watch)
+}
+
+// pass lets an exec go on that is no hold.
+func (h *Holder) pass(d *hold) { h.finish(d, true, "") }
+
+// parse reads the arguments, and a file that -readconfig names.
+func parse(t *Task) guest.Guest {
+	p := guest.Parser{ReadFile: func(path string) ([]byte, error) { return readConfig(t, path) }}
+	return p.Parse(t.Args)
+}
+
+// maxConfig is how much is read of a file that -readconfig names.
+const maxConfig = 1 << 20
+
+// readConfig reads a regular file as the task would. Anything else could make
+// us wait.
+func readConfig(t *Task, path string) ([]byte, error) {
+	if !filepath.IsAbs(path) {
+		path = filepath.Join(t.Cwd, path)
+	}
+	f, err := os.OpenInRoot(procPath(t.PID, "root"), strings.TrimPrefix(path, "/"))
+	if err != nil {
+		return nil, err
+	}
+	defer f.Close()
+	info, err := f.Stat()
+	if err != nil {
+		return nil, err
+	}
+	if !info.Mode().IsRegular() {
+		return nil, fs.ErrInvalid
+	}
+	buf := make([]byte, min(info.Size(), maxConfig))
+	n, err := f.ReadAt(buf, 0)
+	if n == 0 {
+		return nil, err
+	}
+	return buf[:n], nil
+}
+
+// set notes whose hold it is, from when on its deadline counts.
+func (d *hold) set(t *Task, g guest.Guest, p config.Policy) {
+	d.allow.Store(p.OnTimeout == config.Allow)
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	d.task, d.guest, d.policy = t, g, p
+	d.deadline = d.since.Add(p.Deadline)
+}
+
+// compareAgain is how often a guest that is held for its identity is looked at
+// again: nothing announces that somebody has put its disks right.
+const compareAgain = 2 * time.Second
+
+// await waits until the disks are ready, and are those that they should be.
+func (h *Holder) await(d *hold, watch Watch) {
+	var activation <-chan time.Time
+	if a := d.policy.Activate; a.On && h.opts.Activate != nil {
+		timer := time.NewTimer(a.After)
+		defer timer.Stop()
+		activation = timer.C
+	}
+	for {
+		var again <-chan time.Time
+		if v := watch.Verdict(); v.Ready {
+			if h.identify(d, &v) {
+				return
+			}
+			again = time.After(compareAgain)
+		} else if v.At != 0 {
+			h.waitsFor(d, &v)
+		}
+		select {
+		case <-watch.Changed():
+		case <-again:
+		case <-d.done:
+			return
+		case <-activation:
+			activation = nil
+			v := watch.Verdict()
+			h.workers.Go(func() { h.activate(d, v.Blockers) })
+		}
+	}
+}
+
+// activate brings up what d waits for, as long as it does.
+func (h *Holder) activate(d *hold, blockers []readiness.Blocker) {
+	ctx, cancel := context.WithCancel(context.Background())
+	defer cancel()
+	go func() {
+		select {
+		case <-d.done:
+			cancel()
+		case <-ctx.Done():
+		}
+	}()
+	h.opts.Activate(ctx, blockers)
+}
+
+// waitsFor notes what d waits for, and makes it a hold.
+func (h *Holder) waitsFor(d *hold, v *readiness.Verdict) {
+	d.mu.Lock()
+	d.blockers, d.doubts = v.Blockers, nil
+	d.mu.Unlock()
+	d.allow.Store(d.policy.OnTimeout == config.Allow)
+	if h.becomes(d, reasonDisks) {
+		h.opts.Log.Info("a start is held", "guest", name(&d.guest), "for", v.Words(), "at_most", d.policy.Deadline)
+	}
+}
+
+// identify decides about a guest whose disks are all ready. It returns false
+// while the guest is to be held all the same.
+func (h *Holder) identify(d *hold, v *readiness.Verdict) bool {
+	var doubts []Doubt
+	if h.opts.Compare != nil {
+		doubts = h.opts.Compare(&d.guest, v.Members)
+	}
+	d.mu.Lock()
+	d.blockers, d.doubts = nil, doubts
+	d.mu.Unlock()
+	if len(doubts) == 0 {
+		h.finish(d, true, whyReady)
+		return true
+	}
+	texts := make([]string, len(doubts))
+	for i := range doubts {
+		texts[i] = doubts[i].Text
+	}
+	switch d.policy.Identity {
+	case config.IdentityDeny:
+		h.becomes(d, reasonIdentity)
+		h.finish(d, false, reasonIdentity)
+		h.opts.Log.Error("a start is denied: its disks are not those it last ran on", "guest", name(&d.guest), "disks", texts)
+		return true
+	case config.IdentityHold:
+		d.allow.Store(false)
+		if h.becomes(d, reasonIdentity) {
+			h.opts.Log.Error("a start is held: its disks are not those it last ran on; `bootrace release` starts it all the same",
+				"guest", name(&d.guest), "disks", texts, "denied_in", d.deadline.Sub(event.Now()).Round(time.Second))
+		}
+		return false
+	default:
+		h.finish(d, true, whyReady)
+		h.opts.Log.Warn("a guest starts on disks that are not those it last ran on", "guest", name(&d.guest), "disks", texts)
+		return true
+	}
+}
+
+// becomes makes d a hold for this reason, and records it. It reports whether
+// that is news.
+func (h *Holder) becomes(d *hold, reason string) bool {
+	d.mu.Lock()
+	first, news := !d.told, !d.told || d.reason != reason
+	d.told, d.reason = true, reason
+	d.mu.Unlock()
+	if first {
+		h.counts.held.Add(1)
+	}
+	if news {
+		h.opts.Record(d.event(event.Hold, d.since, event.HoldInfo{Reason: reason}))
+	}
+	return news
+}
+
+// finish answers an exec, once: the answer first, and everything that takes a
+// lock or tells somebody afterwards.
+func (h *Holder) finish(d *hold, allow bool, why string) {
+	if !d.answered.CompareAndSwap(false, true) {
+		return
+	}
+	err := h.gate.Answer(d.exec, allow)
+	at := event.Now()
+	close(d.done)
+	d.clock.Stop()
+	h.mu.Lock()
+	delete(h.running, d)
+	h.mu.Unlock()
+	h.account(d, allow, why, at)
+	if err != nil && !errors.Is(err, os.ErrClosed) {
+		h.opts.Log.Error("a start was not answered", "error", err)
+	}
+}
+
+// account remembers and records what became of a start.
+func (h *Holder) account(d *hold, allow bool, why string, at event.Time) {
+	d.mu.Lock()
+	told, task := d.told, d.task
+	d.mu.Unlock()
+	switch {
+	case !told && allow:
+		h.counts.passed.Add(1)
+		return
+	case why == whyGone:
+		h.counts.gone.Add(1)
+	case allow:
+		h.counts.allowed.Add(1)
+	default:
+		h.counts.denied.Add(1)
+		h.refuse(d, why, at)
+	}
+	if allow && why != whyReady && why != whyGone {
+		h.noteLetGo(task)
+	}
+	outcome := "denied"
+	switch {
+	case why == whyGone:
+		outcome = "gone"
+	case allow:
+		outcome = "allowed"
+	}
+	h.opts.Record(d.event(event.Release, at, event.HoldInfo{Reason: why, Outcome: outcome}))
+	h.opts.Log.Info("a held start is over", "guest", name(&d.guest), "outcome", outcome, "why", why, "held", at.Sub(d.since).Round(time.Millisecond))
+}
+
+// event describes d; info has what is particular.
+func (d *hold) event(kind event.Kind, at event.Time, info event.HoldInfo) event.Event {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	info.Guest, info.Identity, info.Deadline = name(&d.guest), d.guest.Identity.String(), d.deadline
+	info.Blockers, info.Disk = d.words()
+	t := d.task
+	return event.Event{At: at, Kind: kind, Src: Source, Hold: &info,
+		Proc: &event.Proc{PID: t.PID, TID: other(t.TID, t.PID), PPID: t.PPID, UID: t.UID, Comm: t.Comm}}
+}
+
+func other(tid, pid int) int {
+	if tid == pid {
+		return 0
+	}
+	return tid
+}
+
+// words are what d waits for, and the disk that comes first.
+func (d *hold) words() (list []string, disk string) {
+	for i := range d.blockers {
+		list = append(list, d.blockers[i].String())
+		disk = cmp.Or(disk, d.blockers[i].Path)
+	}
+	for i := range d.doubts {
+		list = append(list, d.doubts[i].Text)
+		disk = cmp.Or(disk, d.doubts[i].Disk)
+	}
+	return list, disk
+}
+
+func name(g *guest.Guest) string { return cmp.Or(g.Name, g.Identity.Value, "without a name") }
+
+func (h *Holder) list() []*hold {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	list := make([]*hold, 0, len(h.running))
+	for d := range h.running {
+		list = append(list, d)
+	}
+	slices.SortFunc(list, func(a, b *hold) int {
+		return cmp.Or(cmp.Compare(a.since, b.since), cmp.Compare(a.exec.Key, b.exec.Key))
+	})
+	return list
+}

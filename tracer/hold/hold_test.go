@@ -1,0 +1,515 @@
+package hold
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"log/slog"
+	"math/rand/v2"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"slices"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+
+	"github.com/bootrace/bootrace/tracer/config"
+	"github.com/bootrace/bootrace/tracer/event"
+	"github.com/bootrace/bootrace/tracer/guest"
+	"github.com/bootrace/bootrace/tracer/readiness"
+)
+
+// disks are made ready by a test; they stand for a readiness.Tracker.
+type disks struct {
+	mu      sync.Mutex
+	ready   map[string]bool
+	watches map[*watch]bool
+}
+
+type watch struct {
+	disks   *disks
+	request readiness.Request
+	changed chan struct{}
+}
+
+func newDisks() *disks { return &disks{ready: map[string]bool{}, watches: map[*watch]bool{}} }
+
+func (d *disks) watch(r readiness.Request) (Watch, error) {
+	w := &watch{d, r, make(chan struct{}, 1)}
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	d.watches[w] = true
+	return w, nil
+}
+
+func (d *disks) set(path string, ready bool) {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	d.ready[path] = ready
+	for w := range d.watches {
+		select {
+		case w.changed <- struct{}{}:
+		default:
+		}
+	}
+}
+
+func (w *watch) Verdict() readiness.Verdict {
+	w.disks.mu.Lock()
+	defer w.disks.mu.Unlock()
+	v := readiness.Verdict{Ready: true, At: event.Now()}
+	for _, disk := range w.request.Disks {
+		if !w.disks.ready[disk.Path] {
+			v.Ready = false
+			v.Blockers = append(v.Blockers, readiness.Blocker{Kind: readiness.Missing, Path: disk.Path, Detail: "it does not exist"})
+		}
+	}
+	return v
+}
+
+func (w *watch) Changed() <-chan struct{} { return w.changed }
+func (w *watch) Close() {
+	w.disks.mu.Lock()
+	defer w.disks.mu.Unlock()
+	delete(w.disks.watches, w)
+}
+
+// host is a Holder on this machine, which holds the starts of a program in a
+// folder of its own.
+type host struct {
+	*Holder
+	t       *testing.T
+	program string
+	disks   *disks
+	log     bytes.Buffer
+	stop    context.CancelCauseFunc
+	ended   chan error
+
+	mu     sync.Mutex
+	events []event.Event
+}
+
+// newHost needs root, and a kernel that holds execs and lets a held task be
+// read.
+func newHost(t *testing.T, change func(*Options)) *host {
+	t.Helper()
+	if os.Geteuid() != 0 {
+		t.Skip("NOT RUN: only root may hold starts")
+	}
+	h := &host{t: t, program: filepath.Join(t.TempDir(), "qemu-system-x86_64"), disks: newDisks(), ended: make(chan error, 1)}
+	unpack(t, h.program)
+	cfg := config.Default().Enforce
+	cfg.Binaries = []string{filepath.Join(filepath.Dir(h.program), "qemu-system-*")}
+	cfg.Deadline = time.Minute
+	o := Options{Open: OpenFanotify, Watch: h.disks.watch, Record: h.record, Config: cfg,
+		Log: slog.New(slog.NewTextHandler(&locked{w: &h.log}, nil))}
+	if change != nil {
+		change(&o)
+	}
+	holder, err := Open(t.Context(), o)
+	if unsupported := new(UnsupportedError); errors.As(err, &unsupported) {
+		t.Skip("NOT RUN: ", err)
+	}
+	if err != nil {
+		t.Fatal(err)
+	}
+	h.Holder = holder
+	ctx, stop := context.WithCancelCause(context.Background())
+	h.stop = stop
+	go func() { h.ended <- holder.Run(ctx); close(h.ended) }()
+	t.Cleanup(func() { stop(nil); <-h.ended })
+	return h
+}
+
+type locked struct {
+	mu sync.Mutex
+	w  io.Writer
+}
+
+func (l *locked) Write(b []byte) (int, error) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return l.w.Write(b)
+}
+
+// unpack puts a program that does nothing at path.
+func unpack(t *testing.T, path string) {
+	t.Helper()
+	data, err := os.ReadFile("/bin/true")
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := os.WriteFile(path, data, 0o755); err != nil {
+		t.Fatal(err)
+	}
+}
+
+func (h *host) record(e event.Event) {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	h.events = append(h.events, e)
+}
+
+func (h *host) of(kind event.Kind) []event.Event {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	return slices.Collect(func(yield func(event.Event) bool) {
+		for _, e := range h.events {
+			if e.Kind == kind && !yield(e) {
+				return
+			}
+		}
+	})
+}
+
+// start runs the program through a launcher. Go itself must not execute what is
+// held: all of it would wait.
+func (h *host) start(args ...string) *launched {
+	h.t.Helper()
+	c := exec.Command("/bin/sh", append([]string{"-c", `exec "$0" "$@"`, h.program}, args...)...)
+	l := &launched{Cmd: c, t: h.t, done: make(chan struct{})}
+	if err := c.Start(); err != nil {
+		h.t.Fatal(err)
+	}
+	go func() { l.err = c.Wait(); close(l.done) }()
+	return l
+}
+
+func (h *host) guest(name string, more ...string) *launched {
+	h.t.Helper()
+	return h.start(append([]string{"-name", name, "-drive", "file=/dev/vg0/" + name + ",if=none,format=raw"}, more...)...)
+}
+
+type launched struct {
+	*exec.Cmd
+	t    *testing.T
+	done chan struct{}
+	err  error
+}
+
+// ends waits for its end and returns its status, 126 where its exec was denied.
+func (l *launched) ends() int {
+	l.t.Helper()
+	select {
+	case <-l.done:
+	case <-time.After(20 * time.Second):
+		l.t.Fatalf("%q has not ended", l.Args)
+	}
+	return l.ProcessState.ExitCode()
+}
+
+func (l *launched) waits() {
+	l.t.Helper()
+	select {
+	case <-l.done:
+		l.t.Fatalf("%q went on: %v", l.Args, l.err)
+	case <-time.After(50 * time.Millisecond):
+	}
+}
+
+// held waits until n starts are held.
+func (h *host) held(n int) []Held {
+	h.t.Helper()
+	for range 2000 {
+		if list := h.Status().Holds; len(list) == n {
+			return list
+		}
+		time.Sleep(5 * time.Millisecond)
+	}
+	h.t.Fatalf("%d starts are held, want %d", len(h.Status().Holds), n)
+	return nil
+}
+
+// A start is held until its disk is ready, and another one not at all.
+func TestHold(t *testing.T) {
+	h := newHost(t, nil)
+	h.disks.set("/dev/vg0/b", true)
+	a := h.guest("a", "-uuid", "3AAD3B6B-ddf8-474a-8906-06d83ef318cb")
+	if status := h.guest("b").ends(); status != 0 {
+		t.Errorf("b ended with %d", status)
+	}
+	held := h.held(1)[0]
+	if held.Guest != "a" || held.Identity != "uuid:3aad3b6b-ddf8-474a-8906-06d83ef318cb" || held.PID != a.Process.Pid ||
+		held.Reason != "disks" || held.OnTimeout != "allow" || len(held.Blockers) != 1 || held.Blockers[0].Path != "/dev/vg0/a" {
+		t.Errorf("held: %+v", held)
+	}
+	a.waits()
+	h.disks.set("/dev/vg0/a", true)
+	if status := a.ends(); status != 0 {
+		t.Errorf("a ended with %d", status)
+	}
+	h.held(0)
+	holds, releases := h.of(event.Hold), h.of(event.Release)
+	if len(holds) != 1 || len(releases) != 1 {
+		t.Fatalf("%d holds, %d releases are recorded", len(holds), len(releases))
+	}
+	if e := holds[0]; e.Proc.PID != a.Process.Pid || e.Hold.Guest != "a" || e.Hold.Disk != "/dev/vg0/a" || e.Hold.Deadline != e.At.Add(time.Minute) {
+		t.Errorf("hold: %s", e.AppendJSON(nil))
+	}
+	if e := releases[0]; e.Hold.Reason != "ready" || e.Hold.Outcome != "allowed" || e.At < holds[0].At {
+		t.Errorf("release: %s", e.AppendJSON(nil))
+	}
+	if c := h.Status().Counts; c.Seen != 2 || c.Passed != 1 || c.Held != 1 || c.Allowed != 1 || c.Denied != 0 {
+		t.Errorf("counts %+v", c)
+	}
+}
+
+// What is no guest, and what needs nothing, is not kept waiting.
+func TestPassed(t *testing.T) {
+	h := newHost(t, func(o *Options) {
+		none := time.Duration(0)
+		o.Config.Guests = []config.GuestRule{{Name: "router-*", Deadline: &none}}
+	})
+	for _, args := range [][]string{
+		{"-machine", "none", "-qmp", "stdio"},
+		{"-device", "virtio-net-pci,help"},
+		{"-version"},
+		{"-name", "diskless", "-nodefaults"},
+		{"-name", "cdrom", "-drive", "id=cd,media=cdrom,if=none"},
+		{"-name", "router-7", "-drive", "file=/dev/vg0/late"},
+		{},
+	} {
+		if status := h.start(args...).ends(); status != 0 {
+			t.Errorf("%q ended with %d", args, status)
+		}
+	}
+	if n := len(h.of(event.Hold)) + len(h.of(event.Release)); n != 0 {
+		t.Errorf("%d events", n)
+	}
+}
+
+func TestDeadline(t *testing.T) {
+	deny := config.Deny
+	h := newHost(t, func(o *Options) {
+		o.Config.Deadline = 300 * time.Millisecond
+		o.Config.Guests = []config.GuestRule{{UUID: "3AAD3B6B-*", OnTimeout: &deny}}
+	})
+	a, b := h.guest("a"), h.guest("b", "-uuid", "3aad3b6b-ddf8-474a-8906-06d83ef318cb")
+	if status := a.ends(); status != 0 {
+		t.Errorf("a ended with %d", status)
+	}
+	if status := b.ends(); status != 126 {
+		t.Errorf("b ended with %d", status)
+	}
+	for _, e := range h.of(event.Release) {
+		if e.Hold.Reason != "deadline" || e.At < e.Hold.Deadline || e.At.Sub(e.Hold.Deadline) > 5*time.Second ||
+			len(e.Hold.Blockers) != 1 || (e.Hold.Guest == "b") != (e.Hold.Outcome == "denied") {
+			t.Errorf("release: %s", e.AppendJSON(nil))
+		}
+	}
+	st := h.Status()
+	if len(st.Refused) != 1 || st.Refused[0].Guest != "b" || st.Refused[0].Why != "deadline" || st.Refused[0].Remedy == "" {
+		t.Errorf("refused: %+v", st.Refused)
+	}
+}
+
+// A launcher may execute a script of that name, which executes qemu: a deadline
+// counts once.
+func TestLetGoOnce(t *testing.T) {
+	h := newHost(t, func(o *Options) { o.Config.Deadline = 200 * time.Millisecond })
+	script := filepath.Join(filepath.Dir(h.program), "qemu-system-script")
+	if err := os.WriteFile(script, []byte("#!/bin/sh\nexec "+h.program+` "$@"`+"\n"), 0o755); err != nil {
+		t.Fatal(err)
+	}
+	h.Use(*h.cfg.Load())
+	h.program = script
+	if status := h.guest("a").ends(); status != 0 {
+		t.Errorf("ended with %d", status)
+	}
+	if c := h.Status().Counts; c.Seen != 2 || c.Held != 1 || c.Passed != 1 {
+		t.Errorf("counts %+v", c)
+	}
+}
+
+func TestKilled(t *testing.T) {
+	h := newHost(t, nil)
+	a := h.guest("a")
+	h.held(1)
+	begin := time.Now()
+	if err := a.Process.Kill(); err != nil {
+		t.Fatal(err)
+	}
+	a.ends()
+	if took := time.Since(begin); took > time.Second {
+		t.Errorf("died after %s", took)
+	}
+	h.held(0)
+	if e := h.of(event.Release); len(e) != 1 || e[0].Hold.Outcome != "gone" {
+		t.Errorf("releases %+v", e)
+	}
+}
+
+func TestByHand(t *testing.T) {
+	h := newHost(t, nil)
+	a, b := h.guest("a", "-uuid", "3aad3b6b-ddf8-474a-8906-06d83ef318cb"), h.guest("b")
+	h.held(2)
+	if _, err := h.Release("c"); err == nil || !strings.Contains(err.Error(), `"c" is held`) {
+		t.Errorf("got %v", err)
+	}
+	for _, who := range []string{"3AAD3B6B-ddf8-474a-8906-06d83ef318cb", "b"} {
+		if _, err := h.Release(who); err != nil {
+			t.Error(err)
+		}
+	}
+	if a.ends() != 0 || b.ends() != 0 {
+		t.Error("a released guest did not start")
+	}
+}
+
+// 200 starts at once, and disks that come in any order: each goes on for its
+// own, none before.
+func TestMany(t *testing.T) {
+	h := newHost(t, nil)
+	const guests, volumes = 200, 50
+	list := make([]*launched, guests)
+	for i := range list {
+		list[i] = h.start("-name", fmt.Sprint("g", i), "-drive", fmt.Sprintf("file=/dev/vg0/lv%d,if=none", i%volumes))
+	}
+	h.held(guests)
+	left := guests
+	for _, v := range rand.Perm(volumes) {
+		h.disks.set(fmt.Sprint("/dev/vg0/lv", v), true)
+		for i := v; i < guests; i += volumes {
+			if status := list[i].ends(); status != 0 {
+				t.Errorf("guest %d ended with %d", i, status)
+			}
+		}
+		left -= guests / volumes
+		h.held(left)
+	}
+}
+
+// The end of holding, for whatever reason, lets all starts go on.
+func TestEnd(t *testing.T) {
+	h := newHost(t, nil)
+	list := []*launched{h.guest("a"), h.guest("b")}
+	h.held(2)
+	h.stop(errors.New("trace mode"))
+	for _, l := range list {
+		if status := l.ends(); status != 0 {
+			t.Errorf("ended with %d", status)
+		}
+	}
+	if err := <-h.ended; err != nil {
+		t.Error(err)
+	}
+	for _, e := range h.of(event.Release) {
+		if e.Hold.Reason != "trace mode" || e.Hold.Outcome != "allowed" {
+			t.Errorf("release %+v", e.Hold)
+		}
+	}
+	if status := h.guest("c").ends(); status != 0 {
+		t.Errorf("a later one ended with %d", status)
+	}
+}
+
+// Nobody answers as he should.
+func TestBroken(t *testing.T) {
+	for what, change := range map[string]func(*Options){
+		"a watch panics": func(o *Options) { o.Watch = func(readiness.Request) (Watch, error) { panic("broken") } },
+		"a watch fails":  func(o *Options) { o.Watch = func(readiness.Request) (Watch, error) { return nil, io.EOF } },
+		"the comparison panics": func(o *Options) {
+			o.Compare = func(*guest.Guest, []readiness.Member) []Doubt { panic("broken") }
+		},
+	} {
+		t.Run(what, func(t *testing.T) {
+			h := newHost(t, change)
+			h.disks.set("/dev/vg0/a", true)
+			if status := h.guest("a").ends(); status != 0 {
+				t.Errorf("ended with %d", status)
+			}
+		})
+	}
+}
+
+// An upgrade replaces the program. The new one is guarded while it is unpacked,
+// so that the first start after the rename is held.
+func TestReplaced(t *testing.T) {
+	h := newHost(t, nil)
+	fresh := h.program + ".dpkg-new"
+	for i := range 5 {
+		unpack(t, fresh)
+		for !slices.Contains(h.Status().Programs, fresh) {
+			time.Sleep(time.Millisecond)
+		}
+		if err := os.Rename(fresh, h.program); err != nil {
+			t.Fatal(err)
+		}
+		a := h.guest("a")
+		h.held(1)
+		if _, err := h.Release("a"); err != nil || a.ends() != 0 {
+			t.Fatalf("after upgrade %d: %v", i, err)
+		}
+	}
+	for !slices.Equal(h.Status().Programs, []string{h.program}) {
+		time.Sleep(time.Millisecond)
+	}
+}
+
+func TestIdentity(t *testing.T) {
+	hold, deny := config.IdentityHold, config.IdentityDeny
+	h := newHost(t, func(o *Options) {
+		o.Compare = func(g *guest.Guest, _ []readiness.Member) []Doubt {
+			if g.Name == "fine" {
+				return nil
+			}
+			return []Doubt{{Kind: "shrunk", Disk: g.Disks[0].Path, Text: "/dev/vg0/x has 1 GiB, and had 2 GiB"}}
+		}
+		o.Config.Guests = []config.GuestRule{{Name: "h*", Identity: &hold}, {Name: "d*", Identity: &deny}, {Name: "late", Identity: &hold}}
+	})
+	for _, name := range []string{"fine", "warned", "h1", "h2", "denied"} {
+		h.disks.set("/dev/vg0/"+name, true)
+	}
+	for name, want := range map[string]int{"fine": 0, "warned": 0, "denied": 126} {
+		if status := h.guest(name).ends(); status != want {
+			t.Errorf("%s ended with %d", name, status)
+		}
+	}
+	h1, late := h.guest("h1"), h.guest("late")
+	h.held(2)
+	h.disks.set("/dev/vg0/late", true)
+	for slices.ContainsFunc(h.held(2), func(d Held) bool { return d.Reason != "identity" }) {
+		time.Sleep(time.Millisecond)
+	}
+	for _, held := range h.held(2) {
+		if held.OnTimeout != "deny" || len(held.Doubts) != 1 {
+			t.Errorf("held %+v", held)
+		}
+	}
+	h1.waits()
+	for _, who := range []string{"h1", "late"} {
+		if _, err := h.Release(who); err != nil {
+			t.Error(err)
+		}
+	}
+	if h1.ends() != 0 || late.ends() != 0 {
+		t.Error("a released guest did not start")
+	}
+	if r := h.Status().Refused; len(r) != 1 || r[0].Guest != "denied" || !strings.Contains(r[0].Details[0], "had 2 GiB") || r[0].Remedy == "" {
+		t.Errorf("refused %+v", r)
+	}
+}
+
+// Command lines of all sizes are read in full, and hundreds of them at a time.
+func TestArguments(t *testing.T) {
+	h := newHost(t, nil)
+	long := []string{"-name", "a", "-drive", "file=/dev/vg0/a"}
+	for i := range 2000 {
+		long = append(long, "-fw_cfg", fmt.Sprintf("name=opt/x%d,string=%s", i, strings.Repeat("y", i%300)))
+	}
+	long = append(long, "-drive", "file=/dev/vg0/last")
+	a := h.start(long...)
+	if b := h.held(1)[0].Blockers; len(b) != 2 || b[1].Path != "/dev/vg0/last" {
+		t.Errorf("blockers %+v", b)
+	}
+	h.disks.set("/dev/vg0/a", true)
+	a.waits()
+	h.disks.set("/dev/vg0/last", true)
+	if status := a.ends(); status != 0 {
+		t.Errorf("ended with %d", status)
+	}
+}

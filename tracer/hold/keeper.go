@@ -1,0 +1,135 @@
+package hold
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"os"
+	"time"
+
+	"github.com/bootrace/bootrace/tracer/event"
+)
+
+// Limits of what counts as progress.
+const (
+	// stuckAfter is how long an exec may wait for the reader, and a hold beyond
+	// its deadline.
+	stuckAfter = 3 * time.Second
+	// sweptWithin is how old the last look at all holds may be.
+	sweptWithin = 5 * time.Second
+)
+
+// sweep looks at all holds from time to time: for guests that were killed while
+// they waited, and for what should not have to be looked for. It returns an
+// error where the reader is stuck.
+func (h *Holder) sweep(ctx context.Context) error {
+	tick := time.NewTicker(sweepPeriod)
+	defer tick.Stop()
+	r := reader{since: event.Now()}
+	for {
+		now := event.Now()
+		h.swept.Store(int64(now))
+		for _, d := range h.list() {
+			h.sweepOne(d, now)
+		}
+		h.forget()
+		if r.stuck(h.progress.Load(), h.gate.Waiting(), now) {
+			return fmt.Errorf("starts wait, and nobody has looked at them for %s", stuckAfter)
+		}
+		select {
+		case <-ctx.Done():
+			return nil
+		case <-tick.C:
+		}
+	}
+}
+
+func (h *Holder) sweepOne(d *hold, now event.Time) {
+	d.mu.Lock()
+	task, overdue := d.task, d.overdue(now)
+	d.mu.Unlock()
+	switch {
+	case overdue:
+		h.finish(d, d.allow.Load(), whyDeadline)
+	case task != nil && !alive(task):
+		h.finish(d, true, whyGone)
+	}
+}
+
+// overdue reports whether the clock of d should have answered long ago.
+func (d *hold) overdue(now event.Time) bool {
+	end := d.since.Add(readLimit)
+	if d.deadline != 0 {
+		end = d.deadline
+	}
+	return now > end.Add(stuckAfter)
+}
+
+// alive reports whether the task that is held still exists.
+func alive(t *Task) bool {
+	_, err := os.Stat(fmt.Sprintf("/proc/%d/task/%d", t.PID, t.TID))
+	return !errors.Is(err, os.ErrNotExist)
+}
+
+// reader watches the progress of Holder.read.
+type reader struct {
+	seen  uint64
+	since event.Time // when there last was progress, or nothing to do
+}
+
+func (r *reader) stuck(progress uint64, waiting bool, now event.Time) bool {
+	if progress != r.seen || !waiting {
+		r.seen, r.since = progress, now
+	}
+	return now.Sub(r.since) > stuckAfter
+}
+
+// Healthy returns an error where holds are not being looked after. Whoever
+// watches over the process must end it then: that lets all starts go on.
+func (h *Holder) Healthy() error {
+	now := event.Now()
+	if swept := event.Time(h.swept.Load()); swept != 0 && now.Sub(swept) > sweptWithin {
+		return fmt.Errorf("holds were last looked at %s ago", now.Sub(swept).Round(time.Second))
+	}
+	return nil
+}
+
+// process names a process for good: its id alone is used again.
+type process struct {
+	pid   int
+	start uint64
+}
+
+// A process whose hold ended at its deadline or by hand is not held a second
+// time: a launcher may execute a script called kvm, which then executes qemu.
+
+// letGoFor bounds how long that is remembered.
+const letGoFor = time.Hour
+
+func (h *Holder) noteLetGo(t *Task) {
+	if t == nil {
+		return
+	}
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	h.letGo[process{t.PID, t.Start}] = event.Now()
+}
+
+func (h *Holder) wasLetGo(t *Task) bool {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	_, ok := h.letGo[process{t.PID, t.Start}]
+	return ok
+}
+
+// forget drops what is remembered of processes that are long gone.
+func (h *Holder) forget() {
+	now := event.Now()
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	for p, at := range h.letGo {
+		if now.Sub(at) > letGoFor {
+			delete(h.letGo, p)
+		}
+	}
+}

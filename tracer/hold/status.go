@@ -1,0 +1,179 @@
+package hold
+
+import (
+	"fmt"
+	"slices"
+	"strconv"
+	"strings"
+
+	"github.com/bootrace/bootrace/tracer/event"
+	"github.com/bootrace/bootrace/tracer/readiness"
+)
+
+// Status is what a Holder does now. Its JSON form is part of `bootrace status
+// --format json`: names are stable, fields are only added.
+type Status struct {
+	// Programs are the files whose starts are looked at; Unused are patterns
+	// that match none.
+	Programs []string `json:"programs"`
+	Unused   []string `json:"unused_patterns,omitempty"`
+	// Holds are the starts that are being kept back, the oldest first.
+	Holds []Held `json:"holds"`
+	// Refused are the starts that were denied in this run of the service, the
+	// latest of each guest, newest last.
+	Refused []Refusal `json:"refused,omitempty"`
+	Counts  Counts    `json:"counts"`
+}
+
+// Held is one hold.
+type Held struct {
+	Guest    string     `json:"guest"`
+	Identity string     `json:"identity,omitempty"`
+	PID      int        `json:"pid"`
+	Since    event.Time `json:"since_ns"`
+	// Age is how long it has been held, Left how long it will be at the most.
+	Age  event.Duration `json:"age_ns"`
+	Left event.Duration `json:"left_ns"`
+	// OnTimeout is allow or deny.
+	OnTimeout string              `json:"on_timeout"`
+	Reason    string              `json:"reason"` // disks or identity
+	Blockers  []readiness.Blocker `json:"blockers,omitempty"`
+	Doubts    []Doubt             `json:"doubts,omitempty"`
+	// Remedy says what to do, where waiting won't help.
+	Remedy string `json:"remedy,omitempty"`
+}
+
+// Refusal is a start that was denied.
+type Refusal struct {
+	Guest    string     `json:"guest"`
+	Identity string     `json:"identity,omitempty"`
+	PID      int        `json:"pid"`
+	At       event.Time `json:"t_ns"`
+	Why      string     `json:"why"` // deadline or identity
+	// Details are what it waited for, or what was wrong with its disks.
+	Details []string `json:"details"`
+	// Remedy says what to do.
+	Remedy string `json:"remedy"`
+}
+
+// Counts are the starts since the service began to hold. Seen is all of the
+// guarded programs; they were passed at once, or held and then allowed, denied,
+// or gone.
+type Counts struct {
+	Seen    uint64 `json:"seen"`
+	Passed  uint64 `json:"passed"`
+	Held    uint64 `json:"held"`
+	Allowed uint64 `json:"allowed"`
+	Denied  uint64 `json:"denied"`
+	Gone    uint64 `json:"gone"`
+	// Unread are those passed because their arguments could not be read,
+	// Overflows how often the kernel had more than it queues, and passed some
+	// by itself.
+	Unread    uint64 `json:"unread"`
+	Overflows uint64 `json:"overflows"`
+	// Holding is how many are held now; Status.Holds lists the oldest of them.
+	Holding uint64 `json:"holding"`
+}
+
+// maxListed bounds Status.Holds.
+const maxListed = 1000
+
+// Status returns what is held now.
+func (h *Holder) Status() Status {
+	st := Status{Holds: []Held{}}
+	st.Programs, st.Unused = h.programs.list()
+	now := event.Now()
+	holding := uint64(0)
+	for _, d := range h.list() {
+		held, ok := d.status(now)
+		if ok {
+			holding++
+		}
+		if ok && len(st.Holds) < maxListed {
+			st.Holds = append(st.Holds, held)
+		}
+	}
+	h.mu.Lock()
+	st.Refused = slices.Clone(h.refused)
+	h.mu.Unlock()
+	c := &h.counts
+	st.Counts = Counts{
+		Seen: c.seen.Load(), Passed: c.passed.Load(), Held: c.held.Load(), Allowed: c.allowed.Load(),
+		Denied: c.denied.Load(), Gone: c.gone.Load(), Unread: c.unread.Load(), Overflows: c.overflowed.Load(),
+		Holding: holding,
+	}
+	return st
+}
+
+func (d *hold) status(now event.Time) (Held, bool) {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	if !d.told {
+		return Held{}, false
+	}
+	held := Held{
+		Guest: name(&d.guest), Identity: d.guest.Identity.String(), PID: d.task.PID, Since: d.since,
+		Age: now.Sub(d.since), Left: max(d.deadline.Sub(now), 0), OnTimeout: "allow",
+		Reason: d.reason, Blockers: slices.Clone(d.blockers), Doubts: slices.Clone(d.doubts),
+	}
+	if !d.allow.Load() {
+		held.OnTimeout = "deny"
+	}
+	if d.reason == reasonIdentity {
+		held.Remedy = "bring the disk back that it ran on; where the change was meant, `bootrace release` starts it as it is"
+	}
+	return held, true
+}
+
+// maxRefused is how many refusals are kept.
+const maxRefused = 100
+
+// refuse remembers that a start was denied.
+func (h *Holder) refuse(d *hold, why string, at event.Time) {
+	d.mu.Lock()
+	r := Refusal{Guest: name(&d.guest), Identity: d.guest.Identity.String(), PID: d.task.PID, At: at, Why: why}
+	r.Details, _ = d.words()
+	r.Remedy = remedy(d.reason)
+	d.mu.Unlock()
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	h.refused = slices.DeleteFunc(h.refused, func(o Refusal) bool { return o.Guest == r.Guest && o.Identity == r.Identity })
+	h.refused = append(h.refused, r)
+	if n := len(h.refused) - maxRefused; n > 0 {
+		h.refused = slices.Delete(h.refused, 0, n)
+	}
+}
+
+func remedy(reason string) string {
+	if reason == reasonIdentity {
+		return "bring the disk back that it ran on, and start it again; where the change was meant, start it with identity: warn for it in enforce.guests, or release it by hand while it is held"
+	}
+	return "make its disks ready, and start it again; a longer deadline, or on-timeout: allow, in enforce.guests"
+}
+
+// Release lets the held guests go on that are called so: by name, identity,
+// UUID, or process id. It returns their names.
+func (h *Holder) Release(who string) ([]string, error) {
+	var released []string
+	for _, d := range h.list() {
+		if d.called(who) && !d.answered.Load() {
+			h.finish(d, true, whyByHand)
+			released = append(released, name(&d.guest))
+		}
+	}
+	if released == nil {
+		return nil, fmt.Errorf("no guest called %q is held: `bootrace status` lists those that are", who)
+	}
+	return released, nil
+}
+
+func (d *hold) called(who string) bool {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	if !d.told {
+		return false
+	}
+	id := d.guest.Identity
+	return slices.Contains([]string{d.guest.Name, id.String(), id.Value, strconv.Itoa(d.task.PID)}, who) ||
+		d.guest.UUID != "" && strings.EqualFold(d.guest.UUID, who)
+}
