@@ -92,7 +92,7 @@ func newApp(stdout, stderr io.Writer) *cli.App {
 		},
 		Commands: withUsageErrors(
 			runCommand(), bootsCommand(), showCommand(), racesCommand(), exportCommand(), deliverCommand(),
-			explainCommand(), waitCommand(), statusCommand(), checkCommand(),
+			explainCommand(), waitCommand(), statusCommand(), releaseCommand(), checkCommand(),
 			earlyCommand(), flushCommand(),
 		),
 	}

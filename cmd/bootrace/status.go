@@ -74,6 +74,7 @@ func writeStatus(w io.Writer, st *fullStatus) error {
 		}
 	}
 	fmt.Fprintf(out, "lost\t%s\n", countLost(st.Lost))
+	writeHolds(out, &st.Status)
 	if st.Export != nil {
 		writeExport(out, st.Export)
 	}

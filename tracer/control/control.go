@@ -45,6 +45,7 @@ const (
 	Flush      = "flush"      // /var is writable: move the log there
 	Relinquish = "relinquish" // /var is about to go: close the log
 	Adopt      = "adopt"      // take over from the initramfs into the real root
+	Release    = "release"    // let a held guest go on; answer with the names of those
 	Stop       = "stop"       // end, leaving the boot log to a successor
 )
 

@@ -42,7 +42,7 @@ func TakeOver(ctx context.Context, socket string, log *slog.Logger) error {
 	}
 	why := "it is another build: run update-initramfs -u"
 	if other.Build == buildID() {
-		err := control.Call(ctx, socket, control.Request{Do: control.Adopt}, nil)
+		err := control.Call(ctx, socket, control.Request{Do: control.Adopt, Args: UnitEnvironment()}, nil)
 		if err == nil {
 			return &Adopted{PID: other.PID}
 		}

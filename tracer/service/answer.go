@@ -14,6 +14,7 @@ import (
 	"github.com/bootrace/bootrace/tracer/config"
 	"github.com/bootrace/bootrace/tracer/control"
 	"github.com/bootrace/bootrace/tracer/event"
+	"github.com/bootrace/bootrace/tracer/hold"
 )
 
 // Status is what a running service says of itself. Its JSON form is printed
@@ -43,6 +44,10 @@ type Status struct {
 	Lost map[string]uint64 `json:"lost,omitempty"`
 	// Settled is when the boot last settled, 0: not yet.
 	Settled event.Time `json:"settled_ns"`
+	// Hold is what enforce mode does now. HoldErr says why it does nothing,
+	// although the mode is enforce.
+	Hold    *hold.Status `json:"hold,omitempty"`
+	HoldErr string       `json:"hold_error,omitempty"`
 }
 
 func (s *Service) status(ctx context.Context) Status {
@@ -64,6 +69,12 @@ func (s *Service) status(ctx context.Context) Status {
 	if n := s.writer.Dropped(); n > 0 {
 		st.Lost["log"] = n
 	}
+	holder, why := s.enforcer.holder()
+	st.HoldErr = why
+	if holder != nil {
+		held := holder.Status()
+		st.Hold = &held
+	}
 	return st
 }
 
@@ -79,7 +90,9 @@ func (s *Service) answer(ctx context.Context, pid int, r control.Request) (any, 
 	case control.Relinquish:
 		return nil, s.relinquish()
 	case control.Adopt:
-		return nil, s.adopt(ctx, pid)
+		return nil, s.adopt(ctx, pid, r.Args)
+	case control.Release:
+		return s.enforcer.release(r.Args["guest"])
 	case control.Stop:
 		s.rec.Record(mark("asked to stop", r.Args["why"]))
 		s.stop()
@@ -154,8 +167,8 @@ func (s *Service) relinquish() error {
 }
 
 // adopt makes an instance from the initramfs the service of the unit that
-// process pid belongs to.
-func (s *Service) adopt(ctx context.Context, pid int) error {
+// process pid belongs to, and env the environment.
+func (s *Service) adopt(ctx context.Context, pid int, env map[string]string) error {
 	select {
 	case <-s.attached:
 	case <-ctx.Done():
@@ -173,7 +186,11 @@ func (s *Service) adopt(ctx context.Context, pid int) error {
 	if err := os.WriteFile("/proc/self/oom_score_adj", []byte("-1000"), 0); err != nil {
 		s.log.Warn("may be chosen when memory runs out", "error", err)
 	}
+	if err := joinUnit(env); err != nil {
+		s.log.Warn("systemd does not watch over this process", "error", err)
+	}
 	s.early = false
+	close(s.adopted)
 	s.rec.Record(mark("adopted", ""))
 	s.recordHost()
 	if cfg, err := s.opts.Config(); err != nil {

@@ -79,9 +79,12 @@ type Service struct {
 	build  string // read at the start: /proc may be out of sight later
 	resync chan struct{}
 	asker  asker
-	// attached is closed once everything is.
-	attached chan struct{}
-	stop     context.CancelFunc
+	mode   chan struct{} // the mode is to be looked at again
+	// attached is closed once everything is, adopted once this is the service.
+	attached, adopted chan struct{}
+	stop              context.CancelFunc
+	enforcer          *enforcer
+	background        sync.WaitGroup
 
 	settling settling
 
@@ -91,9 +94,21 @@ type Service struct {
 	ready  event.Time
 }
 
+func newService(opts Options) *Service {
+	s := &Service{
+		opts: opts, log: opts.Log, early: opts.Early, start: event.Now(), bootID: bootlog.CurrentBootID(), build: buildID(),
+		resync: make(chan struct{}, 1), mode: make(chan struct{}, 1), attached: make(chan struct{}), adopted: make(chan struct{}),
+	}
+	s.enforcer = &enforcer{s: s, told: config.Trace}
+	if !opts.Early {
+		close(s.adopted)
+	}
+	return s
+}
+
 // Run traces until ctx ends or a client asks it to stop.
 func Run(ctx context.Context, opts Options) error {
-	s := &Service{opts: opts, log: opts.Log, early: opts.Early, start: event.Now(), bootID: bootlog.CurrentBootID(), build: buildID(), resync: make(chan struct{}, 1), attached: make(chan struct{})}
+	s := newService(opts)
 	cfg, err := opts.Config()
 	if err != nil {
 		return err
@@ -154,15 +169,20 @@ func (s *Service) trace(ctx context.Context, server *control.Server) error {
 	defer closeAll(sources)
 	s.opts.Listening()
 
-	var background sync.WaitGroup
 	serveCtx, stopServing := context.WithCancel(context.WithoutCancel(ctx))
-	background.Go(func() {
+	s.background.Go(func() {
 		if err := server.Serve(serveCtx); err != nil {
 			s.log.Error("control socket lost", "error", err)
 		}
 	})
-	defer background.Wait()
+	defer s.background.Wait()
 	defer stopServing()
+	ctx, cancel := context.WithCancel(ctx)
+	defer cancel()
+	s.background.Go(func() { s.feed(ctx) })
+	if !s.opts.Early { // an initramfs has guests of nobody
+		s.enforcer.follow(ctx)
+	}
 
 	cfg := s.config()
 	probes, err := probe.Open(ctx, probe.Choice(cfg.Probes), probe.Options{Guests: cfg.GuestBinaries, Log: s.log, FindRoot: s.findRoot})
@@ -181,10 +201,11 @@ func (s *Service) trace(ctx context.Context, server *control.Server) error {
 	s.recordClock()
 
 	s.settling.active.Store(int64(s.start))
-	background.Go(func() { s.keepHouse(ctx) })
-	background.Go(func() { s.roster.Run(ctx) })
+	s.background.Go(func() { s.keepHouse(ctx) })
+	s.background.Go(func() { s.roster.Run(ctx) })
 	s.setReady()
 	s.rec.Run(ctx, sources...)
+	s.enforcer.close()
 	s.rec.Record(mark("stop", ""))
 	return nil
 }
@@ -332,6 +353,8 @@ func (s *Service) keepHouse(ctx context.Context) {
 			s.askLVM(ctx)
 		case <-s.opts.Reload:
 			s.reload()
+		case <-s.mode:
+			s.enforcer.follow(ctx)
 		case <-rotation.C:
 			if !s.isEarly() {
 				go s.rotate(ctx) // compressing takes its time
@@ -375,6 +398,7 @@ func (s *Service) reload() {
 func (s *Service) use(cfg *config.Config) {
 	s.cfg.Store(cfg)
 	s.writer.SetMaxSize(int64(cfg.MaxLogSize))
+	s.needMode()
 }
 
 func (s *Service) config() *config.Config { return s.cfg.Load() }

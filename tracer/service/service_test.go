@@ -42,8 +42,8 @@ func TestCgroupFolder(t *testing.T) {
 
 var discard = slog.New(slog.DiscardHandler)
 
-// newService is a service without sources, with its log in a temporary RunDir.
-func newService(t *testing.T, change func(*Options)) *Service {
+// testService is a service without sources, with its log in a temporary RunDir.
+func testService(t *testing.T, change func(*Options)) *Service {
 	t.Helper()
 	root := t.TempDir()
 	opts := Options{
@@ -56,8 +56,7 @@ func newService(t *testing.T, change func(*Options)) *Service {
 	if change != nil {
 		change(&opts)
 	}
-	s := &Service{opts: opts, log: opts.Log, early: opts.Early, start: event.Now(), bootID: bootlog.CurrentBootID(),
-		resync: make(chan struct{}, 1), attached: make(chan struct{})}
+	s := newService(opts)
 	cfg, err := opts.Config()
 	if err != nil {
 		t.Fatal(err)
@@ -88,7 +87,7 @@ func (s *Service) statusOf(t *testing.T) Status {
 }
 
 func TestAnswers(t *testing.T) {
-	s := newService(t, nil)
+	s := testService(t, nil)
 	s.rec.Record(mark("start", ""))
 	if _, err := s.do(t, control.Sync); err != nil {
 		t.Error(err)
@@ -120,7 +119,7 @@ func TestAnswers(t *testing.T) {
 
 // Until the disk is known to be writable the log stays in RunDir.
 func TestVolatileFirst(t *testing.T) {
-	s := newService(t, func(o *Options) { o.VolatileFirst = true })
+	s := testService(t, func(o *Options) { o.VolatileFirst = true })
 	if got := filepath.Dir(s.statusOf(t).Log); got != s.opts.RunDir {
 		t.Errorf("the log is in %s", got)
 	}
@@ -131,7 +130,7 @@ func TestVolatileFirst(t *testing.T) {
 		t.Errorf("after the flush the log is in %s", got)
 	}
 	// An instance that starts after the flush finds its flag.
-	s = newService(t, func(o *Options) {
+	s = testService(t, func(o *Options) {
 		o.VolatileFirst = true
 		if err := errors.Join(os.Mkdir(o.RunDir, 0o700), os.WriteFile(filepath.Join(o.RunDir, flushed), nil, 0o600)); err != nil {
 			t.Fatal(err)
@@ -145,7 +144,7 @@ func TestVolatileFirst(t *testing.T) {
 // An instance from the initramfs keeps away from the disk until it is adopted,
 // and can't be adopted before it is attached.
 func TestEarly(t *testing.T) {
-	s := newService(t, func(o *Options) { o.Early = true })
+	s := testService(t, func(o *Options) { o.Early = true })
 	if _, err := s.do(t, control.Flush); err == nil || !strings.Contains(err.Error(), "not adopted") {
 		t.Errorf("flush: %v", err)
 	}
@@ -160,7 +159,7 @@ func TestEarly(t *testing.T) {
 }
 
 func TestAdoptService(t *testing.T) {
-	s := newService(t, nil)
+	s := testService(t, nil)
 	close(s.attached)
 	if _, err := s.do(t, control.Adopt); err == nil || !strings.Contains(err.Error(), "is the service already") {
 		t.Errorf("got %v", err)
@@ -168,7 +167,7 @@ func TestAdoptService(t *testing.T) {
 }
 
 func TestStop(t *testing.T) {
-	s := newService(t, nil)
+	s := testService(t, nil)
 	stopped := false
 	s.stop = func() { stopped = true }
 	if _, err := s.do(t, control.Stop); err != nil || !stopped {
@@ -182,7 +181,7 @@ func TestStateUnwritable(t *testing.T) {
 	if err := os.WriteFile(file, nil, 0o600); err != nil {
 		t.Fatal(err)
 	}
-	s := newService(t, func(o *Options) { o.VolatileFirst = true })
+	s := testService(t, func(o *Options) { o.VolatileFirst = true })
 	s.opts.StateDir = filepath.Join(file, "var")
 	if _, err := s.do(t, control.Flush); err == nil || !strings.Contains(err.Error(), s.opts.StateDir) {
 		t.Errorf("flush: %v", err)
@@ -194,7 +193,7 @@ func TestStateUnwritable(t *testing.T) {
 
 func TestReload(t *testing.T) {
 	next, nextErr := config.Default(), error(nil)
-	s := newService(t, func(o *Options) {
+	s := testService(t, func(o *Options) {
 		o.Config = func() (config.Config, error) { return next, nextErr }
 	})
 	next.KeepBoots = 3
@@ -213,7 +212,7 @@ func TestReload(t *testing.T) {
 func TestMaxLogSize(t *testing.T) {
 	cfg := config.Default()
 	cfg.MaxLogSize = 32 << 10
-	s := newService(t, func(o *Options) {
+	s := testService(t, func(o *Options) {
 		o.Config = func() (config.Config, error) { return cfg, nil }
 	})
 	for range 1000 {
@@ -232,7 +231,7 @@ func TestMaxLogSize(t *testing.T) {
 
 // A service that begins again in the same boot says that it was away.
 func TestRestart(t *testing.T) {
-	s := newService(t, nil)
+	s := testService(t, nil)
 	s.rec.Record(mark("start", ""))
 	if _, err := s.do(t, control.Relinquish); err != nil {
 		t.Fatal(err)

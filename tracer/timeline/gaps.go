@@ -63,7 +63,7 @@ func lossSubject(l *event.LossInfo) string {
 		return whatDM
 	case what == "fork":
 		return whatExec
-	case what == "net":
+	case slices.Contains(beside, what):
 		return what
 	case what == whatLink, slices.Contains(needed, what):
 		return what
@@ -74,14 +74,17 @@ func lossSubject(l *event.LossInfo) string {
 	}
 }
 
-// lossGaps are the gaps of losses that matter: a missed network link is no
-// evidence for anything here.
+// beside is what is recorded and no verdict depends on: a network link, a
+// start that nobody looked at.
+var beside = []string{"net", "hold"}
+
+// lossGaps are the gaps of losses that matter.
 func lossGaps(losses []Loss) gaps {
 	var out gaps
 	for i := range losses {
 		l := &losses[i]
 		what := lossSubject(&l.LossInfo)
-		if what == "net" {
+		if slices.Contains(beside, what) {
 			continue
 		}
 		out = append(out, Gap{From: l.From, To: l.At, What: what, Event: l.Event, Why: lossReason(&l.LossInfo)})

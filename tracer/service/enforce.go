@@ -1,0 +1,205 @@
+package service
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"sync"
+	"time"
+
+	"github.com/bootrace/bootrace/tracer/config"
+	"github.com/bootrace/bootrace/tracer/event"
+	"github.com/bootrace/bootrace/tracer/hold"
+	"github.com/bootrace/bootrace/tracer/readiness"
+)
+
+// enforcer holds the starts of guests while the mode is enforce. In trace mode
+// there is nothing of it: no group, no mark, nothing that could hold anybody.
+type enforcer struct {
+	s *Service
+
+	mu   sync.Mutex
+	run  *enforcement // nil while nothing is held
+	why  string       // why not, although it should be
+	told config.Mode  // the mode that was recorded last
+}
+
+// enforcement is one time in which starts are held.
+type enforcement struct {
+	holder *hold.Holder
+	stop   context.CancelCauseFunc
+	done   chan struct{}
+}
+
+// again is how long after a failure holding is tried again.
+const again = 30 * time.Second
+
+// Why holds end that would have gone on.
+var (
+	errTraceMode   = errors.New("trace mode")
+	errServiceEnds = errors.New("the service ends")
+)
+
+// follow does what the configuration says from now on. ctx ends all holding.
+func (e *enforcer) follow(ctx context.Context) {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	cfg := e.s.config()
+	switch {
+	case cfg.Mode != config.Enforcing:
+		e.end(errTraceMode)
+		e.why = ""
+	case e.run != nil:
+		e.run.holder.Use(cfg.Enforce)
+	default:
+		e.begin(ctx, cfg.Enforce)
+	}
+	e.tell()
+}
+
+// begin starts to hold. Where that is not possible the trace goes on, and
+// guests start.
+func (e *enforcer) begin(ctx context.Context, cfg config.Enforce) {
+	run, err := e.open(ctx, cfg)
+	if err != nil {
+		e.fail(err)
+		return
+	}
+	e.run, e.why = run, ""
+	e.s.recordHold("attached", nil)
+	e.s.log.Info("starts of guests are held until their disks are ready", "deadline", cfg.Deadline, "on_timeout", cfg.OnTimeout)
+}
+
+func (e *enforcer) open(ctx context.Context, cfg config.Enforce) (*enforcement, error) {
+	tracker, err := readiness.Open(readiness.Options{Log: e.s.log})
+	if err != nil {
+		return nil, err
+	}
+	holder, err := hold.Open(ctx, hold.Options{
+		Open:   hold.OpenFanotify,
+		Watch:  func(r readiness.Request) (hold.Watch, error) { return tracker.Watch(r) },
+		Record: e.s.rec.Record, Config: cfg, Log: e.s.log,
+	})
+	if err != nil {
+		return nil, errors.Join(err, tracker.Close())
+	}
+	ctx, stop := context.WithCancelCause(ctx)
+	run := &enforcement{holder, stop, make(chan struct{})}
+	e.s.background.Go(func() {
+		err := run.hold(ctx, tracker)
+		close(run.done)
+		e.ended(run, err)
+	})
+	return run, nil
+}
+
+// hold runs both until ctx ends, or holding fails.
+func (r *enforcement) hold(ctx context.Context, tracker *readiness.Tracker) error {
+	follow, stop := context.WithCancel(context.WithoutCancel(ctx))
+	followed := make(chan error, 1)
+	go func() { followed <- tracker.Run(follow) }()
+	err := r.holder.Run(ctx)
+	stop()
+	return errors.Join(err, <-followed, tracker.Close())
+}
+
+// ended notes that a run is over, where it was not told to end.
+func (e *enforcer) ended(run *enforcement, err error) {
+	if err == nil {
+		return
+	}
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	if e.run == run {
+		e.run = nil
+		e.fail(err)
+		e.tell()
+	}
+}
+
+func (e *enforcer) fail(err error) {
+	e.why = err.Error()
+	e.s.recordHold("ended", err)
+	e.s.log.Error("starts of guests are not held, tracing goes on", "error", err)
+	if unsupported := new(hold.UnsupportedError); !errors.As(err, &unsupported) {
+		time.AfterFunc(again, e.s.needMode)
+	}
+}
+
+// end lets everything go on that is held.
+func (e *enforcer) end(why error) {
+	if e.run == nil {
+		return
+	}
+	run := e.run
+	e.run = nil
+	run.stop(why)
+	<-run.done
+	e.s.recordHold("ended", nil)
+}
+
+// close ends all holding for good.
+func (e *enforcer) close() {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	e.end(errServiceEnds)
+}
+
+// tell records the mode that is in effect, where it changed.
+func (e *enforcer) tell() {
+	mode := config.Trace
+	if e.run != nil {
+		mode = config.Enforcing
+	}
+	if mode != e.told {
+		e.told = mode
+		e.s.rec.Record(mark("mode", string(mode)))
+	}
+}
+
+// holder returns what holds starts now, nil where nothing does, and why not.
+func (e *enforcer) holder() (*hold.Holder, string) {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	if e.run == nil {
+		return nil, e.why
+	}
+	return e.run.holder, ""
+}
+
+// healthy returns an error where holds are not being looked after.
+func (e *enforcer) healthy() error {
+	if h, _ := e.holder(); h != nil {
+		return h.Healthy()
+	}
+	return nil
+}
+
+// release ends the holds of one guest by hand.
+func (e *enforcer) release(guest string) ([]string, error) {
+	h, why := e.holder()
+	switch {
+	case h != nil:
+		return h.Release(guest)
+	case why != "":
+		return nil, fmt.Errorf("no start is held: %s", why)
+	default:
+		return nil, errors.New("no start is held: the mode is trace")
+	}
+}
+
+func (s *Service) recordHold(state string, err error) {
+	info := event.SourceInfo{Name: hold.Source, State: state, Abilities: []event.Ability{{Name: hold.Source, OK: err == nil}}}
+	if err != nil {
+		info.Abilities[0].Why = err.Error()
+	}
+	s.rec.Record(event.Event{At: event.Now(), Kind: event.Source, Src: hold.Source, Source: &info})
+}
+
+// needMode has the mode looked at again.
+func (s *Service) needMode() {
+	select {
+	case s.mode <- struct{}{}:
+	default: // that is due already
+	}
+}
