@@ -74,9 +74,9 @@ var kinds = map[string]kind{
 	"open-error": {Failure, "failed open", "failed opens",
 		opened + " and failed[: {error}]."},
 	"held": {Note, "held start", "held starts",
-		"the start of guest {guest} was held until {disk} was ready."},
+		"the start of guest {guest} was held[ for {held}][, waiting for {disk}]; {outcome}."},
 	"would-hold": {Note, "start to hold", "starts to hold",
-		"enforce mode would have held the start of guest {guest} until {disk} was ready."},
+		"enforce mode would have held the start of guest {guest}[ for {held}], waiting for {disk}[, which never became ready in this boot{never}]."},
 }
 
 var unknown = kind{Warning, "other finding", "other findings",

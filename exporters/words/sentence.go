@@ -70,7 +70,7 @@ func (p *Paragraph) attach(s Span, glue *bool) {
 }
 
 // flowing are the parts that may be broken at blanks; all others stay together.
-var flowing = map[string]bool{"by": true, "looker": true, "why": true, "disks": true, "behind": true}
+var flowing = map[string]bool{"by": true, "looker": true, "outcome": true, "why": true, "disks": true, "behind": true}
 
 func (p *Paragraph) flow(s Span, glue *bool) {
 	for i, w := range strings.Fields(s.Text) {
@@ -102,7 +102,7 @@ func (t *Teller) says(f *timeline.Finding) part {
 		case "guest":
 			return Span{t.Name(f.Guest, NameCols), Strong}, true
 		case "disk":
-			return Span{t.Name(f.Disk, PathCols), Strong}, true
+			return Span{t.Name(f.Disk, PathCols), Strong}, f.Disk != ""
 		case "backing":
 			return Span{t.Name(f.BackingOf, PathCols), Plain}, f.BackingOf != ""
 		case "mapping":
@@ -130,10 +130,36 @@ func (t *Teller) says(f *timeline.Finding) part {
 			return Span{"a device that is no mapping", Plain}, f.MappingName == ""
 		case "size":
 			return Span{Bytes(f.Size), Strong}, f.Size > 0
+		case "held":
+			return Span{t.Signs.Duration(f.Held), Strong}, f.Held > 0
+		case "outcome":
+			return Span{t.outcome(f), Plain}, true
 		case "reason":
 			return Span{t.Name(f.Reason, PathCols), Plain}, f.Reason != ""
 		}
 		return t.saysLast(name, f.Last)
+	}
+}
+
+// outcomes say how a hold ended, by its outcome and the reason of its release.
+var outcomes = map[[2]string]string{
+	{"allowed", "ready"}:    "it went on when everything was ready",
+	{"allowed", "deadline"}: "it went on at its deadline, not ready",
+	{"allowed", "by hand"}:  "it was released by hand",
+	{"denied", "deadline"}:  "it was denied at its deadline",
+	{"denied", "identity"}:  "it was denied, as that is not what it last ran on",
+	{"gone", "killed"}:      "it was killed meanwhile",
+}
+
+func (t *Teller) outcome(f *timeline.Finding) string {
+	text, ok := outcomes[[2]string{f.Outcome, f.Reason}]
+	switch {
+	case ok:
+		return text
+	case f.Outcome == "":
+		return "how that ended is not recorded"
+	default:
+		return "it was " + f.Outcome + ": " + t.Name(f.Reason, PathCols)
 	}
 }
 

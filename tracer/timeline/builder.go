@@ -295,7 +295,11 @@ func (b *Builder) addProcess(e *event.Event) {
 	case event.Hold, event.Release:
 		f := holdFact{stamp: s, pid: pid, release: e.Kind == event.Release}
 		if e.Hold != nil {
-			f.info = event.HoldInfo{Reason: strings.Clone(e.Hold.Reason), Blockers: cloned(e.Hold.Blockers)}
+			f.info = *e.Hold
+			f.info.Blockers = cloned(e.Hold.Blockers)
+			for _, text := range []*string{&f.info.Reason, &f.info.Guest, &f.info.Identity, &f.info.Disk, &f.info.Outcome} {
+				*text = strings.Clone(*text)
+			}
 		}
 		b.holds.add(f)
 	}

@@ -27,6 +27,8 @@ func rules() []rule {
 		nearMiss{},
 		changed{},
 		neverStarted{},
+		held{},
+		wouldHold{},
 	}
 }
 
@@ -48,6 +50,8 @@ type record struct {
 	// account explains why a life was ready no sooner.
 	account func(*life, stamp) *Account
 	h       *history
+	lone    []lone // holds of starts that came to nothing
+	modes   modes
 	// snapshots are the times at which what existed was looked at.
 	snapshots []event.Time
 }

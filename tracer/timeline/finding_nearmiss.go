@@ -12,7 +12,7 @@ type nearMiss struct{}
 func (nearMiss) find(r *record, report func(*Finding)) {
 	for u := range r.all {
 		m := u.use.Margin
-		if u.use.Errno != 0 || m == nil || m.NS >= r.opts.NearMiss || u.life == nil {
+		if u.use.Errno != 0 || m == nil || m.NS >= r.opts.NearMiss || u.life == nil || m.NS >= 0 && u.guest.waited() {
 			continue
 		}
 		if _, notLive := u.withoutTable(r); notLive {
@@ -22,6 +22,13 @@ func (nearMiss) find(r *record, report func(*Finding)) {
 		f.Withheld = r.luck(u)
 		report(f)
 	}
+}
+
+// waited reports whether the guest was held until its disks were ready: that it
+// came soon after is no luck.
+func (g *guestLife) waited() bool {
+	n := len(g.out.Holds)
+	return n > 0 && g.out.Holds[n-1].Reason == whyReady
 }
 
 // luck returns why it is not certain that the margin was so small.

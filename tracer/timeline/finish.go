@@ -36,6 +36,7 @@ func (b *Builder) Timeline() *Timeline {
 	}
 	rec := b.record(b.judgeRecord(t, cover), h, p)
 	rec.looks, rec.used, rec.groups, rec.route = b.looksOf(p), usedDisks(p.guests), groups, r.route
+	rec.modes = b.modes(t.Marks)
 	t.LVM = rec.lvm.list()
 	rec.mappings = map[string]*Mapping{}
 	for _, m := range t.Mappings {
@@ -116,6 +117,7 @@ func (b *Builder) guests(r *resolver, groups map[string]bool) *processes {
 	for _, g := range p.guests {
 		g.judge(r, groups)
 	}
+	p.inherit()
 	p.guests = slices.DeleteFunc(p.guests, func(g *guestLife) bool { return p.replaced(g) })
 	return p
 }
@@ -210,7 +212,7 @@ func (b *Builder) record(g gaps, h *history, p *processes) *record {
 	a := accounts{disks: b.disks, names: b.names, h: h, queue: b.udevQueue()}
 	return &record{
 		opts: b.opts, gaps: g, last: b.last, guests: p.guests, lvm: b.lvmFacts(), account: a.of,
-		h: h, snapshots: b.snapshots(),
+		h: h, snapshots: b.snapshots(), lone: p.lone,
 	}
 }
 

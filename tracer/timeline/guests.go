@@ -68,6 +68,7 @@ type processes struct {
 	names   *symbols
 	guests  []*guestLife
 	tenures map[int][]tenure
+	lone    []lone
 }
 
 // step is one change of a process; kind orders those of one instant.
@@ -432,29 +433,4 @@ func (l *life) nameAt(s stamp, names *symbols) string {
 		}
 	}
 	return names.get(name)
-}
-
-// hold attaches a hold to the guest whose process it kept back: the next exec
-// of that process, or the one it has just made.
-func (p *processes) hold(f *holdFact) {
-	g := p.of(f.pid, f.stamp)
-	if g == nil {
-		for _, t := range p.tenures[f.pid] {
-			if t.start.at >= f.from {
-				g = t.guest
-				break
-			}
-		}
-	}
-	if g == nil {
-		return
-	}
-	if !f.release {
-		g.out.Holds = append(g.out.Holds, Hold{Instant: f.instant(), Reason: f.info.Reason, Blockers: f.info.Blockers})
-		return
-	}
-	if n := len(g.out.Holds); n > 0 && g.out.Holds[n-1].Released == nil {
-		h := &g.out.Holds[n-1]
-		h.Released, h.Reason = f.pointer(), cmp.Or(f.info.Reason, h.Reason)
-	}
 }

@@ -251,7 +251,7 @@ func fill(e *event.Event, w words) error {
 	case event.Source:
 		e.Source = source(w.plain[0], w.plain[1], w.keys["abilities"])
 	case event.Mark:
-		e.Mark = &event.MarkInfo{Name: w.plain[0]}
+		e.Mark = &event.MarkInfo{Name: w.plain[0], Text: w.keys["text"]}
 	case event.LVM:
 		fillLVM(e, w)
 	case event.Loss:
@@ -341,7 +341,9 @@ func fillProcess(e *event.Event, w words) {
 	case event.Exit:
 		e.Exit = &event.ExitInfo{Status: w.number("status")}
 	case event.Hold, event.Release:
-		e.Hold = &event.HoldInfo{Reason: w.keys["reason"]}
+		e.Hold = &event.HoldInfo{
+			Reason: strings.ReplaceAll(w.keys["reason"], "_", " "), Guest: w.keys["guest"], Disk: w.keys["disk"], Outcome: w.keys["outcome"],
+		}
 	}
 }
 

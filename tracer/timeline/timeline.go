@@ -224,6 +224,11 @@ type Hold struct {
 	Released *Instant `json:"released,omitempty"`
 	Reason   string   `json:"reason,omitempty"` // of the release, else of the hold
 	Blockers []string `json:"blockers,omitempty"`
+	// Disk is the path that was waited for first, Deadline when the hold would
+	// have ended at the latest, and Outcome how it did: allowed, denied, gone.
+	Disk     string     `json:"disk,omitempty"`
+	Deadline event.Time `json:"deadline_ns,omitempty"`
+	Outcome  string     `json:"outcome,omitempty"`
 }
 
 // Disk is one storage path of a guest.
@@ -345,6 +350,11 @@ type Finding struct {
 	// often it and others looked.
 	By    *event.Proc `json:"by,omitempty"`
 	Looks int         `json:"looks,omitempty"`
+	// Held is how long the start was held, or would have been, 0 where that has
+	// no end; Outcome is how the hold ended: allowed, denied, gone (killed), or
+	// empty. Only of held and would-hold.
+	Held    event.Duration `json:"held_ns,omitempty"`
+	Outcome string         `json:"outcome,omitempty"`
 	// Evidence are the ids of the events that it follows from, in order.
 	Evidence []uint64 `json:"evidence"`
 	// Late accounts for the time until the mapping was ready, nil if it was

@@ -132,6 +132,9 @@ func describeFinding(b *strings.Builder, f *Finding) {
 		fmt.Fprintf(b, " looks=%d by %s", f.Looks, stdcmp.Or(strings.Join(f.By.Args, " "), f.By.Comm))
 	}
 	fmt.Fprintf(b, "%s evidence=%v", describeMargin(f.Margin), f.Evidence)
+	if f.Held > 0 || f.Outcome != "" {
+		fmt.Fprintf(b, " held=%v outcome=%s", f.Held, f.Outcome)
+	}
 	if f.Reason != "" {
 		fmt.Fprintf(b, " (%s)", f.Reason)
 	}

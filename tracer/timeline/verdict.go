@@ -126,17 +126,11 @@ const (
 // another one. The others say that it was luck, or that bootrace did something.
 func (f *Finding) Failed() bool {
 	switch f.Kind {
-	case NearMiss, kindHeld, kindWouldHold:
+	case NearMiss, Held, WouldHold:
 		return false
 	}
 	return true
 }
-
-// Kinds of findings that other files of this package or later versions make.
-const (
-	kindHeld      = "held"
-	kindWouldHold = "would-hold"
-)
 
 // Decisive returns the step of f.Late that took most of the time between the
 // look and ready, nil if nothing is known. It need not be the longest: the first
@@ -228,7 +222,7 @@ func (r *record) explain(f *Finding) *Cause {
 
 func causeOf(f *Finding) string {
 	switch f.Kind {
-	case kindHeld, kindWouldHold:
+	case Held, WouldHold:
 		return ""
 	case Substituted, Vanished:
 		return CauseAnotherDevice
