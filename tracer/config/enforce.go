@@ -20,6 +20,8 @@ type Enforce struct {
 	// Identity is what to do where a guest's disk is not what it last ran on.
 	Identity IdentityPolicy `yaml:"identity"`
 	Activate Activate       `yaml:"activate"`
+	// ActivateAlso are volumes that LVM itself would leave alone.
+	ActivateAlso []Unwilling `yaml:"activate-also"`
 	// Binaries are patterns of the programs that run guests, absolute paths.
 	Binaries []string `yaml:"binaries"`
 	// Guests are exceptions; the first that fits a guest holds for it.
@@ -109,6 +111,25 @@ func (a *Activate) String() string {
 // UnmarshalYAML parses the text.
 func (a *Activate) UnmarshalYAML(n *yaml.Node) error { return setNode(a, n) }
 
+// Unwilling is a kind of volumes that LVM activates for nobody who does not say
+// so.
+type Unwilling string
+
+// The kinds.
+const (
+	NoAutoactivation Unwilling = "no-autoactivation" // lvchange --setautoactivation n, or not in the lists of lvm.conf
+	Skip             Unwilling = "skip"              // the flag that needs lvchange -K
+	Shared           Unwilling = "shared"            // of a shared or clustered group: activated exclusively
+)
+
+// Set checks and sets the kind.
+func (u *Unwilling) Set(s string) error {
+	return choose(u, s, "kind of volume", NoAutoactivation, Skip, Shared)
+}
+
+// UnmarshalYAML checks the kind.
+func (u *Unwilling) UnmarshalYAML(n *yaml.Node) error { return setNode(u, n) }
+
 // choose sets v to one of the known words.
 func choose[T ~string](v *T, s, what string, known ...T) error {
 	if !slices.Contains(known, T(s)) {
@@ -143,7 +164,7 @@ var usualBinaries = []string{
 func defaultEnforce() Enforce {
 	return Enforce{
 		Deadline: 80 * time.Second, OnTimeout: Allow, Identity: IdentityWarn,
-		Binaries: slices.Clone(usualBinaries), Guests: []GuestRule{},
+		ActivateAlso: []Unwilling{}, Binaries: slices.Clone(usualBinaries), Guests: []GuestRule{},
 	}
 }
 

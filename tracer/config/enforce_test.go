@@ -68,6 +68,7 @@ func TestEnforceErrors(t *testing.T) {
 		"activate: after -1s":                `activate "after -1s"`,
 		"deadline: -1s":                      "enforce.deadline -1s: want a time from 0 to 24h",
 		"deadline: 48h":                      "enforce.deadline 48h0m0s",
+		"activate-also: [all]":               `kind of volume "all"`,
 		"dead-line: 1s":                      "line 2: field dead-line is not known",
 		"binaries: []":                       "enforce.binaries: name at least one program",
 		"binaries: [qemu-kvm]":               `"qemu-kvm" is not the absolute path of a program`,

@@ -61,8 +61,9 @@ type Options struct {
 	Arguments Arguments            // nil: read from the task itself
 	Watch     func(readiness.Request) (Watch, error)
 	// Compare tells where the disks of a guest, all ready, are not what it last
-	// ran on. nil: nothing is known of earlier boots.
-	Compare func(g *guest.Guest, members []readiness.Member) []Doubt
+	// ran on. Its error says why that can't be told yet, such as before the disk
+	// with the memory of earlier boots is there. nil: nothing is ever known.
+	Compare func(g *guest.Guest, members []readiness.Member) ([]Doubt, error)
 	// Activate brings up what is waited for. nil: there is no way to.
 	Activate func(ctx context.Context, blockers []readiness.Blocker)
 	Record   func(event.Event)
@@ -367,12 +368,8 @@ const compareAgain = 2 * time.Second
 
 // await waits until the disks are ready, and are those that they should be.
 func (h *Holder) await(d *hold, watch Watch) {
-	var activation <-chan time.Time
-	if a := d.policy.Activate; a.On && h.opts.Activate != nil {
-		timer := time.NewTimer(a.After)
-		defer timer.Stop()
-		activation = timer.C
-	}
+	activation := h.newActivation(d)
+	defer activation.stop()
 	for {
 		var again <-chan time.Time
 		if v := watch.Verdict(); v.Ready {
@@ -382,32 +379,69 @@ func (h *Holder) await(d *hold, watch Watch) {
 			again = time.After(compareAgain)
 		} else if v.At != 0 {
 			h.waitsFor(d, &v)
+			activation.want(v.Blockers)
 		}
 		select {
 		case <-watch.Changed():
 		case <-again:
 		case <-d.done:
 			return
-		case <-activation:
-			activation = nil
-			v := watch.Verdict()
-			h.workers.Go(func() { h.activate(d, v.Blockers) })
+		case <-activation.due():
+			activation.begin()
 		}
 	}
 }
 
-// activate brings up what d waits for, as long as it does.
-func (h *Holder) activate(d *hold, blockers []readiness.Blocker) {
-	ctx, cancel := context.WithCancel(context.Background())
-	defer cancel()
-	go func() {
-		select {
-		case <-d.done:
-			cancel()
-		case <-ctx.Done():
-		}
-	}()
-	h.opts.Activate(ctx, blockers)
+// activation has brought up what a hold waits for, once that is due, and what
+// only then turns out to be beneath it.
+type activation struct {
+	h     *Holder
+	d     *hold
+	timer *time.Timer // nil: never
+	begun bool
+}
+
+func (h *Holder) newActivation(d *hold) *activation {
+	a := &activation{h: h, d: d}
+	if p := d.policy.Activate; p.On && h.opts.Activate != nil {
+		a.timer = time.NewTimer(p.After)
+	}
+	return a
+}
+
+func (a *activation) stop() {
+	if a.timer != nil {
+		a.timer.Stop()
+	}
+}
+
+func (a *activation) due() <-chan time.Time {
+	if a.timer == nil {
+		return nil
+	}
+	return a.timer.C
+}
+
+// begin makes the next want count; await's loop brings it.
+func (a *activation) begin() { a.begun = true }
+
+// want activates what is waited for, as long as the hold lasts.
+func (a *activation) want(blockers []readiness.Blocker) {
+	if !a.begun {
+		return
+	}
+	a.h.workers.Go(func() {
+		ctx, cancel := context.WithCancel(context.Background())
+		defer cancel()
+		go func() {
+			select {
+			case <-a.d.done:
+				cancel()
+			case <-ctx.Done():
+			}
+		}()
+		a.h.opts.Activate(ctx, blockers)
+	})
 }
 
 // waitsFor notes what d waits for, and makes it a hold.
@@ -426,7 +460,11 @@ func (h *Holder) waitsFor(d *hold, v *readiness.Verdict) {
 func (h *Holder) identify(d *hold, v *readiness.Verdict) bool {
 	var doubts []Doubt
 	if h.opts.Compare != nil {
-		doubts = h.opts.Compare(&d.guest, v.Members)
+		var err error
+		if doubts, err = h.opts.Compare(&d.guest, v.Members); err != nil && d.policy.Identity != config.IdentityWarn {
+			h.unknown(d, err)
+			return false
+		}
 	}
 	d.mu.Lock()
 	d.blockers, d.doubts = nil, doubts
@@ -456,6 +494,17 @@ func (h *Holder) identify(d *hold, v *readiness.Verdict) bool {
 		h.finish(d, true, whyReady)
 		h.opts.Log.Warn("a guest starts on disks that are not those it last ran on", "guest", name(&d.guest), "disks", texts)
 		return true
+	}
+}
+
+// unknown holds a guest until it can be told whether its disks are those that it
+// last ran on.
+func (h *Holder) unknown(d *hold, err error) {
+	d.mu.Lock()
+	d.blockers = []readiness.Blocker{{Path: d.guest.Disks[0].Path, Detail: err.Error()}}
+	d.mu.Unlock()
+	if h.becomes(d, reasonIdentity) {
+		h.opts.Log.Info("a start is held", "guest", name(&d.guest), "for", err)
 	}
 }
 

@@ -221,6 +221,13 @@ func (s *Store) Open(dir string) error {
 	return err
 }
 
+// Opened reports whether earlier boots are known, as far as they were recorded.
+func (s *Store) Opened() bool {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.path != ""
+}
+
 // Close saves what is new and leaves the state folder alone from then on: it is
 // about to go.
 func (s *Store) Close() error {

@@ -4,9 +4,11 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"slices"
 	"sync"
 	"time"
 
+	"github.com/bootrace/bootrace/tracer/activate"
 	"github.com/bootrace/bootrace/tracer/config"
 	"github.com/bootrace/bootrace/tracer/event"
 	"github.com/bootrace/bootrace/tracer/hold"
@@ -76,8 +78,9 @@ func (e *enforcer) open(ctx context.Context, cfg config.Enforce) (*enforcement, 
 		return nil, err
 	}
 	holder, err := hold.Open(ctx, hold.Options{
-		Open:   hold.OpenFanotify,
-		Watch:  func(r readiness.Request) (hold.Watch, error) { return tracker.Watch(r) },
+		Open:    hold.OpenFanotify,
+		Watch:   func(r readiness.Request) (hold.Watch, error) { return tracker.Watch(r) },
+		Compare: e.s.compare, Activate: e.s.activator(cfg.ActivateAlso),
 		Record: e.s.rec.Record, Config: cfg, Log: e.s.log,
 	})
 	if err != nil {
@@ -185,6 +188,26 @@ func (e *enforcer) release(guest string) ([]string, error) {
 		return nil, fmt.Errorf("no start is held: %s", why)
 	default:
 		return nil, errors.New("no start is held: the mode is trace")
+	}
+}
+
+// activator has LVM activate what a held guest waits for, and records that.
+func (s *Service) activator(also []config.Unwilling) func(context.Context, []readiness.Blocker) {
+	a := activate.New(activate.Options{Log: s.log, Rules: activate.Rules{
+		IgnoreAutoactivation: slices.Contains(also, config.NoAutoactivation),
+		IgnoreSkip:           slices.Contains(also, config.Skip),
+		Shared:               slices.Contains(also, config.Shared),
+	}})
+	return func(ctx context.Context, blockers []readiness.Blocker) {
+		var all sync.WaitGroup
+		for _, v := range activate.Volumes(blockers) {
+			all.Go(func() {
+				if attempt, first, err := a.Activate(ctx, v); err == nil && first {
+					s.rec.Record(attempt.Event())
+				}
+			})
+		}
+		all.Wait()
 	}
 }
 
