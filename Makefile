@@ -19,7 +19,7 @@ BINARY   := build/bootrace
 export CGO_ENABLED := 0
 
 .DEFAULT_GOAL := help
-.PHONY: help build generate generate-check test unit lab-test demo soak fuzz bench bench-boot lint lab install uninstall clean
+.PHONY: help build generate generate-check test unit lab-test browser-test demo soak fuzz bench bench-boot lint lab install uninstall clean
 
 help: ## this list
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sort | awk -F ':.*## ' '{printf "  %-16s %s\n", $$1, $$2}'
@@ -38,6 +38,21 @@ unit: ## unit tests, and the native BPF tests where this kernel allows them
 
 lab-test: build ## the tests that boot virtual machines, kernel $(KERNEL)
 	BOOTRACE_LAB=1 BOOTRACE_KERNEL=$(KERNEL) $(GO) test -count=1 -timeout 40m -v ./kernels/...
+
+# Installs the Debian packages in $(1) that this machine lacks, and says so.
+# Where that can't be, the tests that need them say NOT RUN.
+define need
+	@missing=; for p in $(1); do dpkg-query -W -f '$${db:Status-Status}\n' $$p 2>/dev/null | grep -qx installed || missing="$$missing $$p"; done; \
+	[ -z "$$missing" ] && exit 0; \
+	[ "$$(id -u)" = 0 ] && as= || as=sudo; \
+	if ! command -v apt-get >/dev/null || { [ -n "$$as" ] && ! command -v sudo >/dev/null; }; then echo "not here, and can't be installed without apt-get and root:$$missing" >&2; exit 0; fi; \
+	echo "installing with apt-get:$$missing"; \
+	$$as apt-get update -qq && $$as env DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends $$missing >/dev/null
+endef
+
+browser-test: ## the page in a real browser (Chromium, headless); its screenshots are in build/browser
+	$(call need,chromium fonts-noto-core)
+	cd exporters/html/browsertest && $(GO) test -count=1 -v .
 
 test: unit lab-test ## everything that must hold: unit, native BPF, and lab tests
 

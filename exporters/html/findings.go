@@ -2,6 +2,7 @@ package html
 
 import (
 	"cmp"
+	"maps"
 	"slices"
 
 	"github.com/bootrace/bootrace/exporters/words"
@@ -16,7 +17,8 @@ type verdict struct {
 	Guest  int // as in finding
 	From   event.Time
 	To     event.Time
-	Causes [][]run
+	Causes [][]run // all but the last
+	Last   []run
 }
 
 // finding is one finding in words.
@@ -77,7 +79,7 @@ func (p places) of(f *timeline.Finding) (int, bool) {
 }
 
 // open is the number of findings that are in view at once.
-const open = 5
+const open = 3
 
 func (p *page) addFindings(t *words.Teller, tl *timeline.Timeline) {
 	place := make(places, len(p.Data.Groups))
@@ -105,7 +107,9 @@ func (p *page) addFindings(t *words.Teller, tl *timeline.Timeline) {
 }
 
 func (p *page) addVerdicts(t *words.Teller, tl *timeline.Timeline, place places) {
-	for _, v := range tl.Verdicts {
+	verdicts := slices.Clone(tl.Verdicts) // by time; what failed before what was luck
+	slices.SortStableFunc(verdicts, func(a, b *timeline.Verdict) int { return risk(a) - risk(b) })
+	for _, v := range verdicts {
 		out := verdict{Class: classes[words.Failure], Guest: -1}
 		if v.AtRisk {
 			out.Class = classes[words.Warning]
@@ -114,8 +118,12 @@ func (p *page) addVerdicts(t *words.Teller, tl *timeline.Timeline, place places)
 			out.Guest = at
 			out.From, out.To = p.Data.Groups[at].extent()
 		}
-		for _, c := range v.Causes {
-			out.Causes = append(out.Causes, runs(t.Cause(v, c)))
+		for i, c := range v.Causes {
+			if said := runs(t.Cause(v, c)); i < len(v.Causes)-1 {
+				out.Causes = append(out.Causes, said)
+			} else {
+				out.Last = said
+			}
 		}
 		if len(p.Verdicts) < open {
 			p.Verdicts = append(p.Verdicts, out)
@@ -124,6 +132,13 @@ func (p *page) addVerdicts(t *words.Teller, tl *timeline.Timeline, place places)
 		}
 	}
 	p.Sound = runs(t.Sound(tl))
+}
+
+func risk(v *timeline.Verdict) int {
+	if v.AtRisk {
+		return 1
+	}
+	return 0
 }
 
 func newFinding(t *words.Teller, f *timeline.Finding, i int) finding {
@@ -183,24 +198,21 @@ func newSteps(t *words.Teller, f *timeline.Finding) *steps {
 
 // countKinds counts findings by kind, the worst first.
 func countKinds(findings []*timeline.Finding) []kindCount {
-	type key struct {
-		class words.Class
-		kind  string
-	}
-	counts := make(map[key]int)
+	counts, worst := make(map[string]int), make(map[string]words.Class)
 	for _, f := range findings {
-		counts[key{words.ClassOf(f), f.Kind}]++
+		class := words.ClassOf(f)
+		if counts[f.Kind] > 0 {
+			class = min(class, worst[f.Kind])
+		}
+		counts[f.Kind]++
+		worst[f.Kind] = class
 	}
-	keys := make([]key, 0, len(counts))
-	for k := range counts {
-		keys = append(keys, k)
-	}
-	slices.SortFunc(keys, func(a, b key) int {
-		return cmp.Or(cmp.Compare(a.class, b.class), cmp.Compare(a.kind, b.kind))
+	kinds := slices.SortedFunc(maps.Keys(counts), func(a, b string) int {
+		return cmp.Or(cmp.Compare(worst[a], worst[b]), cmp.Compare(a, b))
 	})
-	list := make([]kindCount, len(keys))
-	for i, k := range keys {
-		list[i] = kindCount{name(k.kind, words.NameCols), classes[k.class], counts[k]}
+	list := make([]kindCount, len(kinds))
+	for i, kind := range kinds {
+		list[i] = kindCount{name(kind, words.NameCols), classes[worst[kind]], counts[kind]}
 	}
 	return list
 }

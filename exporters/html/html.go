@@ -17,6 +17,7 @@ import (
 	"fmt"
 	"html/template"
 	"io"
+	"strings"
 	"time"
 
 	"github.com/dustin/go-humanize"
@@ -121,11 +122,11 @@ func title(tl *timeline.Timeline) string {
 
 func facts(tl *timeline.Timeline) []fact {
 	list := []fact{
-		{"Host", whole(tl.Host.Name)},
-		{"Boot", whole(tl.BootID)},
+		{"Host", name(tl.Host.Name, words.PathCols)},
+		{"Boot", name(tl.BootID, words.PathCols)},
 		{"Booted", booted(tl.Clock)},
-		{"Kernel", whole(tl.Kernel)},
-		{"System", whole(tl.Host.OS)},
+		{"Kernel", name(tl.Kernel, words.PathCols)},
+		{"System", name(tl.Host.OS, words.PathCols)},
 		{"Recorded", words.Long(tl.Last.Sub(tl.First)) + ", " + humanize.Comma(int64(tl.Events)) + " events"},
 	}
 	known := list[:0]
@@ -179,7 +180,29 @@ func runs(p words.Paragraph) []run {
 			add(classNames[s.Style], unbroken(s.Text))
 		}
 	}
-	return list
+	return markCode(list)
+}
+
+// markCode gives commands, which words puts between backquotes, a style.
+func markCode(list []run) []run {
+	var out []run
+	for _, r := range list {
+		parts := strings.Split(r.Text, "`")
+		if r.Class != "" || len(parts)%2 == 0 {
+			out = append(out, r)
+			continue
+		}
+		for i, p := range parts {
+			class := ""
+			if i%2 == 1 {
+				class = "code"
+			}
+			if p != "" {
+				out = append(out, run{class, p})
+			}
+		}
+	}
+	return out
 }
 
 // unbroken keeps a number and its unit on one line.

@@ -734,7 +734,8 @@
       drawOverview();
     }).observe(byId("head"));
     window.addEventListener("scroll", () => { hideTip(); place(); }, { passive: true });
-    document.documentElement.dataset.drawn = "yes";
+    window.addEventListener("resize", () => place());
+    document.documentElement.dataset.drawn = String(performance.now());
   }
   begin();
 })();
