@@ -5,9 +5,11 @@ import (
 	"iter"
 	"strings"
 
+	"github.com/bootrace/bootrace/exporters/chrome"
 	"github.com/bootrace/bootrace/exporters/html"
 	"github.com/bootrace/bootrace/exporters/json"
 	"github.com/bootrace/bootrace/exporters/otlp"
+	"github.com/bootrace/bootrace/exporters/perfetto"
 	"github.com/bootrace/bootrace/tracer/timeline"
 )
 
@@ -30,6 +32,8 @@ func formats() []format {
 		{name: formatOTLP, usage: "OpenTelemetry's JSON lines, as Jaeger's upload takes them", stands: exportOTLP},
 		{name: "json", usage: "for programs, as `show --format json`", write: json.Write},
 		{name: "html", usage: "a page for a browser, in one file", write: html.Write},
+		{name: "perfetto", usage: "for ui.perfetto.dev", binary: true, write: perfetto.Write},
+		{name: "chrome", usage: "Chrome's trace events, for any trace viewer", write: chrome.Write},
 	}
 }
 

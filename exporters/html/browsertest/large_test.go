@@ -59,14 +59,12 @@ func addGuest(tl *timeline.Timeline, i int) {
 }
 
 func addFindings(tl *timeline.Timeline, g *timeline.Guest, m *timeline.Mapping, u *timeline.Use) {
-	kind := ""
+	kind := "missing"
 	switch {
-	case u.NS < 0:
-		kind = "missing"
-	case u.NS < 1e9:
-		kind = "near-miss"
-	default:
+	case u.NS >= 1e9:
 		return
+	case u.NS >= 0:
+		kind = "near-miss"
 	}
 	life := m.Lives[0]
 	late := &timeline.Account{Longest: 4}
