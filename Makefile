@@ -7,12 +7,15 @@ DESTDIR ?=
 # Debian and Ubuntu keep initramfs-tools here; INITRAMFS=no leaves the early
 # start out.
 INITRAMFS ?= auto
+# The hook for libvirt goes where libvirt is; LIBVIRT=yes places it anywhere.
+LIBVIRT ?= auto
 KERNEL  ?= 6.1
 OUT     ?= build/lab
 
 VERSION  := $(shell git describe --tags --always --dirty 2>/dev/null || echo unknown)
 UNITDIR  := $(PREFIX)/lib/systemd/system
 INITTOOLS := /usr/share/initramfs-tools
+LIBVIRTDIR := /etc/libvirt
 BINARY   := build/bootrace
 
 # One static program: it has to run in an initramfs and on any distribution.
@@ -96,7 +99,7 @@ define place
 	mv $(DESTDIR)$(3).new $(DESTDIR)$(3)
 endef
 
-install: build ## the program, its units and its early start: DESTDIR, PREFIX, INITRAMFS=auto|yes|no
+install: build ## the program, its units and its early start: DESTDIR, PREFIX, INITRAMFS and LIBVIRT=auto|yes|no
 	install -D -m 0755 $(BINARY) $(DESTDIR)$(SBINDIR)/bootrace
 	$(call place,0644,packaging/systemd/bootrace.service,$(UNITDIR)/bootrace.service)
 	$(call place,0644,packaging/systemd/bootrace-flush.service,$(UNITDIR)/bootrace-flush.service)
@@ -105,6 +108,9 @@ install: build ## the program, its units and its early start: DESTDIR, PREFIX, I
 ifneq ($(INITRAMFS),no)
 	if [ $(INITRAMFS) = yes ] || [ -d $(DESTDIR)$(INITTOOLS) ]; then $(MAKE) --no-print-directory install-initramfs; fi
 endif
+ifneq ($(LIBVIRT),no)
+	if [ $(LIBVIRT) = yes ] || [ -d $(DESTDIR)$(LIBVIRTDIR) ]; then $(MAKE) --no-print-directory install-libvirt; fi
+endif
 	@[ -n "$(DESTDIR)" ] || echo "Installed. Next: systemctl enable --now bootrace; update-initramfs -u"
 
 .PHONY: install-initramfs
@@ -112,9 +118,14 @@ install-initramfs:
 	$(call place,0755,packaging/initramfs-tools/hooks/bootrace,$(INITTOOLS)/hooks/bootrace)
 	$(call place,0755,packaging/initramfs-tools/init-top/bootrace,$(INITTOOLS)/scripts/init-top/bootrace)
 
+.PHONY: install-libvirt
+install-libvirt:
+	$(call place,0755,packaging/libvirt/bootrace,$(LIBVIRTDIR)/hooks/qemu.d/bootrace)
+
 uninstall: ## everything that install put in place, but the recorded boots and the configuration
 	rm -f $(DESTDIR)$(SBINDIR)/bootrace
 	rm -f $(DESTDIR)$(UNITDIR)/bootrace.service $(DESTDIR)$(UNITDIR)/bootrace-flush.service $(DESTDIR)$(UNITDIR)/bootrace-deliver.service
+	rm -f $(DESTDIR)$(LIBVIRTDIR)/hooks/qemu.d/bootrace
 	rm -f $(DESTDIR)$(INITTOOLS)/hooks/bootrace $(DESTDIR)$(INITTOOLS)/scripts/init-top/bootrace
 	@[ -n "$(DESTDIR)" ] || echo "Removed. Next: systemctl daemon-reload; update-initramfs -u"
 

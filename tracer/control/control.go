@@ -46,6 +46,8 @@ const (
 	Relinquish = "relinquish" // /var is about to go: close the log
 	Adopt      = "adopt"      // take over from the initramfs into the real root
 	Release    = "release"    // let a held guest go on; answer with the names of those
+	Policy     = "policy"     // answer with what enforce mode does with the start of a guest
+	HookHeld   = "hook-held"  // record that libvirt's hook kept a start back
 	Stop       = "stop"       // end, leaving the boot log to a successor
 )
 

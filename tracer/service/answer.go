@@ -93,6 +93,12 @@ func (s *Service) answer(ctx context.Context, pid int, r control.Request) (any, 
 		return nil, s.adopt(ctx, pid, r.Args)
 	case control.Release:
 		return s.enforcer.release(r.Args["guest"])
+	case control.Policy:
+		return s.startPolicy(r.Args["name"], r.Args["uuid"]), nil
+	case control.HookHeld:
+		s.log.Info("libvirt's hook held a start", "what", r.Args["text"])
+		s.rec.Record(mark("held in libvirt's hook", r.Args["text"]))
+		return nil, nil
 	case control.Stop:
 		s.rec.Record(mark("asked to stop", r.Args["why"]))
 		s.stop()

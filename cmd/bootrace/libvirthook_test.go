@@ -1,0 +1,96 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"log/slog"
+	"path/filepath"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/bootrace/bootrace/tracer/control"
+	"github.com/bootrace/bootrace/tracer/event"
+	"github.com/bootrace/bootrace/tracer/readiness"
+	"github.com/bootrace/bootrace/tracer/service"
+)
+
+const domainXML = `<domain><name>web</name><uuid>3aad3b6b-ddf8-474a-8906-06d83ef318cb</uuid><devices>
+<disk type='block' device='disk'><driver type='raw'/><source dev='/dev/vg0/web'/><target dev='vda'/></disk></devices></domain>`
+
+// Whatever happens, the start goes on, unless the policy is to deny it.
+func TestLibvirtHook(t *testing.T) {
+	enforce := service.StartPolicy{Enforce: true, Deadline: time.Minute}
+	deny := enforce
+	deny.Deny = true
+	ready := waited{Verdict: readiness.Verdict{Ready: true, At: 1}, Waited: event.Duration(time.Second)}
+	late := waited{Verdict: readiness.Verdict{At: 1, Blockers: []readiness.Blocker{{Kind: readiness.Missing, Path: "/dev/vg0/web"}}}}
+	timeout := errors.New("not ready")
+	for _, tc := range []struct {
+		name    string
+		xml     string
+		answer  any // nil: no service; an error: the service's
+		out     waited
+		err     error
+		waits   bool
+		denied  bool
+		records bool
+	}{
+		{name: "no service", xml: domainXML},
+		{name: "a service that fails", xml: domainXML, answer: errors.New("no")},
+		{name: "trace mode", xml: domainXML, answer: service.StartPolicy{}},
+		{name: "no deadline", xml: domainXML, answer: service.StartPolicy{Enforce: true}},
+		{name: "ready after a while", xml: domainXML, answer: enforce, out: ready, waits: true, records: true},
+		{name: "too late, allow", xml: domainXML, answer: enforce, out: late, err: timeout, waits: true, records: true},
+		{name: "too late, deny", xml: domainXML, answer: deny, out: late, err: timeout, waits: true, denied: true, records: true},
+		{name: "no netlink, deny", xml: domainXML, answer: deny, err: errors.New("no netlink"), waits: true},
+		{name: "not XML, deny", xml: "<domain", answer: deny},
+		{name: "no disks, deny", xml: "<domain><name>web</name></domain>", answer: deny},
+	} {
+		t.Run(tc.name, func(t *testing.T) {
+			socket := filepath.Join(t.TempDir(), "control")
+			recorded := false
+			if tc.answer != nil {
+				server, err := control.Listen(socket, func(_ context.Context, _ int, r control.Request) (any, error) {
+					if r.Do == control.HookHeld {
+						recorded = true
+						return nil, nil
+					}
+					if r.Do != control.Policy || r.Args["name"] != "web" {
+						t.Errorf("asked %+v", r)
+					}
+					if err, ok := tc.answer.(error); ok {
+						return nil, err
+					}
+					return tc.answer, nil
+				}, slog.New(slog.DiscardHandler))
+				if err != nil {
+					t.Fatal(err)
+				}
+				ctx, cancel := context.WithCancel(t.Context())
+				defer cancel()
+				go func() { _ = server.Serve(ctx) }()
+			}
+			waits := false
+			h := libvirtHook{in: strings.NewReader(tc.xml), socket: socket, log: slog.New(slog.DiscardHandler),
+				wait: func(_ context.Context, r readiness.Request, limit time.Duration, _ *slog.Logger) (waited, error) {
+					waits = true
+					if limit != time.Minute || len(r.Disks) != 1 || r.Disks[0].Path != "/dev/vg0/web" {
+						t.Errorf("waits %s for %+v", limit, r)
+					}
+					return tc.out, tc.err
+				}}
+			err := h.run(t.Context())
+			var exit *exitError
+			if denied := errors.As(err, &exit) && exit.status == exitNotYet; denied != tc.denied || err != nil && !denied {
+				t.Errorf("%v", err)
+			}
+			if waits != tc.waits {
+				t.Errorf("waits %v", waits)
+			}
+			if recorded != tc.records {
+				t.Errorf("recorded %v", recorded)
+			}
+		})
+	}
+}
