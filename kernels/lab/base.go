@@ -46,13 +46,14 @@ type baseRecipe struct {
 // kernelPackage is where a base's kernel comes from.
 type kernelPackage struct{ Name, Suite, Package string }
 
-// keptBases is one more than there are kernels to boot.
-var keptBases = len(kernels.Bootable()) + 1
+// keptBases is two more than there are kernels to boot: one with further
+// packages, and one that is out of date.
+var keptBases = len(kernels.Bootable()) + 2
 
 // base returns the entry whose root.tar is Debian with the kernel.
 func (b builder) base(ctx context.Context) (*entry, string, error) {
 	kernel := kernelPackage{b.kernel.Name, b.kernel.Suite, b.kernel.Package}
-	recipe := baseRecipe{1, kernel, kernels.Userland, userland, leftOut}
+	recipe := baseRecipe{1, kernel, kernels.Userland, slices.Concat(userland, b.packages), leftOut}
 	key, err := keyOf(recipe)
 	if err != nil {
 		return nil, "", err

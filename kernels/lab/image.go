@@ -60,11 +60,12 @@ const keptImages = 6
 // builder makes bases and images.
 type builder struct {
 	host
-	cache   cache
-	kernel  kernels.Kernel
-	mirror  string
-	install Install
-	enable  []string
+	cache    cache
+	kernel   kernels.Kernel
+	mirror   string
+	packages []string // beyond userland
+	install  Install
+	enable   []string
 }
 
 // image returns the image with the builder's program and rootfs.

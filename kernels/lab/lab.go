@@ -36,6 +36,9 @@ type Options struct {
 	// Enable names the systemd units to enable after Install; nil means
 	// bootrace.service, if Install is set.
 	Enable []string
+	// Packages are further Debian packages of the machine. With any, a base of
+	// its own is made, so that others stay small.
+	Packages []string
 	// Append is added to the kernel's command line.
 	Append string
 	// Disks are the sizes in bytes of the empty disks, /dev/vdb the first; nil
@@ -158,7 +161,7 @@ func prepare(ctx context.Context, o Options, rootfs string, p *progress) (*Image
 	if err := h.need(ctx, tools); err != nil {
 		return nil, err
 	}
-	b := builder{host: h, cache: c, kernel: kernel, mirror: o.Mirror}
+	b := builder{host: h, cache: c, kernel: kernel, mirror: o.Mirror, packages: o.Packages}
 	if o.Install != nil {
 		b.install, b.enable = o.Install, o.Enable
 		if b.enable == nil {

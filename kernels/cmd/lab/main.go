@@ -43,11 +43,13 @@ func run(ctx context.Context, args []string) (int, error) {
 	flags.IntVar(&o.Memory, "memory", 0, "machine's memory in MiB (default 1536)")
 	flags.BoolVar(&o.Counted, "counted", false, "let the machine's clock count instructions, to compare times")
 	without := flags.Bool("without", false, "leave bootrace out of the machine")
+	packages := flags.String("packages", "", "further Debian `packages` of the machine")
 	vars := flags.String("install", "", "`variables` for make install, as in INITRAMFS=no")
 	_ = flags.Parse(args) // it exits by itself
 	if o.Scenario == "" || o.Out == "" || flags.NArg() > 0 {
 		return 0, fmt.Errorf("usage: make lab SCENARIO=FOLDER OUT=FOLDER [KERNEL=%s]; flags: lab -help", kernels.Default)
 	}
+	o.Packages = strings.Fields(*packages)
 	if !*without {
 		repo, err := lab.Repo(".")
 		if err != nil {
