@@ -11,6 +11,7 @@ import (
 
 	"github.com/urfave/cli/v2"
 
+	"github.com/bootrace/bootrace/tracer/control"
 	"github.com/bootrace/bootrace/tracer/event"
 	"github.com/bootrace/bootrace/tracer/guest"
 	"github.com/bootrace/bootrace/tracer/readiness"
@@ -29,11 +30,12 @@ func waitCommand() *cli.Command {
 	return &cli.Command{
 		Name:      "wait",
 		Usage:     "return when these disks are ready, backing files included",
-		ArgsUsage: "PATH...",
+		ArgsUsage: "PATH... | --guest GUEST",
 		Description: "For units (ExecStartPre=) and scripts that start a guest; needs no running service.\n" +
 			"Exit status: 0 ready, 4 not ready in time, 1 a path that no waiting will mend.",
 		Flags: []cli.Flag{
 			&cli.DurationFlag{Name: "timeout", Value: defaultWait, Usage: "how long to wait; 0: as long as it takes"},
+			&cli.StringFlag{Name: "guest", Usage: "the disks that `GUEST` (name or uuid) last ran on, as the running service remembers"},
 			&cli.BoolFlag{Name: "raw", Usage: "the disks are raw: look for no backing file in them"},
 			&cli.BoolFlag{Name: "json", Usage: "print what was found as JSON"},
 		},
@@ -53,13 +55,20 @@ func waitCommand() *cli.Command {
 
 func waitRequest(c *cli.Context) (readiness.Request, error) {
 	var r readiness.Request
-	if !c.Args().Present() {
-		return r, usageError("wait: name the disks to wait for: bootrace wait /dev/VG/LV...")
+	if c.Args().Present() == c.IsSet("guest") {
+		return r, usageError("wait: name the disks to wait for, or --guest: bootrace wait /dev/VG/LV...")
 	}
 	if d := c.Duration("timeout"); d < 0 {
 		return r, usageError("wait: --timeout %s: can't be negative", d)
 	}
-	for _, path := range c.Args().Slice() {
+	paths := c.Args().Slice()
+	if c.IsSet("guest") {
+		request := control.Request{Do: control.Disks, Args: map[string]string{"guest": c.String("guest")}}
+		if err := control.Call(c.Context, control.Socket, request, &paths); err != nil {
+			return r, fmt.Errorf("wait for guest %q: %w", c.String("guest"), err)
+		}
+	}
+	for _, path := range paths {
 		path, err := filepath.Abs(path)
 		if err != nil {
 			return r, fmt.Errorf("wait for %s: %w", path, err)

@@ -161,8 +161,12 @@ func (w *walker) follow(name string) error {
 		}
 		target, err := w.step(element)
 		if err != nil {
+			at := w.at()
+			if w.place.node != "" {
+				at = w.place.node // a file in the place of a folder
+			}
 			w.place.mode, w.place.dev = 0, event.Dev{}
-			w.place.node = filepath.Join(append([]string{w.at(), element}, left...)...)
+			w.place.node = filepath.Join(append([]string{at, element}, left...)...)
 			return &os.PathError{Op: "walk", Path: w.place.node, Err: err}
 		}
 		if target == "" {

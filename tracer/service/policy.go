@@ -1,6 +1,7 @@
 package service
 
 import (
+	"fmt"
 	"strings"
 
 	"github.com/bootrace/bootrace/tracer/config"
@@ -24,4 +25,24 @@ func (s *Service) startPolicy(name, uuid string) StartPolicy {
 	}
 	p := cfg.Enforce.For(name, strings.ToLower(uuid))
 	return StartPolicy{Enforce: true, Deadline: p.Deadline, Deny: p.OnTimeout == config.Deny}
+}
+
+// disksOf returns the paths of the disks that a guest ran on in the last boot
+// that ran it. The guest is given by its name, its UUID, or as findings name it
+// (uuid:3aad3b6b-...).
+func (s *Service) disksOf(guest string) ([]string, error) {
+	for _, key := range []string{guest, "uuid:" + strings.ToLower(guest), "name:" + guest} {
+		last := s.memory.Last(key)
+		if last == nil {
+			continue
+		}
+		var paths []string
+		for _, d := range last.Disks {
+			if d.BackingOf == "" {
+				paths = append(paths, d.Path)
+			}
+		}
+		return paths, nil
+	}
+	return nil, fmt.Errorf("no guest %q ran in an earlier boot, as far as is remembered", guest)
 }

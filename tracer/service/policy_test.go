@@ -7,7 +7,41 @@ import (
 	"github.com/google/go-cmp/cmp"
 
 	"github.com/bootrace/bootrace/tracer/config"
+	"github.com/bootrace/bootrace/tracer/event"
+	"github.com/bootrace/bootrace/tracer/memory"
 )
+
+func TestDisksOf(t *testing.T) {
+	dir := t.TempDir()
+	before := memory.NewStore("boot1")
+	if err := before.Open(dir); err != nil {
+		t.Fatal(err)
+	}
+	before.Remember("uuid:3aad3b6b-ddf8-474a-8906-06d83ef318cb", []event.MemoryDisk{
+		{Path: "/dev/vg0/web"}, {Path: "/dev/vg0/base", BackingOf: "/dev/vg0/web"}, {Path: "/dev/vg0/data"},
+	})
+	before.Remember("name:db", []event.MemoryDisk{{Path: "/dev/vg0/db"}})
+	if err := before.Close(); err != nil {
+		t.Fatal(err)
+	}
+	s := &Service{memory: memory.NewStore("boot2")}
+	if err := s.memory.Open(dir); err != nil {
+		t.Fatal(err)
+	}
+	for guest, want := range map[string][]string{
+		"3AAD3B6B-ddf8-474a-8906-06d83ef318cb":      {"/dev/vg0/web", "/dev/vg0/data"},
+		"uuid:3aad3b6b-ddf8-474a-8906-06d83ef318cb": {"/dev/vg0/web", "/dev/vg0/data"},
+		"db": {"/dev/vg0/db"},
+	} {
+		got, err := s.disksOf(guest)
+		if diff := cmp.Diff(want, got); diff != "" || err != nil {
+			t.Errorf("%s: %v %s", guest, err, diff)
+		}
+	}
+	if _, err := s.disksOf("nobody"); err == nil {
+		t.Error("knows the disks of nobody")
+	}
+}
 
 func TestStartPolicy(t *testing.T) {
 	for _, tc := range []struct {

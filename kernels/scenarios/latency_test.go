@@ -1,0 +1,74 @@
+package scenarios
+
+import (
+	"cmp"
+	"math"
+	"os"
+	"path/filepath"
+	"slices"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/bootrace/bootrace/kernels/lab"
+	"github.com/bootrace/bootrace/tracer/event"
+)
+
+// From "the volume is live and linked" to the guest's exec going on: held by
+// enforce mode, against those who wait before they exec. The clock counts
+// instructions, so other work on this machine does not count.
+// BOOTRACE_ROUNDS is how many rounds are played.
+func TestLatency(t *testing.T) {
+	out, _ := play(t, "latency", func(o *lab.Options) {
+		o.Counted = true
+		o.Append = "lab.rounds=" + cmp.Or(os.Getenv("BOOTRACE_ROUNDS"), "20")
+		o.Timeout = time.Hour
+	})
+	took := latencies(readLog(t, filepath.Join(out, "trace.jsonl")))
+	for _, who := range []string{"held", "wait", "udevadm", "poll"} {
+		times := took[who]
+		if len(times) == 0 {
+			t.Fatalf("%s: nothing was measured", who)
+		}
+		t.Logf("%-8s %3d rounds: p50 %8v, p99 %8v", who, len(times), quantile(times, 0.5), quantile(times, 0.99))
+	}
+	held, udevadm := quantile(took["held"], 0.99), quantile(took["udevadm"], 0.99)
+	if held*5 > udevadm {
+		t.Errorf("at p99 a held guest goes on after %v, one that waits with udevadm after %v: less than 5 times faster", held, udevadm)
+	}
+	if wait := quantile(took["wait"], 0.5); wait > quantile(took["udevadm"], 0.5) {
+		t.Errorf("`bootrace wait` takes longer than `udevadm wait`: %v", wait)
+	}
+}
+
+// latencies are the times from the moment that the volume was live and linked
+// to each guest's exec, by guest, sorted.
+func latencies(log []event.Event) map[string][]time.Duration {
+	took := map[string][]time.Duration{}
+	var live, linked event.Time
+	for _, e := range log {
+		switch {
+		case e.Kind == event.DMResume && e.DM.Name == "vg0-late" && e.DM.Errno == 0:
+			live, linked = e.At, 0
+			if e.DM.LiveAt != 0 {
+				live = e.DM.LiveAt
+			}
+		case e.Kind == event.Link && linked == 0 && strings.HasPrefix(e.Open.Path, "/dev/vg0/"):
+			linked = e.At
+		case e.Kind == event.Exec && linked != 0:
+			who := strings.TrimPrefix(filepath.Base(e.Exec.Filename), "qemu-system-")
+			took[who] = append(took[who], e.At.Sub(max(live, linked)))
+			linked = 0
+		}
+	}
+	for _, times := range took {
+		slices.Sort(times)
+	}
+	return took
+}
+
+// quantile returns the smallest of the times that at least q of them don't
+// exceed.
+func quantile(sorted []time.Duration, q float64) time.Duration {
+	return sorted[int(math.Ceil(q*float64(len(sorted))))-1].Round(10 * time.Microsecond)
+}
