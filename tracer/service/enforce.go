@@ -73,7 +73,7 @@ func (e *enforcer) begin(ctx context.Context, cfg config.Enforce) {
 }
 
 func (e *enforcer) open(ctx context.Context, cfg config.Enforce) (*enforcement, error) {
-	tracker, err := readiness.Open(readiness.Options{Log: e.s.log})
+	tracker, err := readiness.Open(readiness.Options{Found: e.s.rec.Record, Log: e.s.log})
 	if err != nil {
 		return nil, err
 	}
