@@ -49,7 +49,7 @@ type Stats struct {
 // Source receives uevents and udev events.
 type Source struct {
 	kernel, udev *socket
-	stores       *stores // nil where nobody asked for them
+	stores       *stores // nil where nobody asked for them, or there is no inotify to be had
 	wake         int     // eventfd that ends Run's waiting
 	options      Options
 	log          *slog.Logger
@@ -96,7 +96,7 @@ func (s *Source) open() (err error) {
 	}
 	if s.options.Stored != nil {
 		if s.stores, err = openStores("/"); err != nil {
-			return err
+			s.log.Warn("udev's records are not followed, only its events", "error", err)
 		}
 	}
 	if s.wake, err = unix.Eventfd(0, unix.EFD_CLOEXEC|unix.EFD_NONBLOCK); err != nil {
@@ -223,7 +223,12 @@ func (s *Source) drainAll(ctx context.Context, emit func(event.Event)) error {
 // FollowStores begins or ends the calls of Options.Stored, which must be set.
 // Not to follow what nobody waits for saves a wake-up for each device of the
 // host.
-func (s *Source) FollowStores(on bool) error { return s.stores.want(on) }
+func (s *Source) FollowStores(on bool) error {
+	if s.stores == nil {
+		return nil
+	}
+	return s.stores.want(on)
+}
 
 func (s *Source) interrupt() {
 	if _, err := unix.Write(s.wake, []byte{1, 0, 0, 0, 0, 0, 0, 0}); err != nil {
