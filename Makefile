@@ -22,7 +22,7 @@ BINARY   := build/bootrace
 export CGO_ENABLED := 0
 
 .DEFAULT_GOAL := help
-.PHONY: help build generate generate-check test unit lab-test browser-test demo soak fuzz bench bench-boot lint lab install uninstall clean
+.PHONY: help build generate generate-check test unit lab-test browser-test demo soak fuzz bench bench-boot bench-latency lint lab install uninstall clean
 
 help: ## this list
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sort | awk -F ':.*## ' '{printf "  %-16s %s\n", $$1, $$2}'
@@ -68,6 +68,9 @@ bench: build ## what it costs: probes (the kernel's own statistics), log, timeli
 
 bench-boot: ## what it costs a boot, in the lab, by a clock that counts instructions
 	BOOTRACE_COST=1 $(GO) test -count=1 -timeout 3h -v -run 'TestBootCost' ./kernels/scenarios
+
+bench-latency: build ## how soon a held guest goes on, against udevadm wait and polling: 100 rounds in the lab
+	BOOTRACE_LAB=1 BOOTRACE_ROUNDS=100 $(GO) test -count=1 -timeout 2h -v -run 'TestLatency$$' ./kernels/scenarios
 
 soak: ## clean boots and power cuts, twenty of each (hours)
 	BOOTRACE_SOAK=1 $(GO) test -count=1 -timeout 6h -v -run 'TestSoak' ./kernels/scenarios
