@@ -127,8 +127,8 @@ func textOf(f *timeline.Finding) string {
 // long; {took} is how long, {detail} the device, action or path.
 var delays = map[string]string{
 	timeline.StepDisk:    "the device beneath it[, {detail},] appeared only {took} after the boot began",
-	timeline.StepPV:      "udev took {took} to finish with the device beneath it[, {detail},][: up to {queued} of that its queue held it behind {behind}]",
-	timeline.StepLayer:   "it took {took} until the mapping beneath it[, {detail},] was live[, made so by {by}]",
+	timeline.StepPV:      "udev took {took} to finish with[ {detail},] the device beneath it[: up to {queued} of that its queue held it behind {behind}]",
+	timeline.StepLayer:   "it took {took} until[ {detail},] the mapping beneath it, was live[, made so by {by}]",
 	timeline.StepCreated: "it took {took} until it was created[ by {by}]",
 	timeline.StepLoaded:  "it took {took} until its table was loaded[ by {by}]",
 	timeline.StepLive:    "it took {took} until its table was live[, made so by {by}]",

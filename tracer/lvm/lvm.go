@@ -21,8 +21,9 @@ import (
 // Volume names a logical volume.
 type Volume struct{ VG, LV string }
 
-// Limit is how long all commands together may take.
-const Limit = 30 * time.Second
+// Limit is how long all commands together may take: at the lowest priority that
+// can be long.
+const Limit = 2 * time.Minute
 
 // Runner runs one of LVM's commands, "lvs" say, and returns what it printed. It
 // bounds how much that is.

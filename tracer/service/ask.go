@@ -23,6 +23,7 @@ type asker struct {
 	since   event.Time // of the first that is pending
 	touched event.Time // when device-mapper was last changed
 	asking  bool
+	tries   map[lvm.Volume]int // how often LVM gave no answer
 }
 
 // maxVolumes bounds what is asked about in one boot.
@@ -88,10 +89,23 @@ func (a *asker) due(now event.Time, after event.Duration) []lvm.Volume {
 	return volumes
 }
 
-func (a *asker) done() {
+// maxTries is how often LVM is asked about a volume: one that waits for a dead
+// disk does not answer.
+const maxTries = 3
+
+// done ends the asking; unanswered are to be asked about again later.
+func (a *asker) done(now event.Time, unanswered []lvm.Volume) {
 	a.mu.Lock()
 	defer a.mu.Unlock()
 	a.asking = false
+	if a.tries == nil {
+		a.tries = map[lvm.Volume]int{}
+	}
+	for _, v := range unanswered {
+		if a.tries[v]++; a.tries[v] < maxTries {
+			a.pending, a.since = append(a.pending, v), now
+		}
+	}
 }
 
 // askLVM records what LVM says of volumes that somebody looked for in vain, if
@@ -105,11 +119,15 @@ func (s *Service) askLVM(ctx context.Context) {
 		return
 	}
 	go func() {
-		defer s.asker.done()
+		var unanswered []lvm.Volume
+		defer func() { s.asker.done(event.Now(), unanswered) }()
 		from := event.Now()
 		answers := lvm.Ask(ctx, lvm.Command{}, volumes)
 		for i := range answers {
 			s.rec.Record(event.Event{At: event.Now(), From: from, Kind: event.LVM, Src: "lvm", LVM: &answers[i]})
+			if a := &answers[i]; a.Why != "" && a.LV != "" {
+				unanswered = append(unanswered, lvm.Volume{VG: a.VG, LV: a.LV})
+			}
 		}
 		s.log.Info("asked LVM about volumes that were looked for in vain", "volumes", len(volumes), "took", event.Now().Sub(from))
 	}()

@@ -41,14 +41,30 @@ func TestAskerDue(t *testing.T) {
 	if got := due(200 * second); got != nil {
 		t.Errorf("asked twice at a time: %v", got)
 	}
-	a.done()
+	a.done(0, nil)
 	if got := due(200 * second); len(got) != 1 {
 		t.Errorf("a later one was not asked about: %v", got)
 	}
-	a.done()
+	a.done(0, nil)
 	a.observe(vain(201*second, "agent", "/dev/vg0/a"))
 	if got := due(600 * second); got != nil {
 		t.Errorf("asked again: %v", got)
+	}
+}
+
+// A volume about which LVM gave no answer is asked about again, not for ever.
+func TestAskerRetries(t *testing.T) {
+	var a asker
+	a.observe(vain(10*second, "agent", "/dev/vg0/a"))
+	asked := 0
+	for at := 10 * second; at < 1000*second; at += second {
+		if volumes := a.due(at, 30*time.Second); volumes != nil {
+			asked++
+			a.done(at, volumes)
+		}
+	}
+	if asked != maxTries {
+		t.Errorf("asked %d times, want %d", asked, maxTries)
 	}
 }
 

@@ -50,7 +50,8 @@ func (a *accounts) of(l *life, ready stamp) *Account {
 	for i := range steps {
 		s := &steps[i]
 		s.From, now = now, s.To
-		s.Queued, s.Behind = a.queue.wait(s.Event)
+		w := a.queue.wait(s.Event)
+		s.Queued, s.Behind = w.held, w.behind
 		if s.To-s.From > steps[out.Longest].To-steps[out.Longest].From {
 			out.Longest = i
 		}

@@ -46,7 +46,7 @@ type record struct {
 	groups   map[string]bool
 	route    func(sym) *route
 	mappings map[string]*Mapping // by Mapping.ID
-	lvm      lvmFacts
+	lvm      *lvmFacts
 	// account explains why a life was ready no sooner.
 	account func(*life, stamp) *Account
 	h       *history

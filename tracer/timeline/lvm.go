@@ -34,54 +34,70 @@ const (
 )
 
 // lvmFacts are all that LVM said, in order of time.
-type lvmFacts []lvmFact
+type lvmFacts struct {
+	all     []lvmFact
+	answers map[lvmKey][]*lvmFact // about a volume
+	none    map[lvmKey][]*lvmFact // in which it gave no answer
+	configs []*lvmFact
+}
 
-func (b *Builder) lvmFacts() lvmFacts {
-	out := slices.Clone(b.lvm)
-	slices.SortFunc(out, func(a, b lvmFact) int {
+type lvmKey struct{ vg, lv string }
+
+func (b *Builder) lvmFacts() *lvmFacts {
+	l := &lvmFacts{all: slices.Clone(b.lvm), answers: map[lvmKey][]*lvmFact{}, none: map[lvmKey][]*lvmFact{}}
+	slices.SortFunc(l.all, func(a, b lvmFact) int {
 		return cmp.Or(a.compare(&b.stamp), cmp.Compare(a.info.VG, b.info.VG), cmp.Compare(a.info.LV, b.info.LV))
 	})
-	return out
+	for i := range l.all {
+		f := &l.all[i]
+		key := lvmKey{f.info.VG, f.info.LV}
+		switch {
+		case f.info.Config != nil:
+			l.configs = append(l.configs, f)
+		case f.info.Why != "":
+			l.none[key] = append(l.none[key], f)
+		default:
+			l.answers[key] = append(l.answers[key], f)
+		}
+	}
+	return l
 }
 
-func (l lvmFacts) list() []LVM {
+func (l *lvmFacts) list() []LVM {
 	out := []LVM{}
-	for _, f := range l {
-		out = append(out, LVM{f.instant(), f.info})
+	for i := range l.all {
+		out = append(out, LVM{l.all[i].instant(), l.all[i].info})
 	}
 	return out
 }
 
-// pick returns the first answer after s that fits, else the last before: a
-// setting may have been changed since, and the nearest answer is the best.
-func (l lvmFacts) pick(s stamp, fits func(*event.LVMInfo) bool) *lvmFact {
-	var found *lvmFact
-	for i := range l {
-		if !fits(&l[i].info) {
-			continue
-		}
-		found = &l[i]
-		if found.at >= s.at {
-			break
+// pick returns the first answer after s, else the last before: a setting may
+// have been changed since, and the nearest answer is the best.
+func pick(list []*lvmFact, s stamp) *lvmFact {
+	for _, f := range list {
+		if f.at >= s.at {
+			return f
 		}
 	}
-	return found
+	if n := len(list); n > 0 {
+		return list[n-1]
+	}
+	return nil
 }
 
 // volume returns what LVM said of a volume, nil if it was not asked.
-func (l lvmFacts) volume(vg, lv string, s stamp) *event.LVMInfo {
-	f := l.pick(s, func(i *event.LVMInfo) bool { return i.VG == vg && i.LV == lv && i.Why == "" })
-	if f == nil {
-		return nil
+func (l *lvmFacts) volume(vg, lv string, s stamp) *event.LVMInfo {
+	if f := pick(l.answers[lvmKey{vg, lv}], s); f != nil {
+		return &f.info
 	}
-	return &f.info
+	return nil
 }
 
 // settings returns what keeps a volume from being activated, as LVM said after
 // s, and the events that say so. asked is false where it was not asked, or gave
 // no answer.
-func (l lvmFacts) settings(vg, lv string, s stamp) (list []string, evidence []uint64, asked bool) {
-	v := l.pick(s, func(i *event.LVMInfo) bool { return i.VG == vg && i.LV == lv && i.Why == "" })
+func (l *lvmFacts) settings(vg, lv string, s stamp) (list []string, evidence []uint64, asked bool) {
+	v := pick(l.answers[lvmKey{vg, lv}], s)
 	if v == nil {
 		return nil, nil, false
 	}
@@ -90,7 +106,7 @@ func (l lvmFacts) settings(vg, lv string, s stamp) (list []string, evidence []ui
 	if !v.info.Found {
 		return list, evidence, true
 	}
-	if c := l.pick(s, func(i *event.LVMInfo) bool { return i.Config != nil }); c != nil {
+	if c := pick(l.configs, v.stamp); c != nil {
 		if more := configSettings(&v.info, c.info.Config); len(more) > 0 {
 			list, evidence = append(list, more...), append(evidence, c.id)
 		}
@@ -99,12 +115,11 @@ func (l lvmFacts) settings(vg, lv string, s stamp) (list []string, evidence []ui
 }
 
 // refusal is why LVM gave no answer about a volume.
-func (l lvmFacts) refusal(vg, lv string, s stamp) string {
-	f := l.pick(s, func(i *event.LVMInfo) bool { return i.VG == vg && i.LV == lv && i.Why != "" })
-	if f == nil {
-		return ""
+func (l *lvmFacts) refusal(vg, lv string, s stamp) string {
+	if f := pick(l.none[lvmKey{vg, lv}], s); f != nil {
+		return f.info.Why
 	}
-	return f.info.Why
+	return ""
 }
 
 func volumeSettings(i *event.LVMInfo) []string {

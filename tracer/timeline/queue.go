@@ -28,10 +28,18 @@ type udevQueue struct {
 	ends      []*blockFact          // by time
 	announced map[uint64]event.Time // by sequence number
 	byID      map[uint64]*blockFact // ends, by event
+	known     map[uint64]wait       // by event: every volume on a disk waited for that
+}
+
+// wait is how long at most an event was kept waiting, and behind how many of
+// other devices.
+type wait struct {
+	held   event.Duration
+	behind int
 }
 
 func (b *Builder) udevQueue() *udevQueue {
-	q := &udevQueue{announced: map[uint64]event.Time{}, byID: map[uint64]*blockFact{}}
+	q := &udevQueue{announced: map[uint64]event.Time{}, byID: map[uint64]*blockFact{}, known: map[uint64]wait{}}
 	for f := range b.blocks.all {
 		if f.done {
 			q.ends = append(q.ends, f)
@@ -46,17 +54,26 @@ func (b *Builder) udevQueue() *udevQueue {
 	return q
 }
 
-// wait returns how long at most the event that udev finished with id was kept
-// waiting, and behind how many events of other devices.
-func (q *udevQueue) wait(id uint64) (held event.Duration, behind int) {
+// wait returns the wait of the event that udev finished with id.
+func (q *udevQueue) wait(id uint64) wait {
+	w, ok := q.known[id]
+	if !ok {
+		w = q.measure(id)
+		q.known[id] = w
+	}
+	return w
+}
+
+func (q *udevQueue) measure(id uint64) wait {
 	mine := q.byID[id]
 	if mine == nil {
-		return 0, 0
+		return wait{}
 	}
 	since, known := q.announced[mine.seq]
 	if !known {
-		return 0, 0
+		return wait{}
 	}
+	var w wait
 	first := sort.Search(len(q.ends), func(i int) bool { return q.ends[i].at > since })
 	for _, f := range q.ends[first:] {
 		if f.at > mine.at {
@@ -65,13 +82,13 @@ func (q *udevQueue) wait(id uint64) (held event.Duration, behind int) {
 		if f.seq >= mine.seq {
 			continue // came later, and overtook
 		}
-		held = f.at.Sub(since)
+		w.held = f.at.Sub(since)
 		if f.dev != mine.dev {
-			behind++
+			w.behind++
 		}
 	}
-	if behind == 0 {
-		return 0, 0
+	if w.behind == 0 {
+		return wait{}
 	}
-	return held, behind
+	return w
 }

@@ -1,0 +1,121 @@
+package timeline
+
+import (
+	"fmt"
+	"testing"
+	"time"
+
+	"golang.org/x/sys/unix"
+
+	"github.com/bootrace/bootrace/tracer/event"
+)
+
+// troubledBoot is a host on which everything is late: guests of three disks
+// each, every disk with two backing files, all of them volumes in a thin pool on
+// a disk that comes late; an agent has looked for each, LVM was asked about the
+// third that never came, and udev had all of it at once.
+func troubledBoot(tb testing.TB, guests int) []event.Event {
+	tb.Helper()
+	const disks, depth = 3, 3
+	var p historyParser
+	add := func(format string, args ...any) {
+		if err := p.line(fmt.Sprintf(format, args...)); err != nil {
+			tb.Fatal(err)
+		}
+	}
+	add("0.1 sources")
+	add("0.5 uevent add vdb dev=254:16 seq=1")
+	add("0.5..30 udev add vdb dev=254:16 seq=1 ID_FS_TYPE=LVM2_member")
+	add("30.1..30.2 dm_create lv=vg/pool/tpool dev=253:0")
+	add("30.2..30.3 dm_load lv=vg/pool/tpool dev=253:0 table=0_2048_thin-pool_254:16_254:16_128_0")
+	add("30.3..30.4 dm_resume lv=vg/pool/tpool dev=253:0 live=30.35")
+	minor := 0
+	for g := range guests {
+		start := 1 + float64(g)/1000
+		args := ""
+		for d := range disks {
+			over := ""
+			for c := range depth {
+				minor++
+				lv := fmt.Sprintf("vg/g%d-d%d-c%d", g, d, c)
+				path := "/dev/" + lv
+				if c == 0 {
+					args += " -drive file=" + path + ",format=qcow2"
+				}
+				at := start + .01 + float64(d*depth+c)/1e5
+				add("%f open pid=70 comm=agent %s ENOENT args: agent --start", start-.5, path)
+				add("%f open pid=%d %s ENOENT", at, 1000+g, path)
+				add("%f open pid=%d %s ENOENT", at+1e-6, 1000+g, path)
+				if over == "" {
+					over = path
+				}
+				if d == disks-1 {
+					add("100 lvm %s skip=1", lv)
+					continue
+				}
+				ready := 31 + float64(minor)/1000
+				add("%f..%f dm_create lv=%s dev=253:%d", ready, ready+.0001, lv, minor)
+				add("%f..%f dm_load lv=%s dev=253:%d table=0_2048_thin_253:0_%d", ready+.0001, ready+.0002, lv, minor, minor)
+				add("%f..%f dm_resume lv=%s dev=253:%d live=%f flags=32", ready+.0002, ready+.0003, lv, minor, ready+.00025)
+				add("%f uevent change dm-%d dev=253:%d seq=%d", ready+.0003, minor, minor, 100+minor)
+				add("%f..%f udev change dm-%d dev=253:%d seq=%d lv=%s DM_ACTIVATION=1 links=%s", ready+.0003, ready+20, minor, minor, 100+minor, lv, path)
+			}
+		}
+		add("%f exec pid=%d args: qemu-system-x86_64 -name vm%d%s", start, 1000+g, g, args)
+		add("%f exit pid=%d status=1", start+.5, 1000+g)
+	}
+	for i := range p.events {
+		p.events[i].ID = uint64(i + 1)
+	}
+	return p.events
+}
+
+// processorTime is what this process has used, on whatever else is going on.
+func processorTime(t *testing.T) time.Duration {
+	t.Helper()
+	var used unix.Rusage
+	if err := unix.Getrusage(unix.RUSAGE_SELF, &used); err != nil {
+		t.Fatal(err)
+	}
+	return time.Duration(used.Utime.Nano() + used.Stime.Nano())
+}
+
+// A thousand guests in trouble are judged in less than a second of one
+// processor; twice the guests take about twice as long. The limits here are
+// generous: machines differ.
+func TestJudgeLarge(t *testing.T) {
+	if testing.Short() {
+		t.Skip("NOT RUN: takes a second; leave out -short to run it")
+	}
+	took := func(guests int) (time.Duration, *Timeline) {
+		events := troubledBoot(t, guests)
+		least := time.Duration(1<<63 - 1)
+		var tl *Timeline
+		for range 3 {
+			begin := processorTime(t)
+			tl = buildOf(events)
+			least = min(least, processorTime(t)-begin)
+		}
+		return least, tl
+	}
+	half, _ := took(500)
+	whole, tl := took(1000)
+	t.Logf("500 guests: %v, 1000 guests: %v, %d findings", half, whole, len(tl.Findings))
+	if len(tl.Verdicts) != 1000 || len(tl.Findings) < 9000 {
+		t.Errorf("%d verdicts of %d findings", len(tl.Verdicts), len(tl.Findings))
+	}
+	if whole > 3*time.Second {
+		t.Errorf("1000 guests took %v", whole)
+	}
+	if ratio := float64(whole) / float64(half); ratio > 3.2 {
+		t.Errorf("twice the guests took %.1f times as long", ratio)
+	}
+}
+
+func BenchmarkJudge(b *testing.B) {
+	events := troubledBoot(b, 1000)
+	b.ReportAllocs()
+	for b.Loop() {
+		buildOf(events)
+	}
+}
