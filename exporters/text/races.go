@@ -29,6 +29,7 @@ func Races(w io.Writer, tl *timeline.Timeline, opts Options) error {
 		p.line()
 		p.finding(f)
 	}
+	p.headerProblems(tl)
 	p.verdicts(tl)
 	return p.flush()
 }
