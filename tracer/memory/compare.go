@@ -135,20 +135,23 @@ func clean(p string) string { return path.Clean(p) }
 
 // same reports whether two records speak of one mapping.
 func same(a, b *event.MemoryDisk) bool {
-	if a.UUID == "" && b.UUID == "" {
-		return a.Name != "" && a.Name == b.Name && sameTable(a.Table, b.Table)
+	if a.UUID == "" && a.Name == "" {
+		return false // no mapping
 	}
-	return a.UUID == b.UUID || sameLV(a.UUID, b.UUID)
+	return Key(a.UUID, a.Name) == Key(b.UUID, b.Name) && (a.UUID != "" || sameTable(a.Table, b.Table))
 }
 
-// SameMapping reports whether two records speak of one mapping: by UUID, where
-// either has one, else by name and table.
-func SameMapping(a, b *event.MemoryDisk) bool { return same(a, b) }
-
-func sameLV(a, b string) bool {
-	x, ok := devmap.ParseLVMUUID(a)
-	y, also := devmap.ParseLVMUUID(b)
-	return ok && also && x.LV == y.LV && x.Layer == y.Layer
+// Key is equal for two records of one mapping: it is made of the UUID, and of
+// the name where there is none. A mapping that was renamed without a UUID is
+// another one.
+func Key(uuid, name string) string {
+	if id, ok := devmap.ParseLVMUUID(uuid); ok {
+		return "lv " + id.LV + " " + id.Layer
+	}
+	if uuid != "" {
+		return "uuid " + uuid
+	}
+	return "name " + name
 }
 
 // number is a device's number in a table. Mappings have names there, so what is

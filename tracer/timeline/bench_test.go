@@ -93,3 +93,65 @@ func BenchmarkMemory(b *testing.B) {
 		runtime.KeepAlive(builder)
 	}
 }
+
+// chainedBoot is a host with 1,000 guests of three disks each, each disk with
+// two images below it, as their headers name them. It remembers all guests; a
+// third of them lost a volume and run on another.
+func chainedBoot(tb testing.TB) []event.Event {
+	const guests = 1_000
+	var p historyParser
+	add := func(format string, args ...any) {
+		if err := p.line(fmt.Sprintf(format, args...)); err != nil {
+			tb.Fatal(err)
+		}
+	}
+	p.sources(1)
+	for i := range guests * 9 {
+		add("%f activate lv=vg/lv%05d dev=253:%d", 1+float64(i)/10_000, i, i)
+	}
+	for i := range guests {
+		start, args := 5+float64(i)/100, ""
+		for d := range 3 {
+			args += fmt.Sprintf(" -drive file=/dev/vg/lv%05d,if=none,id=drive_%d", 9*i+3*d, d)
+		}
+		add("%f exec pid=%d args: qemu-system-x86_64 -name vm%d %s", start, 1000+i, i, args)
+		for d := range 9 {
+			lv := 9*i + d
+			if d%3 == 0 {
+				add("%f image pid=%d disk=/dev/vg/lv%05d", start+.001, 1000+i, lv)
+				for m := range 3 {
+					role := []string{"disk", "backing", "backing"}[m]
+					add("0 member path=/dev/vg/lv%05d role=%s state=read over=%d", lv+m, role, m-1)
+				}
+			}
+			add("%f open pid=%d /dev/vg/lv%05d dev=253:%d", start+.01+float64(d)/1000, 1000+i, lv, lv)
+		}
+		add("%f memory pid=%d guest=name:vm%d", start+.002, 1000+i, i)
+		for d := range 9 {
+			lv, over := fmt.Sprintf("vg/lv%05d", 9*i+d), ""
+			if d%3 != 0 {
+				over = fmt.Sprintf("/dev/vg/lv%05d", 9*i+d/3*3)
+			} else if i%3 == 0 {
+				lv = fmt.Sprintf("vg/lost%05d", 9*i+d)
+			}
+			add("0 remembered path=/dev/vg/lv%05d lv=%s backing_of=%s", 9*i+d, lv, over)
+		}
+	}
+	for i := range p.events {
+		p.events[i].ID = uint64(i + 1)
+	}
+	return p.events
+}
+
+// BenchmarkJudge is to stay below a second.
+func BenchmarkJudge(b *testing.B) {
+	events := chainedBoot(b)
+	b.ReportAllocs()
+	for b.Loop() {
+		tl := buildOf(events)
+		if n := len(tl.Findings); n != 2*3*334 {
+			b.Fatalf("%d findings", n)
+		}
+	}
+	b.ReportMetric(float64(len(events)), "events")
+}

@@ -26,6 +26,7 @@ const (
 type changed struct{}
 
 func (changed) find(r *record, report func(*Finding)) {
+	c := newCensus(r.h)
 	for _, g := range r.guests {
 		if g.memory == nil {
 			continue
@@ -35,8 +36,8 @@ func (changed) find(r *record, report func(*Finding)) {
 		for i := range disks {
 			now[i] = disks[i].as
 		}
-		for _, c := range memory.Compare(&g.memory.info, now, r.existed(g)) {
-			if f := r.change(g, &disks[c.Now], &c); f != nil {
+		for _, change := range memory.Compare(&g.memory.info, now, c.existed(g)) {
+			if f := r.change(c, g, &disks[change.Now], &change); f != nil {
 				report(f)
 			}
 		}
@@ -70,14 +71,24 @@ func (r *record) ranOn(g *guestLife) []ranOn {
 			one.as.Size = one.use.Size
 		}
 		if dev := one.use.Dev; dev != nil {
-			if l := r.h.lifeByMinor(dev.Minor, one.stamp()); l != nil && l.out.Dev == *dev {
+			l := r.h.lifeByMinor(dev.Minor, one.stamp())
+			switch {
+			case l != nil && l.out.Dev == *dev:
 				one.life = l
 				r.h.remember(l, one.stamp(), &one.as)
+			case r.h.isMapping(*dev):
+				continue // one that the record does not know
 			}
 		}
 		list = append(list, one)
 	}
 	return list
+}
+
+// isMapping reports whether dev has device-mapper's number, which is another on
+// each host.
+func (h *history) isMapping(dev event.Dev) bool {
+	return slices.ContainsFunc(h.lives, func(l *life) bool { return l.hasDev && l.out.Dev.Major == dev.Major })
 }
 
 func removable(d *Disk) bool {
@@ -103,23 +114,50 @@ func (h *history) remember(l *life, s stamp, as *event.MemoryDisk) {
 }
 
 // existed reports whether a mapping that g last ran on exists when g runs.
-func (r *record) existed(g *guestLife) func(*event.MemoryDisk) bool {
+func (c *census) existed(g *guestLife) func(*event.MemoryDisk) bool {
 	at := stamp{from: g.fact.from, at: g.fact.at}
 	for i := range g.firsts {
 		at.at = max(at.at, g.firsts[i].use.At)
 	}
 	return func(d *event.MemoryDisk) bool {
-		return slices.ContainsFunc(r.h.lives, func(l *life) bool { return l.exists(at) && r.h.is(l, at, d) })
+		return slices.ContainsFunc(c.known(d), func(l *life) bool { return l.exists(at) && c.named(l, at, d) })
 	}
 }
 
-// is reports whether l is the mapping that was remembered.
-func (h *history) is(l *life, at stamp, d *event.MemoryDisk) bool {
-	return memory.SameMapping(d, &event.MemoryDisk{Name: l.nameAt(at, h.names), UUID: h.names.get(l.uuid)})
+// census finds mappings by what is remembered of them. A group that did not come
+// is a question for each of its volumes.
+type census struct {
+	h     *history
+	lives map[string][]*life // by memory.Key of each name
+}
+
+func newCensus(h *history) *census {
+	c := &census{h, map[string][]*life{}}
+	for _, l := range h.lives {
+		uuid := h.names.get(l.uuid)
+		if uuid != "" {
+			c.lives[memory.Key(uuid, "")] = append(c.lives[memory.Key(uuid, "")], l)
+			continue
+		}
+		for _, n := range l.names {
+			key := memory.Key("", h.names.get(n.name))
+			c.lives[key] = append(c.lives[key], l)
+		}
+	}
+	return c
+}
+
+// known returns the mappings that bore what is remembered at some time.
+func (c *census) known(d *event.MemoryDisk) []*life { return c.lives[memory.Key(d.UUID, d.Name)] }
+
+// named reports whether l bore the remembered name then, where that is all that
+// tells it.
+func (c *census) named(l *life, at stamp, d *event.MemoryDisk) bool {
+	return d.UUID != "" || l.nameAt(at, c.h.names) == d.Name
 }
 
 // change makes a finding of a change, nil where another finding says it.
-func (r *record) change(g *guestLife, o *ranOn, c *memory.Change) *Finding {
+func (r *record) change(known *census, g *guestLife, o *ranOn, c *memory.Change) *Finding {
 	if c.Kind == memory.Substituted && o.use.Dev == nil {
 		return nil // not-a-device
 	}
@@ -139,7 +177,7 @@ func (r *record) change(g *guestLife, o *ranOn, c *memory.Change) *Finding {
 		f.Evidence = append(f.Evidence, o.life.start.id)
 	}
 	if c.Kind == memory.Vanished {
-		last.Came = r.came(&c.Last, o.use.At)
+		last.Came = known.came(&c.Last, o.use.At)
 		if last.Came != nil {
 			f.Evidence = append(f.Evidence, last.Came.Event)
 		}
@@ -151,9 +189,9 @@ func (r *record) change(g *guestLife, o *ranOn, c *memory.Change) *Finding {
 }
 
 // came returns when a mapping was made that was not there at that time.
-func (r *record) came(d *event.MemoryDisk, at event.Time) *Instant {
-	for _, l := range r.h.lives {
-		if l.start.from > at && r.h.is(l, l.start, d) {
+func (c *census) came(d *event.MemoryDisk, at event.Time) *Instant {
+	for _, l := range c.known(d) {
+		if l.start.from > at {
 			return l.start.pointer()
 		}
 	}
