@@ -141,6 +141,10 @@ func same(a, b *event.MemoryDisk) bool {
 	return Key(a.UUID, a.Name) == Key(b.UUID, b.Name) && (a.UUID != "" || sameTable(a.Table, b.Table))
 }
 
+// SameMapping reports whether two records speak of one mapping: by UUID, where
+// either has one, else by name and table.
+func SameMapping(a, b *event.MemoryDisk) bool { return same(a, b) }
+
 // Key is equal for two records of one mapping: it is made of the UUID, and of
 // the name where there is none. A mapping that was renamed without a UUID is
 // another one.
