@@ -143,8 +143,8 @@ func chainedBoot(tb testing.TB) []event.Event {
 	return p.events
 }
 
-// BenchmarkJudge is to stay below a second.
-func BenchmarkJudge(b *testing.B) {
+// BenchmarkChanges is to stay below a second.
+func BenchmarkChanges(b *testing.B) {
 	events := chainedBoot(b)
 	b.ReportAllocs()
 	for b.Loop() {
