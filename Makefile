@@ -59,6 +59,13 @@ browser-test: ## the page in a real browser (Chromium, headless); its screenshot
 
 test: unit lab-test ## everything that must hold: unit, native BPF, and lab tests
 
+.PHONY: jaeger-test
+# Jaeger is a tool with some 300 dependencies, in jaeger.mod and not in the
+# program's go.mod. It is built one package at a time: it takes all memory else.
+jaeger-test: ## the export against a real Jaeger, which is built first (10 minutes, once)
+	cd exporters/otlp/jaegertest && $(GO) build -p 1 -modfile=jaeger.mod -trimpath -ldflags '-s -w' -o $(CURDIR)/build/jaeger github.com/jaegertracing/jaeger/cmd/jaeger
+	cd exporters/otlp/jaegertest && BOOTRACE_JAEGER=$(CURDIR)/build/jaeger $(GO) test -count=1 -timeout 20m -v ./...
+
 lint: ## golangci-lint, shellcheck
 	golangci-lint run
 	shellcheck -x -e SC1091 $(shell git ls-files '*.sh' .ci/run packaging/initramfs-tools)

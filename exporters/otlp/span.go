@@ -1,7 +1,9 @@
 package otlp
 
 import (
+	"cmp"
 	"fmt"
+	"slices"
 
 	"go.opentelemetry.io/otel/attribute"
 	"go.opentelemetry.io/otel/trace"
@@ -97,6 +99,7 @@ func (b *boot) add(s *span) {
 	b.memory.Spans[s.id] = struct{}{}
 	s.to = max(s.to, s.from+1)
 	s.attrs = append(s.attrs, b.complete...)
+	slices.SortStableFunc(s.points, func(a, b point) int { return cmp.Compare(a.at, b.at) })
 	b.spans = append(b.spans, s)
 }
 
