@@ -13,6 +13,7 @@ import (
 
 	"go.opentelemetry.io/collector/pdata/ptrace"
 	"go.opentelemetry.io/otel/trace"
+	"golang.org/x/sys/unix"
 
 	"github.com/bootrace/bootrace/exporters/otlp"
 	"github.com/bootrace/bootrace/tracer/bootlog"
@@ -217,6 +218,32 @@ func TestFull(t *testing.T) {
 	h.opts.SpoolSize = 64 << 20
 	if h.deliver(); len(h.spans) != all(t) {
 		t.Errorf("%d spans", len(h.spans))
+	}
+}
+
+// A disk without room leaves the boot in its log, too, and says so.
+func TestDiskFull(t *testing.T) {
+	h := newHost(t)
+	h.record(raceLines(t))
+	if err := os.Mkdir(h.opts.Dir, 0o700); err != nil {
+		t.Fatal(err)
+	}
+	if err := unix.Mount("tmpfs", h.opts.Dir, "tmpfs", 0, "size=16k"); err != nil {
+		t.Skipf("NOT RUN: no file system of its own for the spool: %v", err)
+	}
+	t.Cleanup(func() { unix.Unmount(h.opts.Dir, 0) })
+	d, err := New(h.opts)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := d.Once(t.Context()); !errors.Is(err, unix.ENOSPC) || len(h.spans) != 0 || !strings.Contains(d.status.MakeError, "no space left on device") {
+		t.Errorf("%d spans, %v, status %+v", len(h.spans), err, d.status)
+	}
+	if err := unix.Mount("", h.opts.Dir, "", unix.MS_REMOUNT, "size=16m"); err != nil {
+		t.Fatal(err)
+	}
+	if st := h.deliver(); st.MakeError != "" || len(h.spans) != all(t) {
+		t.Errorf("%d spans, status %+v", len(h.spans), st)
 	}
 }
 

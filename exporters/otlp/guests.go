@@ -25,6 +25,29 @@ func (b *boot) guests() {
 	for _, g := range b.tl.Guests {
 		b.guest(g)
 	}
+	for _, f := range b.tl.Findings {
+		if f.GuestID == "" {
+			b.neverStarted(f)
+		}
+	}
+}
+
+// neverStarted is a guest of which there is nothing but a vain look for its
+// disk.
+func (b *boot) neverStarted(f *timeline.Finding) {
+	s := &span{
+		lane: laneGuests, id: b.spanID("never started", f.Disk, f.At), parent: b.root,
+		name: f.Kind + " " + f.Disk, from: f.At, to: f.At,
+		attrs: append(findingAttrs(f), processAttrs(f.By)...),
+	}
+	if f.Withheld == "" {
+		s.failure = findingText(f)
+	}
+	if a := b.activationAt(f.Mapping, f.At); a != nil {
+		s.links = append(s.links, link{id: a.id, attrs: []attribute.KeyValue{keyStep.String("activation of the disk")}})
+	}
+	b.add(s)
+	b.chain([]*timeline.Finding{f}, s.id)
 }
 
 func (b *boot) guest(g *timeline.Guest) {
@@ -37,6 +60,7 @@ func (b *boot) guest(g *timeline.Guest) {
 		s.attrs = append(s.attrs, keyBackfilled.Bool(true))
 	}
 	b.verdict(s, b.findingsOf(g))
+	s.attrs = optional(s.attrs, keyCause, b.causesOf(g))
 	if e := g.Exit; e != nil && e.At <= p.to {
 		s.attrs = append(s.attrs, exitAttrs(e)...)
 		if failed(e) {
@@ -125,6 +149,22 @@ func (b *boot) findingsOf(g *timeline.Guest) []*timeline.Finding {
 	return b.byGuest[g.ID]
 }
 
+// causesOf are the kinds of what the findings come to.
+func (b *boot) causesOf(g *timeline.Guest) string {
+	var kinds []string
+	for _, v := range b.tl.Verdicts {
+		if v.GuestID != g.ID {
+			continue
+		}
+		for _, c := range v.Causes {
+			if c.Withheld == "" && !slices.Contains(kinds, c.Kind) {
+				kinds = append(kinds, c.Kind)
+			}
+		}
+	}
+	return strings.Join(kinds, ",")
+}
+
 // verdict marks s with what was found: a race or another failure is an error,
 // and each finding a point with its evidence.
 func (b *boot) verdict(s *span, findings []*timeline.Finding) {
@@ -178,7 +218,12 @@ func findingAttrs(f *timeline.Finding) []attribute.KeyValue {
 	attrs = optional(attrs, keyBackingOf, f.BackingOf)
 	attrs = optional(attrs, keyMapping, f.MappingName)
 	attrs = optional(attrs, keyState, f.State)
+	attrs = optional(attrs, keyReason, f.Reason)
+	attrs = optional(attrs, keyOutcome, f.Outcome)
 	attrs = optional(attrs, semconv.ErrorTypeKey, f.Error)
+	if f.Held > 0 {
+		attrs = append(attrs, keyHeld.Int64(int64(f.Held)))
+	}
 	return marginAttrs(attrs, f.Margin)
 }
 
@@ -214,6 +259,8 @@ func (b *boot) holds(g *timeline.Guest, parent trace.SpanID) {
 			attrs: []attribute.KeyValue{keyGuest.String(nameOf(g)), keyBlockers.StringSlice(h.Blockers)},
 		}
 		s.attrs = optional(s.attrs, keyReason, h.Reason)
+		s.attrs = optional(s.attrs, keyOutcome, h.Outcome)
+		s.attrs = optional(s.attrs, semconv.FilePathKey, h.Disk)
 		if h.Released != nil {
 			s.to = h.Released.At
 		} else {
@@ -250,7 +297,7 @@ func (b *boot) use(g *timeline.Guest, d *timeline.Disk, i int, parent trace.Span
 	b.tooEarly(g, d, u, s)
 	b.add(s)
 	if i == 0 {
-		b.chain(g, d, s.id)
+		b.chain(b.verdicts[[2]string{g.ID, d.Path}], s.id)
 	}
 }
 
@@ -301,8 +348,8 @@ func (b *boot) tooEarly(g *timeline.Guest, d *timeline.Disk, u *timeline.Use, op
 
 // chain shows why a disk was ready no sooner: the steps from the device beneath
 // it to udev's link, the longest marked.
-func (b *boot) chain(g *timeline.Guest, d *timeline.Disk, open trace.SpanID) {
-	for _, f := range b.verdicts[[2]string{g.ID, d.Path}] {
+func (b *boot) chain(findings []*timeline.Finding, open trace.SpanID) {
+	for _, f := range findings {
 		if f.Late == nil || len(f.Late.Steps) == 0 {
 			continue
 		}
@@ -311,7 +358,7 @@ func (b *boot) chain(g *timeline.Guest, d *timeline.Disk, open trace.SpanID) {
 			lane: laneMapper, id: b.spanID("chain", f.Mapping+"\x00"+f.Disk, steps[len(steps)-1].To), parent: b.root,
 			name: "why " + f.Disk + " was ready no sooner", from: steps[0].From, to: steps[len(steps)-1].To,
 			attrs: optional([]attribute.KeyValue{semconv.FilePathKey.String(f.Disk)}, keyMapping, f.MappingName),
-			links: []link{{id: open, attrs: []attribute.KeyValue{keyStep.String("opened by " + f.Guest)}}},
+			links: []link{{id: open, attrs: []attribute.KeyValue{keyStep.String("what came too early")}}},
 		}
 		for i, step := range steps {
 			b.add(&span{

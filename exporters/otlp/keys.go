@@ -35,6 +35,7 @@ const (
 
 	keyRace      = attribute.Key("bootrace.race")
 	keyFinding   = attribute.Key("bootrace.finding")
+	keyCause     = attribute.Key("bootrace.cause")
 	keyWithheld  = attribute.Key("bootrace.finding.withheld")
 	keyEvidence  = attribute.Key("bootrace.finding.evidence")
 	keyMargin    = attribute.Key("bootrace.margin_ns")
@@ -69,7 +70,9 @@ const (
 	keyDetail   = attribute.Key("bootrace.step.detail")
 	keyLongest  = attribute.Key("bootrace.step.longest")
 	keyWindow   = attribute.Key("bootrace.window_ns")
-	keyReason   = attribute.Key("bootrace.hold.reason")
+	keyReason   = attribute.Key("bootrace.reason")
+	keyOutcome  = attribute.Key("bootrace.hold.outcome")
+	keyHeld     = attribute.Key("bootrace.hold.duration_ns")
 	keyBlockers = attribute.Key("bootrace.hold.blockers")
 	keySignal   = attribute.Key("bootrace.exit.signal")
 	keySource   = attribute.Key("bootrace.source")

@@ -237,7 +237,7 @@ func settled(at event.Time) event.Event {
 // mark stays as it is, whatever follows.
 func TestSettled(t *testing.T) {
 	boot, events := eventsOf(t, raceLog)
-	for cut := 1; cut < len(events); cut += 7 {
+	for cut := 1; cut < len(events); cut += 29 {
 		marked := slices.Insert(slices.Clone(events), cut, settled(events[cut-1].At))
 		whole := requestsOf(t, standsOf(boot, marked))
 		checkSpans(t, spansOf(whole))
@@ -292,6 +292,38 @@ func TestIncomplete(t *testing.T) {
 	}
 	if gaps == 0 {
 		t.Error("no span shows what was not recorded")
+	}
+}
+
+// A guest of which there was only a vain look for its disk is there, too.
+func TestNeverStarted(t *testing.T) {
+	boot, events := eventsOf(t, raceLog)
+	last := events[len(events)-1]
+	events = append(events, event.Event{ID: last.ID + 1, At: last.At + 1, Kind: event.Open,
+		Proc: &event.Proc{PID: 4711, Comm: "agent"}, Open: &event.OpenInfo{Path: "/dev/vg0/web-c", Errno: 2, Size: -1}})
+	spans := spansOf(requestsOf(t, standsOf(boot, events)))
+	checkSpans(t, spans)
+	if s := named(t, spans, "never-started /dev/vg0/web-c"); s.lane != laneGuests || s.attr("process.executable.name") != "agent" {
+		t.Errorf("lane %s, %v", s.lane, s.Attributes().AsRaw())
+	}
+}
+
+// A start that was held has the hold as a child, and begins with it.
+func TestHold(t *testing.T) {
+	boot, events := eventsOf(t, raceLog)
+	i := slices.IndexFunc(events, func(e event.Event) bool { return e.Kind == event.Exec })
+	at, proc := events[i].At, events[i].Proc
+	for j, e := range []event.Event{
+		{At: at, Kind: event.Hold, Proc: proc, Hold: &event.HoldInfo{Reason: "not ready", Blockers: []string{"/dev/vg0/web-a"}}},
+		{At: at + 1e6, Kind: event.Release, Proc: proc, Hold: &event.HoldInfo{Reason: "ready"}},
+	} {
+		events = slices.Insert(events, i+1+j, e)
+	}
+	spans := spansOf(requestsOf(t, standsOf(boot, events)))
+	checkSpans(t, spans)
+	held := slices.DeleteFunc(spans, func(p placed) bool { return p.lane != laneHold })
+	if len(held) != 1 || held[0].EndTimestamp()-held[0].StartTimestamp() != 1e6 {
+		t.Errorf("%d holds", len(held))
 	}
 }
 

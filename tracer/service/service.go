@@ -100,6 +100,7 @@ func newService(opts Options) *Service {
 		resync: make(chan struct{}, 1), mode: make(chan struct{}, 1), attached: make(chan struct{}), adopted: make(chan struct{}),
 	}
 	s.enforcer = &enforcer{s: s, told: config.Trace}
+	s.settling.active.Store(int64(s.start))
 	if !opts.Early {
 		close(s.adopted)
 	}

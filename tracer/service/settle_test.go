@@ -1,9 +1,15 @@
 package service
 
 import (
+	"fmt"
+	"os"
+	"path/filepath"
+	"strings"
 	"testing"
 	"time"
 
+	"github.com/bootrace/bootrace/tracer/bootlog"
+	"github.com/bootrace/bootrace/tracer/control"
 	"github.com/bootrace/bootrace/tracer/event"
 )
 
@@ -69,5 +75,42 @@ func TestIsActivity(t *testing.T) {
 		if got := isActivity(&c.e); got != c.want {
 			t.Errorf("%s: %v", c.e.Kind, got)
 		}
+	}
+}
+
+// That the boot has settled is in its log, with the boot before.
+func TestSettle(t *testing.T) {
+	const before = "0d2b306f-ab2c-4bb8-904f-64eca438565f"
+	s := testService(t, nil)
+	header := fmt.Sprintf(`{"bootrace_log":1,"boot_id":%q,"started_ns":1}`+"\n", before)
+	if err := os.WriteFile(filepath.Join(s.opts.StateDir, before+".jsonl"), []byte(header), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	s.settling.since = event.Now() - mostActive*event.Time(s.config().Export.Settle) - 1
+	s.settle()
+	s.settle() // nothing has started since
+	st := s.statusOf(t)
+	if st.Settled == 0 {
+		t.Error("the status does not say so")
+	}
+	if _, err := s.do(t, control.Sync); err != nil {
+		t.Fatal(err)
+	}
+	l, err := bootlog.Open(st.Log)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer l.Close()
+	var marks []string
+	for e, err := range l.Events() {
+		if err != nil {
+			t.Fatal(err)
+		}
+		if e.Kind == event.Mark {
+			marks = append(marks, strings.TrimSpace(e.Mark.Name+" "+e.Mark.Text))
+		}
+	}
+	if got := strings.Join(marks, ", "); got != "previous-boot "+before+", settled" {
+		t.Errorf("the log has the marks %s", got)
 	}
 }
