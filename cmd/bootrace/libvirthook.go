@@ -11,7 +11,6 @@ import (
 	"github.com/urfave/cli/v2"
 
 	"github.com/bootrace/bootrace/tracer/control"
-	"github.com/bootrace/bootrace/tracer/event"
 	"github.com/bootrace/bootrace/tracer/libvirt"
 	"github.com/bootrace/bootrace/tracer/readiness"
 	"github.com/bootrace/bootrace/tracer/service"
@@ -49,17 +48,7 @@ type libvirtHook struct {
 const askLimit = 2 * time.Second
 
 func (h *libvirtHook) run(ctx context.Context) error {
-	// libvirt starts guests while the host boots, and none of them must wait for
-	// a service that is not there or does not answer.
-	var policy service.StartPolicy
-	domain, err := libvirt.Parse(h.in)
-	if err == nil {
-		err = h.ask(ctx, control.Request{Do: control.Policy, Args: map[string]string{"name": domain.Name, "uuid": domain.UUID}}, &policy)
-	}
-	if err != nil {
-		h.log.Warn("the start is not held", "error", err)
-		return nil
-	}
+	domain, policy := h.begin(ctx)
 	if !policy.Enforce || len(domain.Disks) == 0 || policy.Deadline <= 0 {
 		return nil
 	}
@@ -70,12 +59,28 @@ func (h *libvirtHook) run(ctx context.Context) error {
 	h.tell(ctx, domain, &out)
 	switch {
 	case out.Ready || out.At == 0 || ctx.Err() != nil:
-		return nil
+		return nil //nolint:nilerr // what is wrong here must not keep a guest from starting
 	case policy.Deny:
 		return &exitError{fmt.Errorf("the start of %q is denied: %w", domain.Name, err), exitNotYet}
 	}
 	h.log.Warn("the start goes on although its disks are not ready", "domain", domain.Name, "error", err)
 	return nil
+}
+
+// begin returns what is to start, and what the service would do with it: nothing
+// where it is not there, or does not answer. libvirt starts domains while the
+// host boots, and none of them must wait for that.
+func (h *libvirtHook) begin(ctx context.Context) (*libvirt.Domain, service.StartPolicy) {
+	var policy service.StartPolicy
+	domain, err := libvirt.Parse(h.in)
+	if err == nil {
+		err = h.ask(ctx, control.Request{Do: control.Policy, Args: map[string]string{"name": domain.Name, "uuid": domain.UUID}}, &policy)
+	}
+	if err != nil {
+		h.log.Warn("the start is not held", "error", err)
+		return nil, service.StartPolicy{}
+	}
+	return domain, policy
 }
 
 func (h *libvirtHook) ask(ctx context.Context, r control.Request, into any) error {
@@ -86,7 +91,7 @@ func (h *libvirtHook) ask(ctx context.Context, r control.Request, into any) erro
 
 // quick is how long a start takes that needs no record, because its disks were
 // ready, at the most.
-const quick = 200 * event.Duration(time.Millisecond)
+const quick = 200 * time.Millisecond
 
 // tell has the service record a start that was kept back.
 func (h *libvirtHook) tell(ctx context.Context, d *libvirt.Domain, out *waited) {

@@ -10,7 +10,6 @@ import (
 	"time"
 
 	"github.com/bootrace/bootrace/tracer/control"
-	"github.com/bootrace/bootrace/tracer/event"
 	"github.com/bootrace/bootrace/tracer/readiness"
 	"github.com/bootrace/bootrace/tracer/service"
 )
@@ -23,7 +22,7 @@ func TestLibvirtHook(t *testing.T) {
 	enforce := service.StartPolicy{Enforce: true, Deadline: time.Minute}
 	deny := enforce
 	deny.Deny = true
-	ready := waited{Verdict: readiness.Verdict{Ready: true, At: 1}, Waited: event.Duration(time.Second)}
+	ready := waited{Verdict: readiness.Verdict{Ready: true, At: 1}, Waited: time.Second}
 	late := waited{Verdict: readiness.Verdict{At: 1, Blockers: []readiness.Blocker{{Kind: readiness.Missing, Path: "/dev/vg0/web"}}}}
 	timeout := errors.New("not ready")
 	for _, tc := range []struct {
