@@ -28,7 +28,7 @@ help: ## this list
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sort | awk -F ':.*## ' '{printf "  %-16s %s\n", $$1, $$2}'
 
 build: ## the program: build/bootrace
-	$(GO) build -trimpath -ldflags '-s -w -X main.version=$(VERSION)' -o $(BINARY) ./cmd/bootrace
+	$(GO) build -trimpath -tags urfave_cli_no_docs -ldflags '-s -w -X main.version=$(VERSION)' -o $(BINARY) ./cmd/bootrace
 
 generate: ## the BPF objects and everything else that is made from source and committed
 	$(GO) generate ./...
@@ -112,6 +112,7 @@ endef
 install: build ## the program, its units and its early start: DESTDIR, PREFIX, INITRAMFS and LIBVIRT=auto|yes|no
 	install -D -m 0755 $(BINARY) $(DESTDIR)$(SBINDIR)/bootrace
 	$(call place,0644,packaging/systemd/bootrace.service,$(UNITDIR)/bootrace.service)
+	$(call place,0644,packaging/systemd/bootrace-flush.socket,$(UNITDIR)/bootrace-flush.socket)
 	$(call place,0644,packaging/systemd/bootrace-flush.service,$(UNITDIR)/bootrace-flush.service)
 	$(call place,0644,packaging/systemd/bootrace-deliver.service,$(UNITDIR)/bootrace-deliver.service)
 	test -e $(DESTDIR)/etc/bootrace/config.yaml || install -D -m 0644 packaging/config/config.yaml $(DESTDIR)/etc/bootrace/config.yaml
@@ -134,7 +135,7 @@ install-libvirt:
 
 uninstall: ## everything that install put in place, but the recorded boots and the configuration
 	rm -f $(DESTDIR)$(SBINDIR)/bootrace
-	rm -f $(DESTDIR)$(UNITDIR)/bootrace.service $(DESTDIR)$(UNITDIR)/bootrace-flush.service $(DESTDIR)$(UNITDIR)/bootrace-deliver.service
+	rm -f $(DESTDIR)$(UNITDIR)/bootrace.service $(DESTDIR)$(UNITDIR)/bootrace-flush.socket $(DESTDIR)$(UNITDIR)/bootrace-flush.service $(DESTDIR)$(UNITDIR)/bootrace-deliver.service
 	rm -f $(DESTDIR)$(LIBVIRTDIR)/hooks/qemu.d/bootrace
 	rm -f $(DESTDIR)$(INITTOOLS)/hooks/bootrace $(DESTDIR)$(INITTOOLS)/scripts/init-top/bootrace
 	@[ -n "$(DESTDIR)" ] || echo "Removed. Next: systemctl daemon-reload; update-initramfs -u"

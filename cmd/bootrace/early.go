@@ -4,86 +4,62 @@ import (
 	"errors"
 	"fmt"
 	"os"
-	"os/exec"
 	"path/filepath"
+	"sync"
 	"syscall"
 	"time"
 
 	"github.com/urfave/cli/v2"
+	"golang.org/x/sys/unix"
 
 	"github.com/bootrace/bootrace/tracer/service"
 )
 
-// listeningFD is where the child of `early` says that it listens.
-const listeningFD = 3
-
-// startLimit is how long the initramfs waits for that, at the most.
+// startLimit is how long the initramfs waits for this program to listen, at
+// the most.
 const startLimit = 2 * time.Second
 
 func earlyCommand() *cli.Command {
 	return &cli.Command{
 		Name:   "early",
-		Usage:  "start tracing in the background (the initramfs runs this)",
+		Usage:  "trace from the initramfs on (which runs this in the background)",
 		Hidden: true,
-		Flags:  []cli.Flag{&cli.BoolFlag{Name: "foreground", Hidden: true}},
 		Action: func(c *cli.Context) error {
-			if c.Bool("foreground") {
-				return runService(c, true)
+			if err := noArgs(c); err != nil {
+				return err
 			}
-			return startEarly()
+			release, err := detach()
+			if err != nil {
+				return fmt.Errorf("early: %w", err)
+			}
+			return runService(c, true, release)
 		},
 	}
 }
 
-// startEarly starts this program again, in a session of its own, and returns
-// when it listens: uevents queue from then on, so udev may begin. The probes
-// attach while it does.
-func startEarly() error {
+// detach makes this a process that the initramfs leaves behind: in a session
+// of its own, with a log in the place of its standard error. The initramfs
+// reads the standard output, and goes on when release closes it: uevents queue
+// from then on, so udev may begin, and the probes attach while it does.
+func detach() (release func(), err error) {
+	if err := os.Chdir("/"); err != nil {
+		return nil, err
+	}
 	if err := os.MkdirAll(service.RunDir, 0o700); err != nil {
-		return fmt.Errorf("early: %w", err)
+		return nil, err
 	}
-	out, err := os.OpenFile(filepath.Join(service.RunDir, "early.log"), os.O_CREATE|os.O_APPEND|os.O_WRONLY, 0o600)
+	log, err := os.OpenFile(filepath.Join(service.RunDir, "early.log"), os.O_CREATE|os.O_APPEND|os.O_WRONLY, 0o600)
 	if err != nil {
-		return fmt.Errorf("early: %w", err)
+		return nil, err
 	}
-	defer out.Close()
-	r, w, err := os.Pipe()
-	if err != nil {
-		return fmt.Errorf("early: %w", err)
+	defer log.Close()
+	if err := unix.Dup3(int(log.Fd()), 2, 0); err != nil {
+		return nil, fmt.Errorf("log to %s: %w", log.Name(), err)
 	}
-	defer r.Close()
-	child := exec.Command("/proc/self/exe", "early", "--foreground")
-	// An argv[0] that begins with @ keeps a systemd in the initramfs from
-	// ending the process at the switch of root.
-	child.Args[0] = "@bootrace"
-	child.Dir = "/"
-	child.Stdout, child.Stderr = out, out
-	child.ExtraFiles = []*os.File{w} // descriptor 3
-	child.SysProcAttr = &syscall.SysProcAttr{Setsid: true}
-	if err := child.Start(); err != nil {
-		return fmt.Errorf("early: start in the background: %w", err)
+	if _, err := syscall.Setsid(); err != nil && !errors.Is(err, unix.EPERM) { // EPERM: it leads one already
+		return nil, fmt.Errorf("begin a session: %w", err)
 	}
-	w.Close()
-	if err := r.SetReadDeadline(time.Now().Add(startLimit)); err != nil {
-		return fmt.Errorf("early: %w", err)
-	}
-	if _, err := r.Read(make([]byte, 1)); err != nil {
-		if errors.Is(err, os.ErrDeadlineExceeded) {
-			return fmt.Errorf("early: not listening after %s; the boot goes on", startLimit)
-		}
-		return fmt.Errorf("early: ended at once: see %s", out.Name())
-	}
-	return child.Process.Release()
-}
-
-// listening returns what to do once uevents queue up.
-func listening(early bool) func() {
-	if !early {
-		return func() {}
-	}
-	pipe := os.NewFile(listeningFD, "listening")
-	return func() {
-		_, _ = pipe.Write([]byte{1}) // nobody waits any longer: no harm
-		pipe.Close()
-	}
+	release = sync.OnceFunc(func() { _ = unix.Dup3(2, 1, 0) })
+	time.AfterFunc(startLimit, release)
+	return release, nil
 }

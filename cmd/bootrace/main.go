@@ -93,7 +93,7 @@ func newApp(stdout, stderr io.Writer) *cli.App {
 		Commands: withUsageErrors(
 			runCommand(), bootsCommand(), showCommand(), racesCommand(), exportCommand(), deliverCommand(),
 			explainCommand(), waitCommand(), statusCommand(), releaseCommand(), checkCommand(),
-			earlyCommand(), flushCommand(), libvirtHookCommand(),
+			earlyCommand(), relinquishCommand(), libvirtHookCommand(),
 		),
 	}
 }

@@ -38,20 +38,20 @@ func runCommand() *cli.Command {
 			&cli.GenericFlag{Name: "activate", Value: &def.Enforce.Activate, Usage: "volumes that a held guest waits for: never, or \"after 30s\""},
 			&cli.StringSliceFlag{Name: "binaries", Usage: "paths, or patterns, of the programs whose starts are held"},
 			&cli.PathFlag{Name: "state-dir", Value: service.StateDir, Usage: "keep the logs in this `FOLDER`"},
-			&cli.BoolFlag{Name: "volatile-first", Usage: "log to " + service.RunDir + " until `bootrace flush`"},
+			&cli.BoolFlag{Name: "volatile-first", Usage: "log to " + service.RunDir + " until /var can be written"},
 		},
 		Action: func(c *cli.Context) error {
 			if err := noArgs(c); err != nil {
 				return err
 			}
-			return runService(c, false)
+			return runService(c, false, func() {})
 		},
 	}
 }
 
 // runService runs until SIGTERM. It ends at once where an instance from the
-// initramfs is the service instead.
-func runService(c *cli.Context, early bool) error {
+// initramfs is the service instead. listening is called once uevents queue.
+func runService(c *cli.Context, early bool, listening func()) error {
 	log := slog.New(slog.NewTextHandler(c.App.ErrWriter, nil))
 	if os.Geteuid() != 0 {
 		return errors.New("run: only root may trace a host: use sudo or the systemd unit")
@@ -78,7 +78,7 @@ func runService(c *cli.Context, early bool) error {
 		RunDir:        service.RunDir,
 		StateDir:      cmp.Or(c.Path("state-dir"), service.StateDir),
 		Version:       version,
-		Listening:     listening(early),
+		Listening:     listening,
 		Ready:         func() { _ = notify(log, "READY=1") },
 		Reload:        reload,
 		Log:           log,

@@ -42,7 +42,6 @@ type Request struct {
 const (
 	Status     = "status"     // answer with the service's status
 	Sync       = "sync"       // write what is buffered, so that the log can be read
-	Flush      = "flush"      // /var is writable: move the log there
 	Relinquish = "relinquish" // /var is about to go: close the log
 	Adopt      = "adopt"      // take over from the initramfs into the real root
 	Release    = "release"    // let a held guest go on; answer with the names of those

@@ -85,8 +85,6 @@ func (s *Service) answer(ctx context.Context, pid int, r control.Request) (any, 
 		return s.status(ctx), nil
 	case control.Sync:
 		return nil, s.writer.Sync(ctx)
-	case control.Flush:
-		return nil, s.flush(ctx)
 	case control.Relinquish:
 		return nil, s.relinquish()
 	case control.Adopt:
@@ -146,18 +144,6 @@ func header(version string) bootlog.Header {
 		h.Kernel, h.Machine = unix.ByteSliceToString(u.Release[:]), unix.ByteSliceToString(u.Machine[:])
 	}
 	return h
-}
-
-// flush moves the log to the state folder.
-func (s *Service) flush(ctx context.Context) error {
-	if s.isEarly() {
-		return fmt.Errorf("not adopted by bootrace.service yet: the log stays in %s", s.opts.RunDir)
-	}
-	if err := s.writer.MoveTo(ctx, s.opts.StateDir); err != nil {
-		return err
-	}
-	s.roster.Opened(s.opts.StateDir)
-	return nil
 }
 
 // rotate compresses the logs of earlier boots and thins them out.

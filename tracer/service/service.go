@@ -51,7 +51,8 @@ type Options struct {
 	// Early is set in the initramfs: the log stays in RunDir, and the instance
 	// waits to be adopted.
 	Early bool
-	// VolatileFirst starts the log in RunDir, until Flush is asked for.
+	// VolatileFirst starts the log in RunDir, until the host says that it can
+	// move.
 	VolatileFirst bool
 	RunDir        string
 	StateDir      string
@@ -204,6 +205,11 @@ func (s *Service) trace(ctx context.Context, server *control.Server) error {
 	s.settling.active.Store(int64(s.start))
 	s.background.Go(func() { s.keepHouse(ctx) })
 	s.background.Go(func() { s.roster.Run(ctx) })
+	s.background.Go(func() {
+		if err := s.moveLog(ctx); err != nil && ctx.Err() == nil {
+			s.log.Error("the log of this boot stays in memory", "folder", s.opts.RunDir, "error", err)
+		}
+	})
 	s.setReady()
 	s.rec.Run(ctx, sources...)
 	s.enforcer.close()

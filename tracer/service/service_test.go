@@ -9,6 +9,9 @@ import (
 	"path/filepath"
 	"strings"
 	"testing"
+	"time"
+
+	"golang.org/x/sys/unix"
 
 	"github.com/bootrace/bootrace/tracer/bootlog"
 	"github.com/bootrace/bootrace/tracer/config"
@@ -123,7 +126,10 @@ func TestVolatileFirst(t *testing.T) {
 	if got := filepath.Dir(s.statusOf(t).Log); got != s.opts.RunDir {
 		t.Errorf("the log is in %s", got)
 	}
-	if _, err := s.do(t, control.Flush); err != nil {
+	moved := make(chan error)
+	go func() { moved <- s.moveLog(t.Context()) }()
+	setFlag(t, s.opts.RunDir)
+	if err := <-moved; err != nil {
 		t.Fatal(err)
 	}
 	if got := filepath.Dir(s.statusOf(t).Log); got != s.opts.StateDir {
@@ -132,12 +138,18 @@ func TestVolatileFirst(t *testing.T) {
 	// An instance that starts after the flush finds its flag.
 	s = testService(t, func(o *Options) {
 		o.VolatileFirst = true
-		if err := errors.Join(os.Mkdir(o.RunDir, 0o700), os.WriteFile(filepath.Join(o.RunDir, flushed), nil, 0o600)); err != nil {
-			t.Fatal(err)
-		}
+		setFlag(t, o.RunDir)
 	})
 	if got := filepath.Dir(s.statusOf(t).Log); got != s.opts.StateDir {
 		t.Errorf("with the flag the log is in %s", got)
+	}
+}
+
+// setFlag does what systemd does once the state folder can be written.
+func setFlag(t *testing.T, dir string) {
+	t.Helper()
+	if err := errors.Join(os.MkdirAll(dir, 0o700), unix.Mkfifo(filepath.Join(dir, flushed), 0o600)); err != nil {
+		t.Fatal(err)
 	}
 }
 
@@ -145,8 +157,11 @@ func TestVolatileFirst(t *testing.T) {
 // and can't be adopted before it is attached.
 func TestEarly(t *testing.T) {
 	s := testService(t, func(o *Options) { o.Early = true })
-	if _, err := s.do(t, control.Flush); err == nil || !strings.Contains(err.Error(), "not adopted") {
-		t.Errorf("flush: %v", err)
+	setFlag(t, s.opts.RunDir)
+	soon, stop := context.WithTimeout(t.Context(), 50*time.Millisecond)
+	defer stop()
+	if err := s.moveLog(soon); !errors.Is(err, context.DeadlineExceeded) {
+		t.Errorf("move the log: %v", err)
 	}
 	if st := s.statusOf(t); !st.Early || filepath.Dir(st.Log) != s.opts.RunDir {
 		t.Errorf("status %+v", st)
@@ -183,8 +198,9 @@ func TestStateUnwritable(t *testing.T) {
 	}
 	s := testService(t, func(o *Options) { o.VolatileFirst = true })
 	s.opts.StateDir = filepath.Join(file, "var")
-	if _, err := s.do(t, control.Flush); err == nil || !strings.Contains(err.Error(), s.opts.StateDir) {
-		t.Errorf("flush: %v", err)
+	setFlag(t, s.opts.RunDir)
+	if err := s.moveLog(t.Context()); err == nil || !strings.Contains(err.Error(), s.opts.StateDir) {
+		t.Errorf("move the log: %v", err)
 	}
 	if got := filepath.Dir(s.statusOf(t).Log); got != s.opts.RunDir {
 		t.Errorf("the log is in %s", got)
