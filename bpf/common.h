@@ -57,7 +57,7 @@ struct {
 	__type(value, struct call);
 } calls SEC(".maps");
 
-/* Entries in calls, or a few more. While it is 0 the exit probes, which see
+/* Entries in calls. While it is 0 the exit probes, which see
  * every ioctl of every virtual CPU, have nothing to look up. */
 __u64 calls_open;
 
@@ -65,11 +65,15 @@ __u64 calls_open;
 __u32 dm_major;
 
 /* There are two ways to see a system call, which share everything but their
- * entry points; package probe chooses. Either the trampolines of a kernel
- * function (fentry and fexit, SEC of that name), which cost nothing but calls of
- * that function. Or the tracepoints of the system calls, which are on all
- * kernels but make every system call of every process take the kernel's slow
- * path. */
+ * entry points; package probe chooses. Either a kernel function, which costs
+ * nothing but calls of that function: with trampolines (fentry and fexit) where
+ * it is called all the time, else with kprobes. Or the tracepoints of the system
+ * calls, which are on all kernels but make every system call of every process
+ * take the kernel's slow path.
+ *
+ * To attach takes the kernel several walks over all its functions: one for the
+ * first trampoline of a function, two for each further one, and one for all
+ * kprobes of a function together. */
 
 /* The context of trampolines: the function's arguments, then what it returned. */
 typedef __u64 function_args;
@@ -158,10 +162,13 @@ static __always_inline void call_enter(struct call *c, __u32 lossy)
 	__u64 id = bpf_get_current_pid_tgid();
 
 	c->from = bpf_ktime_get_boot_ns();
-	if (bpf_map_update_elem(&calls, &id, c, BPF_ANY))
-		lost(lossy);
-	else
+	if (!bpf_map_update_elem(&calls, &id, c, BPF_NOEXIST)) {
 		__sync_fetch_and_add(&calls_open, 1);
+		return;
+	}
+	/* The exit of the thread's last call was missed, or the map is full. */
+	lost(lossy);
+	bpf_map_update_elem(&calls, &id, c, BPF_EXIST);
 }
 
 /* call_exit takes the thread's call out of the map. It is false if there is

@@ -154,16 +154,13 @@ int enter_ioctl(struct sys_enter *ctx)
 	return 0;
 }
 
-/* The system call itself, __x64_sys_ioctl. Its one argument is the caller's
- * registers; on other architectures they have other names, and this does not
- * load. */
-SEC("fentry/sys_ioctl")
+/* security_file_ioctl(struct file *file, unsigned int cmd, unsigned long arg):
+ * the system call's own first step, and its only one on the way in. */
+SEC("fentry/security_file_ioctl")
 int fast_enter_ioctl(function_args *ctx)
 {
-	const struct pt_regs *regs = (const void *)ctx[0];
-
-	if (is_dm(regs->si) && is_control(file_of(regs->di)))
-		dm_enter(regs->si, regs->dx);
+	if (is_dm(ctx[1]) && is_control((struct file *)ctx[0]))
+		dm_enter(ctx[1], ctx[2]);
 	return 0;
 }
 
@@ -249,6 +246,7 @@ int exit_ioctl(struct sys_exit *ctx)
 	return dm_exit(ctx->ret);
 }
 
+/* The system call itself, __x64_sys_ioctl. */
 SEC("fexit/sys_ioctl")
 int fast_exit_ioctl(function_args *ctx)
 {

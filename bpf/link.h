@@ -94,29 +94,24 @@ static __always_inline unsigned long user_name(unsigned long name, bool by_filen
 }
 
 /* do_symlinkat(from, int newdfd, to) */
-SEC("fentry/do_symlinkat")
-int fast_enter_symlink(function_args *ctx)
+SEC("kprobe/do_symlinkat")
+int probe_enter_symlink(struct pt_regs *ctx)
 {
-	return link_enter(LINK_SYMLINK, user_name(ctx[0], symlink_by_filename),
-			  user_name(ctx[2], symlink_by_filename));
-}
-
-SEC("fexit/do_symlinkat")
-int fast_exit_symlink(function_args *ctx)
-{
-	return link_exit((int)ctx[3]);
+	return link_enter(LINK_SYMLINK, user_name(ctx->di, symlink_by_filename),
+			  user_name(ctx->dx, symlink_by_filename));
 }
 
 /* do_renameat2(int olddfd, from, int newdfd, to, unsigned int flags) */
-SEC("fentry/do_renameat2")
-int fast_enter_rename(function_args *ctx)
+SEC("kprobe/do_renameat2")
+int probe_enter_rename(struct pt_regs *ctx)
 {
-	return link_enter(LINK_RENAME, user_name(ctx[1], rename_by_filename),
-			  user_name(ctx[3], rename_by_filename));
+	return link_enter(LINK_RENAME, user_name(ctx->si, rename_by_filename),
+			  user_name(ctx->cx, rename_by_filename));
 }
 
-SEC("fexit/do_renameat2")
-int fast_exit_rename(function_args *ctx)
+/* For the returns of both. */
+SEC("kretprobe/do_symlinkat")
+int probe_exit_link(struct pt_regs *ctx)
 {
-	return link_exit((int)ctx[5]);
+	return link_exit((int)ctx->ax);
 }

@@ -16,45 +16,44 @@ import (
 //
 // Used for safe lookups in a Collection or CollectionSpec.
 const (
-	ProbesMapCalls             = "calls"
-	ProbesMapDmBuffers         = "dm_buffers"
-	ProbesMapDmTableBuffers    = "dm_table_buffers"
-	ProbesMapDmTables          = "dm_tables"
-	ProbesMapEvents            = "events"
-	ProbesMapGuests            = "guests"
-	ProbesMapLosses            = "losses"
-	ProbesMapOpenBuffers       = "open_buffers"
-	ProbesMapOpened            = "opened"
-	ProbesProgEnterIoctl       = "enter_ioctl"
-	ProbesProgEnterOpen        = "enter_open"
-	ProbesProgEnterOpenat      = "enter_openat"
-	ProbesProgEnterOpenat2     = "enter_openat2"
-	ProbesProgEnterRename      = "enter_rename"
-	ProbesProgEnterRenameat    = "enter_renameat"
-	ProbesProgEnterSymlink     = "enter_symlink"
-	ProbesProgEnterSymlinkat   = "enter_symlinkat"
-	ProbesProgExitIoctl        = "exit_ioctl"
-	ProbesProgExitLink         = "exit_link"
-	ProbesProgExitOpen         = "exit_open"
-	ProbesProgFastEnterIoctl   = "fast_enter_ioctl"
-	ProbesProgFastEnterOpen    = "fast_enter_open"
-	ProbesProgFastEnterRename  = "fast_enter_rename"
-	ProbesProgFastEnterSymlink = "fast_enter_symlink"
-	ProbesProgFastExitIoctl    = "fast_exit_ioctl"
-	ProbesProgFastExitOpen     = "fast_exit_open"
-	ProbesProgFastExitRename   = "fast_exit_rename"
-	ProbesProgFastExitSymlink  = "fast_exit_symlink"
-	ProbesProgLive             = "live"
-	ProbesProgOnExec           = "on_exec"
-	ProbesProgOnExit           = "on_exit"
-	ProbesProgOnFork           = "on_fork"
-	ProbesVarCallsOpen         = "calls_open"
-	ProbesVarDmMajor           = "dm_major"
-	ProbesVarGuestNames        = "guest_names"
-	ProbesVarGuestNamesLen     = "guest_names_len"
-	ProbesVarRenameByFilename  = "rename_by_filename"
-	ProbesVarSymlinkByFilename = "symlink_by_filename"
-	ProbesVarWireTypes         = "wire_types"
+	ProbesMapCalls              = "calls"
+	ProbesMapDmBuffers          = "dm_buffers"
+	ProbesMapDmTableBuffers     = "dm_table_buffers"
+	ProbesMapDmTables           = "dm_tables"
+	ProbesMapEvents             = "events"
+	ProbesMapGuests             = "guests"
+	ProbesMapLosses             = "losses"
+	ProbesMapOpenBuffers        = "open_buffers"
+	ProbesMapOpened             = "opened"
+	ProbesProgEnterIoctl        = "enter_ioctl"
+	ProbesProgEnterOpen         = "enter_open"
+	ProbesProgEnterOpenat       = "enter_openat"
+	ProbesProgEnterOpenat2      = "enter_openat2"
+	ProbesProgEnterRename       = "enter_rename"
+	ProbesProgEnterRenameat     = "enter_renameat"
+	ProbesProgEnterSymlink      = "enter_symlink"
+	ProbesProgEnterSymlinkat    = "enter_symlinkat"
+	ProbesProgExitIoctl         = "exit_ioctl"
+	ProbesProgExitLink          = "exit_link"
+	ProbesProgExitOpen          = "exit_open"
+	ProbesProgFastEnterIoctl    = "fast_enter_ioctl"
+	ProbesProgFastEnterOpen     = "fast_enter_open"
+	ProbesProgFastExitIoctl     = "fast_exit_ioctl"
+	ProbesProgFastExitOpen      = "fast_exit_open"
+	ProbesProgLive              = "live"
+	ProbesProgOnExec            = "on_exec"
+	ProbesProgOnExit            = "on_exit"
+	ProbesProgOnFork            = "on_fork"
+	ProbesProgProbeEnterRename  = "probe_enter_rename"
+	ProbesProgProbeEnterSymlink = "probe_enter_symlink"
+	ProbesProgProbeExitLink     = "probe_exit_link"
+	ProbesVarCallsOpen          = "calls_open"
+	ProbesVarDmMajor            = "dm_major"
+	ProbesVarGuestNames         = "guest_names"
+	ProbesVarGuestNamesLen      = "guest_names_len"
+	ProbesVarRenameByFilename   = "rename_by_filename"
+	ProbesVarSymlinkByFilename  = "symlink_by_filename"
+	ProbesVarWireTypes          = "wire_types"
 )
 
 // LoadProbes returns the embedded CollectionSpec for Probes.
@@ -99,29 +98,28 @@ type ProbesSpecs struct {
 //
 // It can be passed ebpf.CollectionSpec.Assign.
 type ProbesProgramSpecs struct {
-	EnterIoctl       *ebpf.ProgramSpec `ebpf:"enter_ioctl"`
-	EnterOpen        *ebpf.ProgramSpec `ebpf:"enter_open"`
-	EnterOpenat      *ebpf.ProgramSpec `ebpf:"enter_openat"`
-	EnterOpenat2     *ebpf.ProgramSpec `ebpf:"enter_openat2"`
-	EnterRename      *ebpf.ProgramSpec `ebpf:"enter_rename"`
-	EnterRenameat    *ebpf.ProgramSpec `ebpf:"enter_renameat"`
-	EnterSymlink     *ebpf.ProgramSpec `ebpf:"enter_symlink"`
-	EnterSymlinkat   *ebpf.ProgramSpec `ebpf:"enter_symlinkat"`
-	ExitIoctl        *ebpf.ProgramSpec `ebpf:"exit_ioctl"`
-	ExitLink         *ebpf.ProgramSpec `ebpf:"exit_link"`
-	ExitOpen         *ebpf.ProgramSpec `ebpf:"exit_open"`
-	FastEnterIoctl   *ebpf.ProgramSpec `ebpf:"fast_enter_ioctl"`
-	FastEnterOpen    *ebpf.ProgramSpec `ebpf:"fast_enter_open"`
-	FastEnterRename  *ebpf.ProgramSpec `ebpf:"fast_enter_rename"`
-	FastEnterSymlink *ebpf.ProgramSpec `ebpf:"fast_enter_symlink"`
-	FastExitIoctl    *ebpf.ProgramSpec `ebpf:"fast_exit_ioctl"`
-	FastExitOpen     *ebpf.ProgramSpec `ebpf:"fast_exit_open"`
-	FastExitRename   *ebpf.ProgramSpec `ebpf:"fast_exit_rename"`
-	FastExitSymlink  *ebpf.ProgramSpec `ebpf:"fast_exit_symlink"`
-	Live             *ebpf.ProgramSpec `ebpf:"live"`
-	OnExec           *ebpf.ProgramSpec `ebpf:"on_exec"`
-	OnExit           *ebpf.ProgramSpec `ebpf:"on_exit"`
-	OnFork           *ebpf.ProgramSpec `ebpf:"on_fork"`
+	EnterIoctl        *ebpf.ProgramSpec `ebpf:"enter_ioctl"`
+	EnterOpen         *ebpf.ProgramSpec `ebpf:"enter_open"`
+	EnterOpenat       *ebpf.ProgramSpec `ebpf:"enter_openat"`
+	EnterOpenat2      *ebpf.ProgramSpec `ebpf:"enter_openat2"`
+	EnterRename       *ebpf.ProgramSpec `ebpf:"enter_rename"`
+	EnterRenameat     *ebpf.ProgramSpec `ebpf:"enter_renameat"`
+	EnterSymlink      *ebpf.ProgramSpec `ebpf:"enter_symlink"`
+	EnterSymlinkat    *ebpf.ProgramSpec `ebpf:"enter_symlinkat"`
+	ExitIoctl         *ebpf.ProgramSpec `ebpf:"exit_ioctl"`
+	ExitLink          *ebpf.ProgramSpec `ebpf:"exit_link"`
+	ExitOpen          *ebpf.ProgramSpec `ebpf:"exit_open"`
+	FastEnterIoctl    *ebpf.ProgramSpec `ebpf:"fast_enter_ioctl"`
+	FastEnterOpen     *ebpf.ProgramSpec `ebpf:"fast_enter_open"`
+	FastExitIoctl     *ebpf.ProgramSpec `ebpf:"fast_exit_ioctl"`
+	FastExitOpen      *ebpf.ProgramSpec `ebpf:"fast_exit_open"`
+	Live              *ebpf.ProgramSpec `ebpf:"live"`
+	OnExec            *ebpf.ProgramSpec `ebpf:"on_exec"`
+	OnExit            *ebpf.ProgramSpec `ebpf:"on_exit"`
+	OnFork            *ebpf.ProgramSpec `ebpf:"on_fork"`
+	ProbeEnterRename  *ebpf.ProgramSpec `ebpf:"probe_enter_rename"`
+	ProbeEnterSymlink *ebpf.ProgramSpec `ebpf:"probe_enter_symlink"`
+	ProbeExitLink     *ebpf.ProgramSpec `ebpf:"probe_exit_link"`
 }
 
 // ProbesMapSpecs contains maps before they are loaded into the kernel.
@@ -214,29 +212,28 @@ type ProbesVariables struct {
 //
 // It can be passed to LoadProbesObjects or ebpf.CollectionSpec.LoadAndAssign.
 type ProbesPrograms struct {
-	EnterIoctl       *ebpf.Program `ebpf:"enter_ioctl"`
-	EnterOpen        *ebpf.Program `ebpf:"enter_open"`
-	EnterOpenat      *ebpf.Program `ebpf:"enter_openat"`
-	EnterOpenat2     *ebpf.Program `ebpf:"enter_openat2"`
-	EnterRename      *ebpf.Program `ebpf:"enter_rename"`
-	EnterRenameat    *ebpf.Program `ebpf:"enter_renameat"`
-	EnterSymlink     *ebpf.Program `ebpf:"enter_symlink"`
-	EnterSymlinkat   *ebpf.Program `ebpf:"enter_symlinkat"`
-	ExitIoctl        *ebpf.Program `ebpf:"exit_ioctl"`
-	ExitLink         *ebpf.Program `ebpf:"exit_link"`
-	ExitOpen         *ebpf.Program `ebpf:"exit_open"`
-	FastEnterIoctl   *ebpf.Program `ebpf:"fast_enter_ioctl"`
-	FastEnterOpen    *ebpf.Program `ebpf:"fast_enter_open"`
-	FastEnterRename  *ebpf.Program `ebpf:"fast_enter_rename"`
-	FastEnterSymlink *ebpf.Program `ebpf:"fast_enter_symlink"`
-	FastExitIoctl    *ebpf.Program `ebpf:"fast_exit_ioctl"`
-	FastExitOpen     *ebpf.Program `ebpf:"fast_exit_open"`
-	FastExitRename   *ebpf.Program `ebpf:"fast_exit_rename"`
-	FastExitSymlink  *ebpf.Program `ebpf:"fast_exit_symlink"`
-	Live             *ebpf.Program `ebpf:"live"`
-	OnExec           *ebpf.Program `ebpf:"on_exec"`
-	OnExit           *ebpf.Program `ebpf:"on_exit"`
-	OnFork           *ebpf.Program `ebpf:"on_fork"`
+	EnterIoctl        *ebpf.Program `ebpf:"enter_ioctl"`
+	EnterOpen         *ebpf.Program `ebpf:"enter_open"`
+	EnterOpenat       *ebpf.Program `ebpf:"enter_openat"`
+	EnterOpenat2      *ebpf.Program `ebpf:"enter_openat2"`
+	EnterRename       *ebpf.Program `ebpf:"enter_rename"`
+	EnterRenameat     *ebpf.Program `ebpf:"enter_renameat"`
+	EnterSymlink      *ebpf.Program `ebpf:"enter_symlink"`
+	EnterSymlinkat    *ebpf.Program `ebpf:"enter_symlinkat"`
+	ExitIoctl         *ebpf.Program `ebpf:"exit_ioctl"`
+	ExitLink          *ebpf.Program `ebpf:"exit_link"`
+	ExitOpen          *ebpf.Program `ebpf:"exit_open"`
+	FastEnterIoctl    *ebpf.Program `ebpf:"fast_enter_ioctl"`
+	FastEnterOpen     *ebpf.Program `ebpf:"fast_enter_open"`
+	FastExitIoctl     *ebpf.Program `ebpf:"fast_exit_ioctl"`
+	FastExitOpen      *ebpf.Program `ebpf:"fast_exit_open"`
+	Live              *ebpf.Program `ebpf:"live"`
+	OnExec            *ebpf.Program `ebpf:"on_exec"`
+	OnExit            *ebpf.Program `ebpf:"on_exit"`
+	OnFork            *ebpf.Program `ebpf:"on_fork"`
+	ProbeEnterRename  *ebpf.Program `ebpf:"probe_enter_rename"`
+	ProbeEnterSymlink *ebpf.Program `ebpf:"probe_enter_symlink"`
+	ProbeExitLink     *ebpf.Program `ebpf:"probe_exit_link"`
 }
 
 func (p *ProbesPrograms) Close() error {
@@ -254,16 +251,15 @@ func (p *ProbesPrograms) Close() error {
 		p.ExitOpen,
 		p.FastEnterIoctl,
 		p.FastEnterOpen,
-		p.FastEnterRename,
-		p.FastEnterSymlink,
 		p.FastExitIoctl,
 		p.FastExitOpen,
-		p.FastExitRename,
-		p.FastExitSymlink,
 		p.Live,
 		p.OnExec,
 		p.OnExit,
 		p.OnFork,
+		p.ProbeEnterRename,
+		p.ProbeEnterSymlink,
+		p.ProbeExitLink,
 	)
 }
 

@@ -29,6 +29,7 @@ enum bpf_map_type {
 enum {
 	BPF_ANY = 0,
 	BPF_NOEXIST = 1,
+	BPF_EXIST = 2,
 };
 
 /* The context of raw tracepoints; part of the BPF user interface. */
@@ -89,8 +90,11 @@ struct task_struct {
 	struct signal_struct *signal;
 };
 
-/* x86-64: the first three arguments of a system call. */
+/* x86-64: the first four arguments of a function, of which a system call takes
+ * the first three in the same registers, and what it returns. */
 struct pt_regs {
+	unsigned long cx;
+	unsigned long ax;
 	unsigned long dx;
 	unsigned long si;
 	unsigned long di;

@@ -49,14 +49,24 @@ func systemCall(name string, kind bpf.Kind, required bool, enter, exit string) [
 	return []attachment{at("sys_exit_"+name, exit), at("sys_enter_"+name, enter)}
 }
 
-// function returns the attachments for the exit and the entry of a kernel function.
-func function(name string, kind bpf.Kind, enter, exit string) []attachment {
+// functionCall returns the attachments of trampolines: for the exit of a kernel
+// function and the entry of the same, or of one that it calls.
+func functionCall(name string, kind bpf.Kind, enter, exit string) []attachment {
 	at := func(what, program string) attachment {
 		return attachment{what + " of " + name, kind, true, program, func(p *ebpf.Program) (link.Link, error) {
 			return link.AttachTracing(link.TracingOptions{Program: p})
 		}}
 	}
 	return []attachment{at("fexit", exit), at("fentry", enter)}
+}
+
+// rareCall returns the attachments of kprobes for the exit and the entry of a
+// kernel function.
+func rareCall(name string, kind bpf.Kind, enter, exit string) []attachment {
+	return []attachment{
+		{"kretprobe of " + name, kind, true, exit, func(p *ebpf.Program) (link.Link, error) { return link.Kretprobe(name, p, nil) }},
+		{"kprobe of " + name, kind, true, enter, func(p *ebpf.Program) (link.Link, error) { return link.Kprobe(name, p, nil) }},
+	}
 }
 
 const (
@@ -74,11 +84,11 @@ func families() []family {
 			raw("sched_process_fork", bpf.KindFork, bpf.ProbesProgOnFork),
 		}}}},
 		{AbilityDM, []way{
-			{limitsDM, function("sys_ioctl", bpf.KindDM, bpf.ProbesProgFastEnterIoctl, bpf.ProbesProgFastExitIoctl)},
+			{limitsDM, functionCall("ioctl", bpf.KindDM, bpf.ProbesProgFastEnterIoctl, bpf.ProbesProgFastExitIoctl)},
 			{limitsDM, systemCall("ioctl", bpf.KindDM, true, bpf.ProbesProgEnterIoctl, bpf.ProbesProgExitIoctl)},
 		}},
 		{AbilityOpen, []way{
-			{limitsOpenAt, function("do_sys_openat2", bpf.KindOpen, bpf.ProbesProgFastEnterOpen, bpf.ProbesProgFastExitOpen)},
+			{limitsOpenAt, functionCall("do_sys_openat2", bpf.KindOpen, bpf.ProbesProgFastEnterOpen, bpf.ProbesProgFastExitOpen)},
 			{limitsOpen, join(
 				systemCall("openat", bpf.KindOpen, true, bpf.ProbesProgEnterOpenat, bpf.ProbesProgExitOpen),
 				systemCall("open", bpf.KindOpen, false, bpf.ProbesProgEnterOpen, bpf.ProbesProgExitOpen),
@@ -86,8 +96,8 @@ func families() []family {
 		}},
 		{AbilityLink, []way{
 			{"", join(
-				function("do_symlinkat", bpf.KindLink, bpf.ProbesProgFastEnterSymlink, bpf.ProbesProgFastExitSymlink),
-				function("do_renameat2", bpf.KindLink, bpf.ProbesProgFastEnterRename, bpf.ProbesProgFastExitRename))},
+				rareCall("do_symlinkat", bpf.KindLink, bpf.ProbesProgProbeEnterSymlink, bpf.ProbesProgProbeExitLink),
+				rareCall("do_renameat2", bpf.KindLink, bpf.ProbesProgProbeEnterRename, bpf.ProbesProgProbeExitLink))},
 			{"", join(
 				systemCall("symlinkat", bpf.KindLink, true, bpf.ProbesProgEnterSymlinkat, bpf.ProbesProgExitLink),
 				systemCall("symlink", bpf.KindLink, false, bpf.ProbesProgEnterSymlink, bpf.ProbesProgExitLink),

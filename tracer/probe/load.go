@@ -26,10 +26,12 @@ type programs struct {
 	coll   *ebpf.Collection // the maps
 	types  *btf.Spec        // of the kernel, to relocate accesses to fields
 	loaded map[string]*ebpf.Program
-	// targets are the functions for trampolines that this kernel has, and why
-	// it has no other.
+	// targets are the functions that this kernel has of those that programs are
+	// for, and why it has no other.
 	targets   map[string]ktypes.Function
 	noTargets map[string]error
+	// trampolines says whether this kernel has trampolines that can be removed.
+	trampolines bool
 }
 
 // loadMaps reads the kernel's types and makes the maps.
@@ -71,6 +73,7 @@ func (p *programs) readTypes() (err error) {
 	if p.types, err = kernel.Spec(); err != nil {
 		return err
 	}
+	p.trampolines = kernel.Has(trampolineImage)
 	for name := range functions {
 		if f, err := findTarget(kernel, name); err != nil {
 			p.noTargets[name] = err
@@ -109,12 +112,15 @@ func (p *programs) load(name string) (*ebpf.Program, error) {
 }
 
 func (p *programs) loadSpec(spec *ebpf.ProgramSpec) (*ebpf.Program, error) {
-	if spec.Type != ebpf.Tracing {
-		return ebpf.NewProgramWithOptions(spec, ebpf.ProgramOptions{KernelTypes: p.types})
-	}
+	_, known := functions[spec.AttachTo]
 	target, err := p.target(spec.AttachTo)
-	if err != nil {
+	switch {
+	case known && err != nil:
 		return nil, err
+	case spec.Type != ebpf.Tracing:
+		return ebpf.NewProgramWithOptions(spec, ebpf.ProgramOptions{KernelTypes: p.types})
+	case !p.trampolines:
+		return nil, fmt.Errorf("%w: fexit programs need Linux 5.12", ErrNotSupported)
 	}
 	return loadTrampoline(spec, p.types, target.ID)
 }
@@ -151,20 +157,21 @@ const trampolineImage = "bpf_tramp_image"
 // kernel's copy in older kernels, or to the caller's.
 const filename = "filename"
 
-// functions are the kernel functions that the trampolines are for, by what the
-// programs call them. What the programs take from them is checked against the
+// functions are the kernel functions that trampolines and kprobes are for, by
+// what the programs call them. What the programs take from them is checked against the
 // kernel's types, since they are nobody's interface.
 var functions = map[string]struct {
 	names  []string // the first that there is counts
 	params []string // as in ktypes.Function
 }{
-	"do_sys_openat2": {[]string{"do_sys_openat2"}, []string{"", "", "open_how"}},
-	"sys_ioctl":      {[]string{"__x64_sys_ioctl"}, []string{"pt_regs"}},
-	"do_symlinkat":   {[]string{"do_symlinkat"}, []string{filename, "", filename}},
-	"do_renameat2":   {[]string{"do_renameat2"}, []string{"", filename, "", filename, ""}},
+	"do_sys_openat2":      {[]string{"do_sys_openat2"}, []string{"", "", "open_how"}},
+	"sys_ioctl":           {[]string{"__x64_sys_ioctl"}, []string{"pt_regs"}},
+	"security_file_ioctl": {[]string{"security_file_ioctl"}, []string{"file", "", ""}},
+	"do_symlinkat":        {[]string{"do_symlinkat"}, []string{filename, "", filename}},
+	"do_renameat2":        {[]string{"do_renameat2"}, []string{"", filename, "", filename, ""}},
 }
 
-// target returns the function that a trampoline is for.
+// target returns the function that a program is for.
 func (p *programs) target(name string) (ktypes.Function, error) {
 	if f, ok := p.targets[name]; ok {
 		return f, nil
@@ -176,9 +183,6 @@ func (p *programs) target(name string) (ktypes.Function, error) {
 }
 
 func findTarget(kernel *ktypes.Types, name string) (ktypes.Function, error) {
-	if !kernel.Has(trampolineImage) {
-		return ktypes.Function{}, fmt.Errorf("%w: fexit programs need Linux 5.12", ErrNotSupported)
-	}
 	f := functions[name]
 	for _, candidate := range f.names {
 		found, ok := kernel.Function(candidate)

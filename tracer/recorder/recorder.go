@@ -9,6 +9,7 @@ import (
 	"log/slog"
 	"runtime/debug"
 	"sync"
+	"time"
 
 	"github.com/bootrace/bootrace/tracer/event"
 	"github.com/bootrace/bootrace/tracer/guest"
@@ -53,12 +54,12 @@ func New(sink Sink, log *slog.Logger, observers ...func(*event.Event)) *Recorder
 }
 
 // Record stores one event, without its secrets, unless it repeats others.
-func (r *Recorder) Record(e event.Event) {
-	if !r.quiet.keep(&e) {
-		return
-	}
+func (r *Recorder) Record(e event.Event) { r.quiet.pass(&e, r.store) }
+
+// store is Record of what is no repetition.
+func (r *Recorder) store(e *event.Event) {
 	if r.Fill != nil {
-		r.Fill(&e)
+		r.Fill(e)
 	}
 	if e.Exec != nil {
 		e.Exec.Args = guest.Redact(e.Exec.Args)
@@ -69,12 +70,12 @@ func (r *Recorder) Record(e event.Event) {
 	if e.Kind == event.Source {
 		r.note(*e.Source)
 	}
-	r.sink.Append(&e)
+	r.sink.Append(e)
 	r.mu.Lock()
 	r.counts[e.Kind]++
 	r.mu.Unlock()
 	for _, observe := range r.observers {
-		observe(&e)
+		observe(e)
 	}
 }
 
@@ -108,7 +109,24 @@ func (r *Recorder) Run(ctx context.Context, sources ...Source) {
 			}
 		})
 	}
-	running.Wait()
+	ended := make(chan struct{})
+	go func() { running.Wait(); close(ended) }()
+	r.settle(ended)
+}
+
+// settle lets go of repetitions that are over, until the sources have ended.
+func (r *Recorder) settle(ended <-chan struct{}) {
+	defer r.quiet.finish(r.store)
+	tick := time.NewTicker(time.Duration(period))
+	defer tick.Stop()
+	for {
+		select {
+		case <-ended:
+			return
+		case <-tick.C:
+			r.quiet.settle(event.Now(), r.store)
+		}
+	}
 }
 
 // run turns a source's panic into its failure: one broken decoder must not end

@@ -89,6 +89,37 @@ func TestRepeatedFailures(t *testing.T) {
 	}
 }
 
+// Of repetitions that have ended, the last one is kept and counts the others.
+func TestLastFailure(t *testing.T) {
+	const tries = 100
+	for name, end := range map[string]func(r *Recorder){
+		"the process ends": func(r *Recorder) {
+			r.Record(event.Event{At: tries, Kind: event.Exit, Proc: &event.Proc{PID: 7}, Exit: &event.ExitInfo{}})
+		},
+		"it does something else": func(r *Recorder) { r.quiet.settle(2*period, r.store) },
+		"tracing ends":           func(r *Recorder) { r.Run(t.Context()) },
+	} {
+		r, m := newRecorder()
+		for i := range tries {
+			r.Record(failedOpen(7, "/dev/vg/lv", time.Duration(i)))
+		}
+		r.Record(event.Event{Kind: event.Exit, Proc: &event.Proc{PID: 8}, Exit: &event.ExitInfo{}})
+		r.quiet.settle(event.Time(tries), r.store)
+		if n := len(m.of(event.Open)); n != burst {
+			t.Errorf("%s: %d are kept before, want %d", name, n, burst)
+		}
+		end(r)
+		got := m.of(event.Open)
+		if last := got[len(got)-1]; len(got) != burst+1 || last.At != tries-1 || last.Open.Repeats != tries-burst-1 {
+			t.Errorf("%s: %d are kept, the last at %d after %d others", name, len(got), last.At, last.Open.Repeats)
+		}
+		end(r)
+		if n := len(m.of(event.Open)); n != burst+1 {
+			t.Errorf("%s: %d are kept after another end", name, n)
+		}
+	}
+}
+
 // What differs is no repetition; what succeeds is always kept.
 func TestKept(t *testing.T) {
 	for name, vary := range map[string]func(e *event.Event, i int){
