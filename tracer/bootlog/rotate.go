@@ -23,6 +23,42 @@ type Limits struct {
 	Bytes int64 // on disk; 0 means 256 MiB
 }
 
+func (l Limits) orDefault() Limits {
+	return Limits{orElse(l.Boots, 30), orElse(l.Bytes, 256<<20)}
+}
+
+// Thin removes the oldest boots until the rest is within the limits, as Rotate
+// does, and nothing else. Where they are within them, which is nearly always so,
+// it reads no log: a boot has no time for that.
+func (s *Store) Thin(l Limits) error {
+	l = l.orDefault()
+	if !s.exceeds(l) {
+		return nil
+	}
+	return s.remove(osDisk{}, l)
+}
+
+// exceeds tells from names and sizes whether there may be more than l.
+func (s *Store) exceeds(l Limits) bool {
+	boots := map[string]bool{}
+	var bytes int64
+	for _, dir := range s.Dirs {
+		entries, err := os.ReadDir(dir)
+		if err != nil {
+			continue // List tells of it
+		}
+		for _, entry := range entries {
+			id, _, ok := logName(entry.Name())
+			info, err := entry.Info()
+			if ok && err == nil {
+				boots[id] = true
+				bytes += info.Size()
+			}
+		}
+	}
+	return len(boots) > l.Boots || bytes > l.Bytes
+}
+
 // Rotate compresses the logs of earlier boots and removes the oldest until
 // the rest is within the limits. The running boot's log is counted and never
 // touched. It may be interrupted at any point; the next call does the rest.
@@ -33,7 +69,7 @@ func (s *Store) Rotate(ctx context.Context, l Limits) error {
 }
 
 func (s *Store) rotate(ctx context.Context, l Limits, d disk) error {
-	l.Boots, l.Bytes = orElse(l.Boots, 30), orElse(l.Bytes, 256<<20)
+	l = l.orDefault()
 	errs := []error{s.clean(d)}
 	boots, err := s.List()
 	if err != nil {

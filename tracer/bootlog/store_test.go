@@ -233,6 +233,31 @@ func TestRotate(t *testing.T) {
 	}
 }
 
+// Thin removes what Rotate would, and compresses nothing.
+func TestThin(t *testing.T) {
+	s := threeBoots(t)
+	record(t, s.Dirs[0], bootID(4), 3, 5)
+	for _, step := range []struct {
+		limits Limits
+		want   []string
+	}{
+		{Limits{}, []string{bootID(3), bootID(2), bootID(1), bootID(4)}},
+		{Limits{Boots: 3}, []string{bootID(3), bootID(2), bootID(1)}},
+		{Limits{Bytes: 1}, []string{bootID(3)}},
+	} {
+		check(t, s.Thin(step.limits))
+		boots := list(t, s)
+		if diff := cmp.Diff(step.want, ids(boots)); diff != "" {
+			t.Errorf("%+v: %s", step.limits, diff)
+		}
+		for _, b := range boots {
+			if b.Compressed {
+				t.Errorf("%+v: %s was compressed", step.limits, b.ID)
+			}
+		}
+	}
+}
+
 // A damaged log is compressed as it is.
 func TestRotateKeepsDamage(t *testing.T) {
 	s := &Store{Dirs: []string{t.TempDir()}, Current: bootID(3)}

@@ -148,10 +148,24 @@ func header(version string) bootlog.Header {
 
 // rotate compresses the logs of earlier boots and thins them out.
 func (s *Service) rotate(ctx context.Context) {
-	store := bootlog.Store{Dirs: []string{s.opts.StateDir, s.opts.RunDir}, Current: s.bootID}
-	if err := store.Rotate(ctx, bootlog.Limits{Boots: s.config().KeepBoots, Bytes: int64(s.config().KeepSize)}); err != nil {
+	store, limits := s.store()
+	if err := store.Rotate(ctx, limits); err != nil {
 		s.log.Warn("old boots are not thinned out", "error", err)
 	}
+}
+
+// thin removes boots that are too many. It does not wait for the time to
+// rotate: a host may never run that long.
+func (s *Service) thin() {
+	store, limits := s.store()
+	if err := store.Thin(limits); err != nil {
+		s.log.Warn("old boots are not thinned out", "error", err)
+	}
+}
+
+func (s *Service) store() (bootlog.Store, bootlog.Limits) {
+	return bootlog.Store{Dirs: []string{s.opts.StateDir, s.opts.RunDir}, Current: s.bootID},
+		bootlog.Limits{Boots: s.config().KeepBoots, Bytes: int64(s.config().KeepSize)}
 }
 
 // relinquish ends the log, so that it doesn't keep /var busy.

@@ -32,6 +32,7 @@ func (s *Service) moveLog(ctx context.Context) error {
 		return err
 	}
 	s.roster.Opened(s.opts.StateDir)
+	s.thin()
 	return nil
 }
 
