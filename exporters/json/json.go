@@ -3,9 +3,12 @@
 package json
 
 import (
-	"encoding/json"
 	"fmt"
 	"io"
+
+	"github.com/go-json-experiment/json"
+	"github.com/go-json-experiment/json/jsontext"
+	v1 "github.com/go-json-experiment/json/v1"
 
 	"github.com/bootrace/bootrace/tracer/timeline"
 )
@@ -14,12 +17,14 @@ import (
 func Write(w io.Writer, tl *timeline.Timeline) error { return Encode(w, tl) }
 
 // Encode writes v the way that all of the program's JSON is written: indented,
-// because people read it, too.
+// because people read it, too. The text is what encoding/json makes of v; that
+// package holds all of it in memory, twice, before it writes the first byte.
 func Encode(w io.Writer, v any) error {
-	out := json.NewEncoder(w)
-	out.SetIndent("", "  ")
-	out.SetEscapeHTML(false)
-	if err := out.Encode(v); err != nil {
+	err := json.MarshalWrite(w, v, v1.DefaultOptionsV1(), jsontext.WithIndent("  "), jsontext.EscapeForHTML(false), jsontext.EscapeForJS(true))
+	if err == nil {
+		_, err = io.WriteString(w, "\n")
+	}
+	if err != nil {
 		return fmt.Errorf("write JSON: %w", err)
 	}
 	return nil

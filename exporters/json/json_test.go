@@ -33,5 +33,15 @@ func TestWrite(t *testing.T) {
 		if diff := cmp.Diff(want, got); diff != "" {
 			t.Errorf("%s (-want +got):\n%s", name, diff)
 		}
+		var standard bytes.Buffer
+		e := json.NewEncoder(&standard)
+		e.SetIndent("", "  ")
+		e.SetEscapeHTML(false)
+		if err := e.Encode(want); err != nil {
+			t.Fatal(err)
+		}
+		if diff := cmp.Diff(standard.String(), b.String()); diff != "" {
+			t.Errorf("%s (-encoding/json +got):\n%s", name, diff)
+		}
 	}
 }
