@@ -254,15 +254,17 @@ int fast_exit_ioctl(function_args *ctx)
 }
 
 /* The instant at which a table is live and I/O flows: after the swap of the
- * tables, before the uevent. Static in dm.c, but not inlined on any kernel
- * from 3.10 to 7.2; same name everywhere. */
-SEC("kretprobe/dm_resume")
+ * tables, before the uevent. That is when dm_kobject_uevent is called, which
+ * announces it, and when dm_resume returns just before. Both are static in dm.c
+ * or inside dm_mod, but not inlined on any kernel from 3.10 to 7.2, and have the
+ * same name everywhere. */
+SEC("kprobe/dm_kobject_uevent")
 int live(void *ctx __attribute__((unused)))
 {
 	__u64 id = bpf_get_current_pid_tgid();
 	struct call *c = bpf_map_lookup_elem(&calls, &id);
 
-	if (c && c->kind == CALL_DM)
+	if (c && c->kind == CALL_DM && c->op == DM_DEV_SUSPEND)
 		c->live = bpf_ktime_get_boot_ns();
 	return 0;
 }

@@ -107,7 +107,7 @@ struct dm_ioctl {
 /* Followed by table_len bytes of target specs, as the caller passed them. */
 struct dm_event {
 	struct header h;
-	__u64 live; /* when dm_resume returned, 0 if not known */
+	__u64 live; /* when the table went live, 0 if not known */
 	__u32 nr; /* of the ioctl: DM_DEV_CREATE_CMD, ... */
 	__u32 flags_in; /* what the caller asked for; io has what came back */
 	__u32 cookie;

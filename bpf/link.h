@@ -6,19 +6,28 @@
 
 #pragma once
 
-static __always_inline bool user_in_dev(const void *path)
+/* wanted_link decides by the name of a link. Most that udev makes are those of
+ * terminals, under /dev/char: no character device is a disk. */
+static __always_inline bool wanted_link(const void *path)
 {
-	__u64 head;
+	struct {
+		__u64 first; /* "/dev/cha" */
+		__u16 next; /* "r/" */
+	} head = {};
 
 	/* Not there yet: decide at the exit. */
-	return bpf_probe_read_user(&head, sizeof(head), path) || in_dev(head);
+	if (bpf_probe_read_user(&head.first, sizeof(head.first), path))
+		return true;
+	if (head.first != 0x6168632f7665642fULL)
+		return in_dev(head.first);
+	return bpf_probe_read_user(&head.next, sizeof(head.next), path + sizeof(head.first)) || head.next != 0x2f72;
 }
 
 static __always_inline int link_enter(__u32 op, unsigned long from, unsigned long path)
 {
 	struct call c = { .kind = CALL_LINK, .op = op, .arg = (const void *)path, .arg2 = (const void *)from };
 
-	if (!user_in_dev(c.arg) || (op == LINK_RENAME && !user_in_dev(c.arg2)))
+	if (!wanted_link(c.arg) || (op == LINK_RENAME && !wanted_link(c.arg2)))
 		return 0;
 	call_enter(&c, KIND_LINK);
 	return 0;
@@ -28,11 +37,8 @@ static __always_inline int link_exit(long ret)
 {
 	struct link_event *e;
 	struct call c;
-	__u64 head = 0;
 
-	if (!call_exit(&c, CALL_LINK) || ret)
-		return 0;
-	if (bpf_probe_read_user(&head, sizeof(head), c.arg) || !in_dev(head))
+	if (!call_exit(&c, CALL_LINK) || ret || !wanted_link(c.arg))
 		return 0;
 	e = reserve(KIND_LINK, sizeof(*e));
 	if (!e)

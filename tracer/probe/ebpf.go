@@ -177,11 +177,15 @@ func (b *eBPF) setMajor() error {
 	return b.programs.coll.Variables[bpf.ProbesVarDmMajor].Set(major)
 }
 
-// attachLive attaches the probe of dm_resume, or finds out why it cannot be.
+// attachLive attaches the probe of the instant at which a table goes live, or
+// finds out why it cannot be.
 func (b *eBPF) attachLive() event.Ability {
 	ability := event.Ability{Name: AbilityDMLiveInstant}
-	l, err := b.attachOne(attachment{name: "dm_resume", program: bpf.ProbesProgLive,
-		attach: func(p *ebpf.Program) (link.Link, error) { return link.Kretprobe("dm_resume", p, nil) }})
+	if !exists("/sys/module/dm_mod") {
+		ability.Why = "dm_mod is not loaded yet"
+		return ability
+	}
+	l, err := b.attachOne(attachment{name: "dm_mod", program: bpf.ProbesProgLive, attach: probeLive})
 	switch {
 	case err == nil:
 		ability.OK = true
@@ -189,17 +193,32 @@ func (b *eBPF) attachLive() event.Ability {
 			err = b.live.Close()
 		}
 		if err != nil {
-			b.log.Warn("detach earlier probe of dm_resume", "err", err)
+			b.log.Warn("detach earlier probe of dm_mod", "err", err)
 		}
 		b.live = l
-	case errors.Is(err, os.ErrNotExist) && !exists("/sys/module/dm_mod"):
-		ability.Why = "dm_mod is not loaded yet"
 	case !exists("/sys/bus/event_source/devices/kprobe") && errors.Is(err, os.ErrNotExist):
 		ability.Why = "kernel has no kprobes (CONFIG_KPROBE_EVENTS)"
 	default:
 		ability.Why = err.Error()
 	}
 	return ability
+}
+
+// bodies are where the first instruction of a function can be, after the place
+// that ftrace patches, on x86-64: without and with an endbr64 before it. The
+// kernel refuses the wrong one.
+var bodies = []uint64{5, 9}
+
+// probeLive attaches to dm_kobject_uevent, in its body: at its beginning, as at
+// the return of dm_resume, the kernel makes a kprobe of ftrace, and walks over
+// all its functions for that.
+func probeLive(p *ebpf.Program) (link.Link, error) {
+	for _, offset := range bodies {
+		if l, err := link.Kprobe("dm_kobject_uevent", p, &link.KprobeOptions{Offset: offset}); err == nil {
+			return l, nil
+		}
+	}
+	return link.Kretprobe("dm_resume", p, nil)
 }
 
 func (b *eBPF) Info() event.SourceInfo {
@@ -227,7 +246,7 @@ func (b *eBPF) DeviceMapperLoaded() error {
 	before := b.abilities[i]
 	b.abilities[i] = b.attachLive()
 	if !b.abilities[i].OK {
-		return fmt.Errorf("attach to dm_resume: %s", b.abilities[i].Why)
+		return fmt.Errorf("attach to dm_mod: %s", b.abilities[i].Why)
 	}
 	if !before.OK {
 		b.upgraded = append(b.upgraded, b.sourceEvent("upgraded", event.Now(), 0))
