@@ -181,6 +181,7 @@ func (d *DevInfo) fields(f form) {
 	object(f, "dev", &d.Dev)
 	integer(f, "seq", &d.Seq, optional)
 	texts(f, "links", &d.Links, optional)
+	integer(f, "since_ns", &d.Since, optional)
 	integer(f, "initialized_ns", &d.Initialized, optional)
 	textMap(f, "props", &d.Props)
 }

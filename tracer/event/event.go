@@ -201,6 +201,11 @@ type DevInfo struct {
 	Dev       *Dev     `json:"dev,omitempty"`
 	Seq       uint64   `json:"seq,omitempty"`   // SEQNUM: the same in a uevent and its udev event
 	Links     []string `json:"links,omitempty"` // DEVLINKS of a udev event, absolute paths
+	// Since is when the queue was last seen empty before the uevent came: the
+	// earliest instant at which the kernel can have announced it. Event.From is
+	// when its reader woke up for it, which is sooner after the fact than this
+	// is before it, but on a busy host after it all the same.
+	Since Time `json:"since_ns,omitempty"`
 	// Initialized is udev's USEC_INITIALIZED as a boottime instant: when udev
 	// first knew the device. Known to the microsecond.
 	Initialized Time `json:"initialized_ns,omitempty"`

@@ -202,7 +202,7 @@ func (b *Builder) addDev(e *event.Event) {
 	f := devFact{
 		stamp: s, kind: e.Kind, action: b.names.add(d.Action), minor: d.Dev.Minor,
 		name: b.names.add(d.Props["DM_NAME"]), uuid: b.names.add(d.Props["DM_UUID"]),
-		flags: udevFlags(d.Props),
+		flags: udevFlags(d.Props), since: d.Since,
 	}
 	for _, link := range d.Links {
 		f.links = append(f.links, b.names.add(link))

@@ -159,6 +159,7 @@ type devFact struct {
 	minor      uint32
 	links      []sym
 	flags      udevFlag
+	since      event.Time // event.DevInfo.Since, 0 if not known
 }
 
 // linkFact is a symbolic link that was made under /dev.

@@ -295,6 +295,9 @@ func fillDev(e *event.Event, w words) {
 			d.Props[key] = value
 		}
 	}
+	if since, err := parseTime(w.keys["since"]); err == nil {
+		d.Since = since
+	}
 	if lv := w.keys["lv"]; lv != "" {
 		d.Props["DM_NAME"], d.Props["DM_UUID"] = lvNames(lv)
 	}

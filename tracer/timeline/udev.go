@@ -121,22 +121,33 @@ func (d *devices) device(f *devFact) {
 // processed applies an event that udev has finished with, or its record in the
 // database.
 func (d *devices) processed(l *life, f *devFact) {
+	done := f.done()
 	if f.flags&flagPrivate != 0 {
 		l.private.refused = true
 	}
 	if f.makesReady() {
 		l.private.asked = true
-		l.udev = append(l.udev, f.stamp)
+		l.udev = append(l.udev, done)
 	}
 	for _, link := range f.links {
-		d.lead(link, l, f.stamp)
+		d.lead(link, l, done)
 	}
 	for _, link := range l.links {
 		if !slices.Contains(f.links, link) {
-			d.drop(link, l, f.stamp)
+			d.drop(link, l, done)
 		}
 	}
 	l.links = f.links
+}
+
+// done is when udev has finished: after the kernel's announcement, which may
+// have come before its reader woke up for it.
+func (f *devFact) done() stamp {
+	s := f.stamp
+	if f.since != 0 {
+		s.from = min(s.from, f.since)
+	}
+	return s
 }
 
 func (l *life) note(f *devFact, kind, detail string) {

@@ -11,20 +11,20 @@ const pairsKept = 1 << 14
 // a ring indexed by sequence number.
 type pairs struct {
 	slots [pairsKept]struct {
-		seq uint64
-		at  event.Time
+		seq         uint64
+		from, since event.Time
 	}
 }
 
-func (p *pairs) put(seq uint64, at event.Time) {
+func (p *pairs) put(seq uint64, from, since event.Time) {
 	slot := &p.slots[seq%pairsKept]
-	slot.seq, slot.at = seq, at
+	slot.seq, slot.from, slot.since = seq, from, since
 }
 
 // get returns 0 where the uevent was not seen or is forgotten.
-func (p *pairs) get(seq uint64) event.Time {
+func (p *pairs) get(seq uint64) (from, since event.Time) {
 	if slot := &p.slots[seq%pairsKept]; seq != 0 && slot.seq == seq {
-		return slot.at
+		return slot.from, slot.since
 	}
-	return 0
+	return 0, 0
 }

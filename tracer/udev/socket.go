@@ -42,7 +42,8 @@ type socket struct {
 
 	drops uint64     // of the kernel's counter, as last read
 	last  event.Time // last message's receipt, or when the socket was bound
-	since event.Time // what is read next came after this
+	since event.Time // the reader woke up then for what is read next
+	empty event.Time // what is read next came after this
 	// overrun is last at the moment that the kernel reported a full queue, 0
 	// in normal times.
 	overrun event.Time
@@ -62,7 +63,7 @@ func openSocket(source string, mode netlink.Mode, filter []bpf.Instruction, buff
 		return nil, fmt.Errorf("connect to netlink group %d of uevents: %w", mode, err)
 	}
 	s.last = before
-	s.since = before
+	s.since, s.empty = before, before
 	s.unfiltered = attachFilter(s.conn.Fd, filter)
 	if err := s.configure(bufferSize); err != nil {
 		s.close()

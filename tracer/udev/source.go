@@ -150,8 +150,8 @@ func (s *Source) Stats() Stats {
 // other error of a socket ends Run.
 //
 // Event.At is the receipt. A uevent's From is when its queue was last seen
-// empty, or when the reader woke up for it: what the scheduler took to wake it
-// cannot be measured from here. A udev event's From is its uevent's, because
+// empty, or when the reader woke up for it; the scheduler may have taken its time
+// to wake it, so DevInfo.Since is the certain bound. A udev event's From is its uevent's, because
 // udev did its work somewhere between, or Open where that was not seen.
 func (s *Source) Run(ctx context.Context, emit func(event.Event)) error {
 	interrupted := make(chan struct{})
@@ -291,13 +291,13 @@ func (s *Source) drainKernel(ctx context.Context, emit func(event.Event)) error 
 // next returns the next message that can be used, nil where there is none now.
 func (s *Source) next(from *socket, emit func(event.Event)) ([]byte, error) {
 	for {
-		last := from.last
+		last, before := from.last, event.Now()
 		message, err := from.receive()
 		switch {
 		case err == nil:
 			return message, nil
 		case errors.Is(err, unix.EAGAIN):
-			from.since = event.Now()
+			from.since, from.empty = event.Now(), before
 			s.endOverrun(from, emit)
 			return nil, nil
 		case errors.Is(err, unix.EINTR):
@@ -343,7 +343,7 @@ func (s *Source) unusable(from *socket, why error, emit func(event.Event)) {
 	s.count.unparsable.Add(1)
 	s.log.Warn("cannot read a message", "source", from.source, "error", why)
 	emit(event.Event{
-		Kind: event.Loss, Src: from.source, From: from.since, At: event.Now(),
+		Kind: event.Loss, Src: from.source, From: from.empty, At: event.Now(),
 		Loss: &event.LossInfo{Source: from.source, What: from.source, Count: 1, Why: why.Error()},
 	})
 }
@@ -365,8 +365,9 @@ func (s *Source) handleKernel(message []byte, emit func(event.Event)) {
 	if !wanted(dev) {
 		return
 	}
+	dev.Since = s.kernel.empty
 	e := event.Event{Kind: event.Uevent, Src: KernelSource, From: s.kernel.since, At: at, Dev: dev}
-	s.pairs.put(dev.Seq, e.Earliest())
+	s.pairs.put(dev.Seq, e.Earliest(), dev.Since)
 	emit(e)
 }
 
@@ -387,8 +388,8 @@ func (s *Source) handleUdev(message []byte, emit func(event.Event)) {
 	if dev.Subsystem != "block" {
 		return
 	}
-	from := s.pairs.get(dev.Seq)
-	if from == 0 {
+	var from event.Time
+	if from, dev.Since = s.pairs.get(dev.Seq); from == 0 {
 		from = s.opened
 	}
 	emit(event.Event{Kind: event.Udev, Src: UdevSource, From: from, At: at, Dev: dev})
