@@ -17,6 +17,9 @@ UNITDIR  := $(PREFIX)/lib/systemd/system
 INITTOOLS := /usr/share/initramfs-tools
 LIBVIRTDIR := /etc/libvirt
 BINARY   := build/bootrace
+# The service alone, which boots have to wait for.
+SERVICE  := build/bootraced
+LIBDIR   := $(PREFIX)/lib/bootrace
 
 # One static program: it has to run in an initramfs and on any distribution.
 export CGO_ENABLED := 0
@@ -27,8 +30,11 @@ export CGO_ENABLED := 0
 help: ## this list
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sort | awk -F ':.*## ' '{printf "  %-16s %s\n", $$1, $$2}'
 
-build: ## the program: build/bootrace
-	$(GO) build -trimpath -tags urfave_cli_no_docs -ldflags '-s -w -X main.version=$(VERSION)' -o $(BINARY) ./cmd/bootrace
+GOBUILD  := $(GO) build -trimpath -tags urfave_cli_no_docs -ldflags '-s -w -X main.version=$(VERSION)'
+
+build: ## the program, build/bootrace, and the service alone, build/bootraced
+	$(GOBUILD) -o $(BINARY) ./cmd/bootrace
+	$(GOBUILD) -o $(SERVICE) ./cmd/bootraced
 
 generate: ## the BPF objects and everything else that is made from source and committed
 	$(GO) generate ./...
@@ -104,13 +110,14 @@ lab: build ## boot a host in a virtual machine: SCENARIO=DIR [KERNEL=6.1] OUT=DI
 # What the installed files are made from, with the place of the program put in.
 define place
 	install -d $(DESTDIR)$(dir $(3))
-	sed 's|@SBINDIR@|$(SBINDIR)|g' $(2) > $(DESTDIR)$(3).new
+	sed 's|@SBINDIR@|$(SBINDIR)|g; s|@LIBDIR@|$(LIBDIR)|g' $(2) > $(DESTDIR)$(3).new
 	chmod $(1) $(DESTDIR)$(3).new
 	mv $(DESTDIR)$(3).new $(DESTDIR)$(3)
 endef
 
 install: build ## the program, its units and its early start: DESTDIR, PREFIX, INITRAMFS and LIBVIRT=auto|yes|no
 	install -D -m 0755 $(BINARY) $(DESTDIR)$(SBINDIR)/bootrace
+	install -D -m 0755 $(SERVICE) $(DESTDIR)$(LIBDIR)/bootraced
 	$(call place,0644,packaging/systemd/bootrace.service,$(UNITDIR)/bootrace.service)
 	$(call place,0644,packaging/systemd/bootrace-flush.socket,$(UNITDIR)/bootrace-flush.socket)
 	$(call place,0644,packaging/systemd/bootrace-flush.service,$(UNITDIR)/bootrace-flush.service)
@@ -134,7 +141,7 @@ install-libvirt:
 	$(call place,0755,packaging/libvirt/bootrace,$(LIBVIRTDIR)/hooks/qemu.d/bootrace)
 
 uninstall: ## everything that install put in place, but the recorded boots and the configuration
-	rm -f $(DESTDIR)$(SBINDIR)/bootrace
+	rm -f $(DESTDIR)$(SBINDIR)/bootrace $(DESTDIR)$(LIBDIR)/bootraced
 	rm -f $(DESTDIR)$(UNITDIR)/bootrace.service $(DESTDIR)$(UNITDIR)/bootrace-flush.socket $(DESTDIR)$(UNITDIR)/bootrace-flush.service $(DESTDIR)$(UNITDIR)/bootrace-deliver.service
 	rm -f $(DESTDIR)$(LIBVIRTDIR)/hooks/qemu.d/bootrace
 	rm -f $(DESTDIR)$(INITTOOLS)/hooks/bootrace $(DESTDIR)$(INITTOOLS)/scripts/init-top/bootrace

@@ -14,6 +14,8 @@ import (
 	"syscall"
 
 	"github.com/urfave/cli/v2"
+
+	"github.com/bootrace/bootrace/cmd/internal/serve"
 )
 
 // version is set by the linker.
@@ -91,9 +93,9 @@ func newApp(stdout, stderr io.Writer) *cli.App {
 			return cli.ShowAppHelp(c)
 		},
 		Commands: withUsageErrors(
-			runCommand(), bootsCommand(), showCommand(), racesCommand(), exportCommand(), deliverCommand(),
+			withoutArgs(serve.Run(version)), bootsCommand(), showCommand(), racesCommand(), exportCommand(), deliverCommand(),
 			explainCommand(), waitCommand(), statusCommand(), releaseCommand(), checkCommand(),
-			earlyCommand(), relinquishCommand(), libvirtHookCommand(),
+			relinquishCommand(), libvirtHookCommand(),
 		),
 	}
 }
@@ -118,6 +120,12 @@ func onUsageError(c *cli.Context, err error, _ bool) error {
 		message = "unknown flag " + flag
 	}
 	return usageError("%s: see `%s`", message, help)
+}
+
+// withoutArgs is noArgs for a command whose action does not call it.
+func withoutArgs(c *cli.Command) *cli.Command {
+	c.Before = noArgs
+	return c
 }
 
 // noArgs refuses arguments of a command that takes none.

@@ -1,4 +1,6 @@
-package main
+// Package serve has the commands that make a program the service: run, and early
+// for the initramfs.
+package serve
 
 import (
 	"cmp"
@@ -19,7 +21,8 @@ import (
 	"github.com/bootrace/bootrace/tracer/service"
 )
 
-func runCommand() *cli.Command {
+// Run is the command that runs the service, of that version of the program.
+func Run(version string) *cli.Command {
 	def := config.Default()
 	return &cli.Command{
 		Name:  "run",
@@ -41,17 +44,21 @@ func runCommand() *cli.Command {
 			&cli.BoolFlag{Name: "volatile-first", Usage: "log to " + service.RunDir + " until /var can be written"},
 		},
 		Action: func(c *cli.Context) error {
-			if err := noArgs(c); err != nil {
-				return err
-			}
-			return runService(c, false, func() {})
+			return runService(c, options{version: version, listening: func() {}})
 		},
 	}
 }
 
+// options are what the two commands differ in.
+type options struct {
+	version   string
+	early     bool
+	listening func() // called once uevents queue
+}
+
 // runService runs until SIGTERM. It ends at once where an instance from the
-// initramfs is the service instead. listening is called once uevents queue.
-func runService(c *cli.Context, early bool, listening func()) error {
+// initramfs is the service instead.
+func runService(c *cli.Context, o options) error {
 	log := slog.New(slog.NewTextHandler(c.App.ErrWriter, nil))
 	if os.Geteuid() != 0 {
 		return errors.New("run: only root may trace a host: use sudo or the systemd unit")
@@ -60,7 +67,7 @@ func runService(c *cli.Context, early bool, listening func()) error {
 	if _, err := load(); err != nil {
 		return err
 	}
-	if !early {
+	if !o.early {
 		if err := takeOver(c.Context, log); err != nil {
 			var adopted *service.Adopted
 			if errors.As(err, &adopted) {
@@ -73,12 +80,12 @@ func runService(c *cli.Context, early bool, listening func()) error {
 	signal.Notify(reload, syscall.SIGHUP)
 	return service.Run(c.Context, service.Options{
 		Config:        load,
-		Early:         early,
+		Early:         o.early,
 		VolatileFirst: c.Bool("volatile-first"),
 		RunDir:        service.RunDir,
 		StateDir:      cmp.Or(c.Path("state-dir"), service.StateDir),
-		Version:       version,
-		Listening:     listening,
+		Version:       o.version,
+		Listening:     o.listening,
 		Ready:         func() { _ = notify(log, "READY=1") },
 		Reload:        reload,
 		Log:           log,

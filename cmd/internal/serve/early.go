@@ -1,4 +1,4 @@
-package main
+package serve
 
 import (
 	"errors"
@@ -19,20 +19,18 @@ import (
 // the most.
 const startLimit = 2 * time.Second
 
-func earlyCommand() *cli.Command {
+// Early is Run in the initramfs.
+func Early(version string) *cli.Command {
 	return &cli.Command{
 		Name:   "early",
 		Usage:  "trace from the initramfs on (which runs this in the background)",
 		Hidden: true,
 		Action: func(c *cli.Context) error {
-			if err := noArgs(c); err != nil {
-				return err
-			}
 			release, err := detach()
 			if err != nil {
 				return fmt.Errorf("early: %w", err)
 			}
-			return runService(c, true, release)
+			return runService(c, options{version: version, early: true, listening: release})
 		},
 	}
 }
