@@ -1,0 +1,118 @@
+package scenarios
+
+import (
+	"context"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"slices"
+	"testing"
+	"time"
+
+	"github.com/google/go-cmp/cmp"
+
+	"github.com/bootrace/bootrace/kernels"
+	"github.com/bootrace/bootrace/kernels/lab"
+	"github.com/bootrace/bootrace/tracer/event"
+	"github.com/bootrace/bootrace/tracer/timeline"
+)
+
+// TestMatrix has both backends watch the same boot of each kernel: the findings
+// are the same, and so are the times.
+func TestMatrix(t *testing.T) {
+	for _, k := range kernels.Bootable() {
+		t.Run(k.Name, func(t *testing.T) {
+			out, _ := play(t, "matrix", func(o *lab.Options) {
+				o.Kernel = k.Name
+				prepareMatrix(t, o.Out)
+			})
+			ebpf := readTimeline(t, filepath.Join(out, "trace.json"))
+			tracefs := readTimeline(t, filepath.Join(out, "tracefs", "trace.json"))
+			if diff := cmp.Diff(kinds(ebpf), kinds(tracefs)); diff != "" || len(ebpf.Findings) < 7 {
+				t.Errorf("findings (-eBPF +tracefs):\n%s", diff)
+			}
+			for _, tl := range []*timeline.Timeline{ebpf, tracefs} {
+				if len(tl.Losses) > 0 {
+					t.Errorf("losses: %+v", tl.Losses)
+				}
+			}
+			compareTimes(t, ebpf, tracefs)
+		})
+	}
+}
+
+// prepareMatrix puts into the folder that the machine shares: the script of the
+// scenario "findings", and the tests of the probes.
+func prepareMatrix(t *testing.T, out string) {
+	t.Helper()
+	if err := os.MkdirAll(out, 0o755); err != nil {
+		t.Fatal(err)
+	}
+	script, err := os.ReadFile(filepath.Join("findings", "boot1.sh"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := os.WriteFile(filepath.Join(out, "findings.sh"), script, 0o755); err != nil {
+		t.Fatal(err)
+	}
+	ctx, cancel := context.WithTimeout(t.Context(), 10*time.Minute)
+	defer cancel()
+	build := exec.CommandContext(ctx, "go", "test", "-c", "-o", filepath.Join(out, "probe.test"), "./tracer/probe")
+	build.Dir, build.Env = repo(t), append(os.Environ(), "CGO_ENABLED=0")
+	if text, err := build.CombinedOutput(); err != nil {
+		t.Fatalf("build the tests of the probes: %v: %s", err, text)
+	}
+}
+
+// apart is how far the two may be apart about an exact instant: their probes
+// run one after the other on an emulated processor. Windows overlap.
+const apart = 50 * time.Millisecond
+
+func compareTimes(t *testing.T, ebpf, tracefs *timeline.Timeline) {
+	t.Helper()
+	for _, f := range ebpf.Findings {
+		i := slices.IndexFunc(tracefs.Findings, func(g *timeline.Finding) bool { return g.Guest == f.Guest && g.Kind == f.Kind })
+		if i < 0 {
+			continue
+		}
+		g := tracefs.Findings[i]
+		if d := f.At.Sub(g.At).Abs(); d > apart {
+			t.Errorf("%s of %s: %v apart", f.Kind, f.Guest, d)
+		}
+		if f.Disk != g.Disk || f.MappingName != g.MappingName || f.Error != g.Error {
+			t.Errorf("told as %s %s %s and %s %s %s", f.Disk, f.MappingName, f.Error, g.Disk, g.MappingName, g.Error)
+		}
+	}
+	for _, m := range ebpf.Mappings {
+		other := mappingNamed(t, tracefs, m.Name)
+		if len(other.Lives) != len(m.Lives) {
+			t.Errorf("%s has %d lives and %d", m.Name, len(m.Lives), len(other.Lives))
+			continue
+		}
+		for i, l := range m.Lives {
+			sameInstant(t, m.Name+" created", l.Created, other.Lives[i].Created)
+			sameInstant(t, m.Name+" live", l.Live, other.Lives[i].Live)
+			sameInstant(t, m.Name+" removed", l.Removed, other.Lives[i].Removed)
+		}
+	}
+}
+
+func sameInstant(t *testing.T, what string, a, b *timeline.Instant) {
+	t.Helper()
+	if (a == nil) != (b == nil) {
+		t.Errorf("%s: %v and %v", what, a, b)
+	}
+	if a == nil || b == nil {
+		return
+	}
+	if gap := max(from(b)-a.At, from(a)-b.At); event.Duration(gap) > apart {
+		t.Errorf("%s: [%d, %d] and [%d, %d]", what, a.From, a.At, b.From, b.At)
+	}
+}
+
+func from(i *timeline.Instant) event.Time {
+	if i.From != 0 {
+		return i.From
+	}
+	return i.At
+}
