@@ -25,7 +25,7 @@ LIBDIR   := $(PREFIX)/lib/bootrace
 export CGO_ENABLED := 0
 
 .DEFAULT_GOAL := help
-.PHONY: help build generate generate-check test unit lab-test browser-test demo soak fuzz bench bench-boot bench-latency lint lab install uninstall clean
+.PHONY: help build generate generate-check matrix test unit lab-test browser-test demo soak fuzz bench bench-boot bench-latency lint lab install uninstall clean
 
 help: ## this list
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sort | awk -F ':.*## ' '{printf "  %-16s %s\n", $$1, $$2}'
@@ -62,6 +62,10 @@ endef
 browser-test: ## the page in a real browser (Chromium, headless); its screenshots are in build/browser
 	$(call need,chromium fonts-noto-core)
 	cd exporters/html/browsertest && $(GO) test -count=1 -v .
+
+MATRIX ?= .
+matrix: build ## both ways to watch a kernel, on each kernel, compared: MATRIX=5.10 for one (20 minutes)
+	BOOTRACE_LAB=1 BOOTRACE_MATRIX=1 $(GO) test -count=1 -timeout 2h -v -run 'TestMatrix/$(MATRIX)' ./kernels/scenarios
 
 test: unit lab-test ## everything that must hold: unit, native BPF, and lab tests
 

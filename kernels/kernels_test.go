@@ -21,3 +21,18 @@ func TestFind(t *testing.T) {
 		t.Errorf("got %v, want an error that names the choice", err)
 	}
 }
+
+// The table has every kernel and every ability.
+func TestTable(t *testing.T) {
+	table := Table()
+	for _, k := range All() {
+		if !strings.Contains(table, " "+k.Name+" |") || k.Of == "" || len(k.Abilities) == 0 {
+			t.Errorf("incomplete: %+v", k)
+		}
+		for _, a := range k.Abilities {
+			if !strings.Contains(table, "| "+string(a)+" |") {
+				t.Errorf("%s is not in the table", a)
+			}
+		}
+	}
+}

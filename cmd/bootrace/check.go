@@ -14,7 +14,7 @@ import (
 )
 
 // The JSON form of `check` is a check.Report. The exit status is 1 where this
-// host can't be traced.
+// host can't be traced, or not do what its configuration says.
 func checkCommand() *cli.Command {
 	return &cli.Command{
 		Name:  "check",
@@ -44,7 +44,7 @@ func checkCommand() *cli.Command {
 			} else {
 				err = writeReport(c.App.Writer, &report)
 			}
-			if err == nil && !report.Trace {
+			if err == nil && (!report.Trace || cfg.Mode == config.Enforcing && !report.Enforce) {
 				return &exitError{status: exitFailed}
 			}
 			return err
@@ -55,9 +55,12 @@ func checkCommand() *cli.Command {
 // writeReport writes one line a check, and the remedy below it.
 func writeReport(w io.Writer, r *check.Report) error {
 	marks := map[check.Grade]string{check.Good: "ok", check.Warning: "!", check.Bad: "NO"}
-	verdict := "can be traced"
-	if !r.Trace {
+	verdict := "can be traced, but guests can't be held"
+	switch {
+	case !r.Trace:
 		verdict = "can't be traced"
+	case r.Enforce:
+		verdict = "can be traced, and guests be held"
 	}
 	if _, err := fmt.Fprintf(w, "This host (kernel %s) %s.\n\n", r.Kernel, verdict); err != nil {
 		return err

@@ -20,6 +20,9 @@ import (
 // TestMatrix has both backends watch the same boot of each kernel: the findings
 // are the same, and so are the times.
 func TestMatrix(t *testing.T) {
+	if os.Getenv("BOOTRACE_MATRIX") == "" {
+		t.Skip("NOT RUN: boots each kernel; `make matrix` runs it")
+	}
 	for _, k := range kernels.Bootable() {
 		t.Run(k.Name, func(t *testing.T) {
 			out, _ := play(t, "matrix", func(o *lab.Options) {

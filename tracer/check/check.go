@@ -19,6 +19,7 @@ import (
 	"github.com/bootrace/bootrace/tracer/devmap"
 	"github.com/bootrace/bootrace/tracer/event"
 	"github.com/bootrace/bootrace/tracer/guest"
+	"github.com/bootrace/bootrace/tracer/lvm"
 	"github.com/bootrace/bootrace/tracer/probe"
 )
 
@@ -46,8 +47,10 @@ type Item struct {
 type Report struct {
 	Kernel string `json:"kernel"` // release
 	// Trace is set if this host can be traced.
-	Trace bool   `json:"trace"`
-	Items []Item `json:"items"`
+	Trace bool `json:"trace"`
+	// Enforce is set if starts of guests can be held here, too.
+	Enforce bool   `json:"enforce"`
+	Items   []Item `json:"items"`
 }
 
 // Options say what the host's service is configured to do.
@@ -59,6 +62,10 @@ type Options struct {
 	// sources are known and nothing needs to be tried.
 	Service string
 	Sources []event.SourceInfo
+	// LVM runs LVM's commands; nil means the host's own.
+	LVM lvm.Runner
+	// Hold finds out whether starts can be held; nil means to try.
+	Hold func(context.Context) error
 }
 
 // Host checks this host. It never fails: what can't be found out is an Item.
@@ -68,15 +75,17 @@ func Host(ctx context.Context, o Options) Report {
 	if unix.Uname(&u) == nil {
 		r.Kernel = unix.ByteSliceToString(u.Release[:])
 	}
-	r.add(rights())
-	r.add(deviceMapper("/", r.Kernel))
+	r.add(rights(), kernel(r.Kernel), deviceMapper("/", r.Kernel))
+	r.add(lockdown("/")...)
 	r.add(o.probes(ctx)...)
-	r.add(udevd("/"))
-	r.add(early("/"))
-	r.add(state(o.StateDir))
-	r.add(programs("/"))
+	r.add(udevd("/"), early("/"), state(o.StateDir), programs("/"))
+	r.add(libvirt("/")...)
+	r.add(o.volumes(ctx)...)
 	r.add(o.service())
 	r.Trace = !slices.ContainsFunc(r.Items, func(i Item) bool { return i.Grade == Bad })
+	hold := o.hold(ctx)
+	r.add(hold)
+	r.Enforce = r.Trace && hold.Grade == Good
 	return r
 }
 
@@ -117,8 +126,26 @@ func (o Options) probes(ctx context.Context) []Item {
 	return abilities(b.Info())
 }
 
+// backendTexts say what a way to watch the kernel is.
+var backendTexts = map[string]string{
+	"ebpf":    "eBPF",
+	"tracefs": "tracefs: kprobe events and the proc connector, without eBPF; a little later and dearer than eBPF",
+	"process": "none: only what the kernel tells of processes, uevents and udev",
+}
+
+// backend says which way is used, and whether verdicts are possible with it.
+func backend(info event.SourceInfo) Item {
+	const name = "probes"
+	missing := probe.NotSeen(info)
+	if len(missing) == 0 {
+		return Item{Name: name, Grade: Good, Text: backendTexts[info.Name]}
+	}
+	return Item{name, Bad, fmt.Sprintf("%s; not seen: %s, so no verdict is possible", backendTexts[info.Name], strings.Join(missing, ", ")),
+		"boot a kernel with kprobes (CONFIG_KPROBE_EVENTS), as all server distributions have, or with eBPF and BTF; not in a container, nor under lockdown \"confidentiality\""}
+}
+
 func abilities(info event.SourceInfo) []Item {
-	var items []Item
+	items := []Item{backend(info)}
 	for _, a := range info.Abilities {
 		item := Item{Name: "probe " + a.Name, Grade: Good, Text: "attached"}
 		switch {
@@ -154,18 +181,22 @@ func udevd(root string) Item {
 	return Item{Name: "udev", Grade: Good, Text: "runs"}
 }
 
-// early looks for the start in the initramfs.
+// early looks for the start in the initramfs, by what makes the initramfs here.
 func early(root string) Item {
-	const name = "early start"
-	if _, err := os.Stat(filepath.Join(root, "usr/share/initramfs-tools/scripts/init-top/bootrace")); err == nil {
+	const name, late = "early start", "volumes that come up in the initramfs are found later, not seen"
+	has := func(path string) bool {
+		_, err := os.Stat(filepath.Join(root, path))
+		return err == nil
+	}
+	switch {
+	case has("usr/share/initramfs-tools/scripts/init-top/bootrace"):
 		return Item{Name: name, Grade: Good, Text: "initramfs-tools starts bootrace (after update-initramfs -u)"}
+	case has("usr/share/initramfs-tools"):
+		return Item{name, Warning, "not installed: " + late, "make install INITRAMFS=yes, then update-initramfs -u"}
+	case has("usr/lib/dracut"):
+		return Item{Name: name, Grade: Warning, Text: "this host's initramfs is made by dracut, in which bootrace is not started yet: " + late}
 	}
-	if _, err := os.Stat(filepath.Join(root, "usr/share/initramfs-tools")); err == nil {
-		return Item{name, Warning, "not installed: volumes that come up in the initramfs are found later, not seen",
-			"make install INITRAMFS=yes, then update-initramfs -u"}
-	}
-	return Item{Name: name, Grade: Warning,
-		Text: "this host has no initramfs-tools: volumes that come up in the initramfs are found later, not seen"}
+	return Item{Name: name, Grade: Warning, Text: "this host has neither initramfs-tools nor dracut: " + late}
 }
 
 func state(dir string) Item {

@@ -75,7 +75,8 @@ func TestEarly(t *testing.T) {
 	const tools = "usr/share/initramfs-tools/"
 	want{Good, "initramfs-tools starts bootrace", ""}.check(t, early(host(t, map[string]string{tools + "scripts/init-top/bootrace*": "#!/bin/sh\n"})))
 	want{Warning, "not installed", "make install INITRAMFS=yes"}.check(t, early(host(t, map[string]string{tools + "hooks/lvm2*": ""})))
-	want{Warning, "no initramfs-tools", ""}.check(t, early(t.TempDir()))
+	want{Warning, "made by dracut", ""}.check(t, early(host(t, map[string]string{"usr/lib/dracut/dracut-functions.sh": ""})))
+	want{Warning, "neither initramfs-tools nor dracut", ""}.check(t, early(t.TempDir()))
 }
 
 func TestState(t *testing.T) {
@@ -113,6 +114,7 @@ func TestAbilities(t *testing.T) {
 		{Name: probe.AbilityDMLiveInstant, Why: "dm_mod is not loaded yet"},
 	}})
 	for i, w := range []want{
+		{Bad, "eBPF; not seen: exec, exit, so no verdict is possible", "CONFIG_KPROBE_EVENTS"},
 		{Good, "attached", ""}, {Good, "attached; not seen: io_uring", ""},
 		{Warning, "no such function", ""}, {Warning, "dm_mod is not loaded yet: the instant of an activation is known as a window", ""},
 	} {

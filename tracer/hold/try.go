@@ -45,6 +45,9 @@ func Try(ctx context.Context, open func() (Gate, error), args Arguments, limit t
 	return err
 }
 
+// Possible finds out whether this host's starts can be held, as Open would.
+func Possible(ctx context.Context) error { return Try(ctx, OpenFanotify, heldTask{}, tryLimit) }
+
 // emptyProgram is a file that may be executed, and does nothing.
 func emptyProgram() (*os.File, error) {
 	fd, err := unix.MemfdCreate("bootrace-try", unix.MFD_CLOEXEC|unix.MFD_EXEC)

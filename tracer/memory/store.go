@@ -253,6 +253,12 @@ func (s *Store) load(guest string, r run) {
 	}
 }
 
+// Read returns what is remembered in the state folder dir, also while a service
+// keeps it: nothing where there is no memory.
+func Read(dir string) ([]event.MemoryInfo, error) {
+	return readFile(filepath.Join(dir, FileName))
+}
+
 func readFile(path string) ([]event.MemoryInfo, error) {
 	file, err := os.Open(path)
 	if errors.Is(err, fs.ErrNotExist) {

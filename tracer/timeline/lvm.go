@@ -122,6 +122,16 @@ func (l *lvmFacts) refusal(vg, lv string, s stamp) string {
 	return ""
 }
 
+// Settings returns what keeps a volume from being activated, by what LVM says
+// of it and of its configuration.
+func Settings(volume *event.LVMInfo, config map[string]string) []string {
+	list := volumeSettings(volume)
+	if volume.Found {
+		list = append(list, configSettings(volume, config)...)
+	}
+	return list
+}
+
 func volumeSettings(i *event.LVMInfo) []string {
 	switch {
 	case !i.GroupFound:

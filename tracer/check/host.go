@@ -1,0 +1,203 @@
+package check
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"os"
+	"path/filepath"
+	"slices"
+	"strings"
+
+	"github.com/bootrace/bootrace/kernels"
+	"github.com/bootrace/bootrace/tracer/devmap"
+	"github.com/bootrace/bootrace/tracer/event"
+	"github.com/bootrace/bootrace/tracer/hold"
+	"github.com/bootrace/bootrace/tracer/lvm"
+	"github.com/bootrace/bootrace/tracer/memory"
+	"github.com/bootrace/bootrace/tracer/timeline"
+)
+
+// kernel says whether this kernel's series is one that bootrace is tested with.
+// What it can do is tried all the same.
+func kernel(release string) Item {
+	const name = "kernel"
+	for _, k := range kernels.All() {
+		if strings.HasPrefix(release, k.Name+".") || strings.HasPrefix(release, k.Name+"-") {
+			return Item{Name: name, Grade: Good, Text: release + ": bootrace is tested with the series " + k.Name + " of " + k.Of}
+		}
+	}
+	return Item{Name: name, Grade: Good, Text: release + ": not a series that bootrace is tested with; what it can do was tried"}
+}
+
+// lockdown says what the kernel's lockdown forbids.
+func lockdown(root string) []Item {
+	const name = "lockdown"
+	text, err := os.ReadFile(filepath.Join(root, "sys/kernel/security/lockdown"))
+	if err != nil {
+		return nil // not built in
+	}
+	_, mode, _ := strings.Cut(string(text), "[")
+	mode, _, _ = strings.Cut(mode, "]")
+	if mode == "confidentiality" {
+		return []Item{{name, Warning, "confidentiality: the kernel forbids probes", "boot with lockdown=integrity, or none"}}
+	}
+	return []Item{{Name: name, Grade: Good, Text: mode}}
+}
+
+// libvirt looks for its daemon, and for the hook that it needs: it looks at the
+// disks before it runs qemu, so that a hold of the start comes too late.
+func libvirt(root string) []Item {
+	const name = "libvirt"
+	daemons := []string{"usr/sbin/libvirtd", "usr/sbin/virtqemud"}
+	exists := func(path string) bool {
+		_, err := os.Stat(filepath.Join(root, path))
+		return err == nil
+	}
+	if !slices.ContainsFunc(daemons, exists) {
+		return nil
+	}
+	for _, pattern := range []string{"etc/libvirt/hooks/qemu", "etc/libvirt/hooks/qemu.d/*"} {
+		hooks, err := filepath.Glob(filepath.Join(root, pattern))
+		if err != nil {
+			continue
+		}
+		for _, hook := range hooks {
+			if text, err := os.ReadFile(hook); err == nil && strings.Contains(string(text), "bootrace") {
+				return []Item{{Name: name, Grade: Good, Text: "its hook calls bootrace: " + hook}}
+			}
+		}
+	}
+	return []Item{{name, Warning, "installed, without bootrace's hook: libvirt gives a guest up whose disk is not there, before its start could be held",
+		"in enforce mode, have /etc/libvirt/hooks/qemu call bootrace"}}
+}
+
+// settingTexts say what keeps a volume from being activated by itself, and what
+// to do; {volume} is VG/LV.
+var settingTexts = map[string]struct{ text, remedy string }{
+	timeline.SettingNoGroup:         {"LVM knows no such group", "look for its physical volumes: pvs -a; the devices file (lvmdevices) and filters can hide them"},
+	timeline.SettingNoVolume:        {"LVM knows no such volume", "look for it: lvs -a"},
+	timeline.SettingExported:        {"its group is exported", "vgimport the group"},
+	timeline.SettingIncomplete:      {"physical volumes of its group are missing", "bring them back; the devices file (lvmdevices) and filters can hide them"},
+	timeline.SettingUnhealthy:       {"it is not healthy", "lvs -o +lv_health_status {volume}"},
+	timeline.SettingSkip:            {"it has the flag to skip activation", "lvchange --setactivationskip n {volume}"},
+	timeline.SettingAutoActivation:  {"autoactivation is off for it or its group", "lvchange --setautoactivation y {volume}, unless something else activates it"},
+	timeline.SettingAutoList:        {"activation/auto_activation_volume_list does not name it", "add {volume} to the list in lvm.conf, and rebuild the initramfs"},
+	timeline.SettingVolumeList:      {"activation/volume_list does not name it", "add {volume} to the list in lvm.conf, and rebuild the initramfs"},
+	timeline.SettingEventActivation: {"global/event_activation is 0, so no device that appears activates anything", "set it to 1 in lvm.conf, or have a unit run vgchange -aay before guests start"},
+	timeline.SettingShared:          {"its group is shared, so lvmlockd has to start its locks first", "start lvmlockd and its lock spaces before guests"},
+}
+
+// volumes warns of each logical volume that a guest last ran on and that
+// nothing will activate by itself.
+func (o Options) volumes(ctx context.Context) []Item {
+	const name = "lvm"
+	run := o.LVM
+	if run == nil {
+		run = lvm.Command{}
+	}
+	used, err := guestVolumes(o.StateDir)
+	if err != nil {
+		return []Item{{Name: name, Grade: Warning, Text: "what guests ran on is not known: " + err.Error()}}
+	}
+	config, err := lvm.Config(ctx, run)
+	if lvm.Missing(err) {
+		return []Item{{Name: name, Grade: Good, Text: "not installed"}}
+	}
+	if err != nil {
+		return []Item{{Name: name, Grade: Warning, Text: "its settings are not known: " + err.Error()}}
+	}
+	if len(used) == 0 {
+		return []Item{settings(config), {Name: "guest volumes", Grade: Good, Text: "none is known yet: no recorded guest ran on a logical volume"}}
+	}
+	answers := lvm.Ask(ctx, run, used)
+	items := []Item{settings(config)}
+	for i := range answers {
+		switch v := &answers[i]; {
+		case v.VG == "":
+		case v.Why != "":
+			return append(items, Item{Name: "guest volumes", Grade: Warning, Text: "LVM gave no answer about them: " + v.Why})
+		default:
+			items = append(items, volume(v, config)...)
+		}
+	}
+	if len(items) == 1 {
+		items = append(items, Item{Name: "guest volumes", Grade: Good, Text: fmt.Sprintf("all %d that guests last ran on are activated by themselves", len(used))})
+	}
+	return items
+}
+
+// settings are those that hold for all volumes.
+func settings(config map[string]string) Item {
+	var parts []string
+	for _, key := range []string{"global/event_activation", "activation/auto_activation_volume_list", "activation/volume_list", "devices/use_devicesfile", "devices/global_filter", "devices/filter"} {
+		if value, set := config[key]; set {
+			parts = append(parts, key+"="+value)
+		}
+	}
+	item := Item{Name: "lvm", Grade: Good, Text: strings.Join(parts, ", ")}
+	if item.Text == "" {
+		item.Text = "defaults"
+	}
+	if config["global/event_activation"] == "0" {
+		item.Grade = Warning
+		item.Remedy = settingTexts[timeline.SettingEventActivation].remedy
+	}
+	return item
+}
+
+func volume(v *event.LVMInfo, config map[string]string) []Item {
+	id := v.VG + "/" + v.LV
+	var items []Item
+	for _, setting := range timeline.Settings(v, config) {
+		t := settingTexts[setting]
+		items = append(items, Item{"volume " + id, Warning, "a guest's, and nothing activates it: " + t.text, strings.ReplaceAll(t.remedy, "{volume}", id)})
+	}
+	return items
+}
+
+// guestVolumes lists the logical volumes that guests last ran on, by the memory
+// in the state folder.
+func guestVolumes(dir string) ([]lvm.Volume, error) {
+	list, err := memory.Read(dir)
+	if err != nil && list == nil {
+		return nil, err
+	}
+	last := map[string]*event.MemoryInfo{} // the latest is the last in the file
+	for i := range list {
+		last[list[i].Guest] = &list[i]
+	}
+	var volumes []lvm.Volume
+	for _, info := range last {
+		for _, d := range info.Disks {
+			if _, isLVM := devmap.ParseLVMUUID(d.UUID); !isLVM {
+				continue
+			}
+			vg, lv, layer, ok := devmap.SplitName(d.Name)
+			if v := (lvm.Volume{VG: vg, LV: lv}); ok && layer == "" && !slices.Contains(volumes, v) {
+				volumes = append(volumes, v)
+			}
+		}
+	}
+	slices.SortFunc(volumes, func(a, b lvm.Volume) int { return strings.Compare(a.VG+"/"+a.LV, b.VG+"/"+b.LV) })
+	return volumes, nil
+}
+
+// hold says whether starts of guests can be held here.
+func (o Options) hold(ctx context.Context) Item {
+	const name = "enforce mode"
+	try := o.Hold
+	if try == nil {
+		try = hold.Possible
+	}
+	err := try(ctx)
+	if err == nil {
+		return Item{Name: name, Grade: Good, Text: "starts of guests can be held (tried on a child of this program)"}
+	}
+	item := Item{name, Warning, err.Error(), "trace mode does not need it"}
+	var unsupported *hold.UnsupportedError
+	if errors.As(err, &unsupported) {
+		item.Text = "starts of guests cannot be held: " + err.Error()
+	}
+	return item
+}

@@ -1,0 +1,159 @@
+package check
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"os/exec"
+	"strings"
+	"testing"
+
+	"github.com/bootrace/bootrace/tracer/event"
+	"github.com/bootrace/bootrace/tracer/hold"
+	"github.com/bootrace/bootrace/tracer/memory"
+	"github.com/bootrace/bootrace/tracer/probe"
+)
+
+// lvmHost answers for LVM.
+type lvmHost map[string]string
+
+func (h lvmHost) Run(_ context.Context, command string, _ ...string) ([]byte, error) {
+	text, ok := h[command]
+	if !ok {
+		return nil, exec.ErrNotFound
+	}
+	return []byte(text), nil
+}
+
+const (
+	twoGroups = `{"report":[{"vg":[{"vg_name":"vg0","vg_missing_pv_count":"0","vg_exported":"","vg_lock_type":"","vg_tags":"","vg_autoactivation":"enabled"},
+		{"vg_name":"vg1","vg_missing_pv_count":"0","vg_exported":"","vg_lock_type":"","vg_tags":"","vg_autoactivation":"enabled"}]}]}`
+	twoVolumes = `{"report":[{"lv":[{"vg_name":"vg0","lv_name":"web-a","lv_skip_activation":"","pool_lv":"","lv_health_status":"","lv_tags":"","lv_autoactivation":"enabled"},
+		{"vg_name":"vg1","lv_name":"db","lv_skip_activation":"","pool_lv":"","lv_health_status":"","lv_tags":"","lv_autoactivation":""}]}]}`
+	allEvents = "global {\n\tevent_activation=1\n}\n"
+)
+
+// remembered is a state folder whose memory has a guest on vg0/web-a and
+// vg1/db.
+func remembered(t *testing.T) string {
+	t.Helper()
+	dir := t.TempDir()
+	uuid := func(c string) string { return "LVM-" + strings.Repeat(c, 64) }
+	s := memory.NewStore("b0070001-0000-4000-8000-000000000001")
+	s.Remember("uuid:1", []event.MemoryDisk{
+		{Path: "/dev/vg0/web-a", Name: "vg0-web--a", UUID: uuid("a")},
+		{Path: "/dev/vg1/db", Name: "vg1-db", UUID: uuid("b")},
+		{Path: "/dev/mapper/dm_1", Name: "dm_1"}, // LVM knows nothing of it
+	})
+	if err := s.Open(dir); err != nil {
+		t.Fatal(err)
+	}
+	if err := errors.Join(s.Save(), s.Close()); err != nil {
+		t.Fatal(err)
+	}
+	return dir
+}
+
+func TestVolumes(t *testing.T) {
+	answers := func(config string) lvmHost {
+		return lvmHost{"lvmconfig": config, "vgs": twoGroups, "lvs": twoVolumes}
+	}
+	for name, tt := range map[string]struct {
+		lvm  lvmHost
+		want map[string]want // by item
+	}{
+		"a list that excludes a guest's group": {answers(allEvents + "activation {\n\tauto_activation_volume_list=[\"vg1\"]\n}\n"), map[string]want{
+			"lvm":              {Good, `activation/auto_activation_volume_list=["vg1"]`, ""},
+			"volume vg0/web-a": {Warning, "nothing activates it: activation/auto_activation_volume_list does not name it", "add vg0/web-a to the list in lvm.conf"},
+			"volume vg1/db":    {Warning, "autoactivation is off", "lvchange --setautoactivation y vg1/db"},
+		}},
+		"event activation off": {answers("global {\n\tevent_activation=0\n}\n"), map[string]want{
+			"lvm":              {Warning, "global/event_activation=0", "vgchange -aay"},
+			"volume vg0/web-a": {Warning, "no device that appears activates anything", "lvm.conf"},
+		}},
+		"no LVM":           {lvmHost{}, map[string]want{"lvm": {Good, "not installed", ""}}},
+		"LVM says nothing": {lvmHost{"lvmconfig": allEvents}, map[string]want{"guest volumes": {Warning, "gave no answer", ""}}},
+	} {
+		t.Run(name, func(t *testing.T) {
+			items := map[string]Item{}
+			for _, i := range (Options{StateDir: remembered(t), LVM: tt.lvm}).volumes(t.Context()) {
+				items[i.Name] = i
+			}
+			for name, w := range tt.want {
+				w.check(t, items[name])
+			}
+		})
+	}
+	none := Options{StateDir: t.TempDir(), LVM: answers(allEvents)}.volumes(t.Context())
+	if len(none) != 2 || !strings.Contains(none[1].Text, "none is known yet") {
+		t.Errorf("without a memory: %+v", none)
+	}
+}
+
+func TestLibvirt(t *testing.T) {
+	if items := libvirt(t.TempDir()); items != nil {
+		t.Errorf("without libvirt: %+v", items)
+	}
+	daemon := map[string]string{"usr/sbin/libvirtd*": ""}
+	want{Warning, "without bootrace's hook", "hooks/qemu"}.check(t, libvirt(host(t, daemon))[0])
+	daemon["etc/libvirt/hooks/qemu.d/bootrace*"] = "#!/bin/sh\nexec bootrace hook \"$@\"\n"
+	want{Good, "its hook calls bootrace", ""}.check(t, libvirt(host(t, daemon))[0])
+}
+
+func TestLockdown(t *testing.T) {
+	const file = "sys/kernel/security/lockdown"
+	if items := lockdown(t.TempDir()); items != nil {
+		t.Errorf("not built in: %+v", items)
+	}
+	want{Good, "integrity", ""}.check(t, lockdown(host(t, map[string]string{file: "none [integrity] confidentiality\n"}))[0])
+	want{Warning, "forbids probes", "lockdown=integrity"}.check(t, lockdown(host(t, map[string]string{file: "none integrity [confidentiality]\n"}))[0])
+}
+
+func TestKernel(t *testing.T) {
+	for release, text := range map[string]string{
+		"3.10.0-862.el7.x86_64": "series 3.10 of CentOS 7", "6.1.0-50-amd64": "series 6.1 of Debian 12",
+		"6.12.117+deb13-amd64": "6.12 of Debian 13", "6.10.3": "not a series",
+	} {
+		if i := kernel(release); i.Grade != Good || !strings.Contains(i.Text, text) {
+			t.Errorf("%s: %+v", release, i)
+		}
+	}
+}
+
+// Without what verdicts are made of a host cannot be traced, however it is
+// watched; and with tracefs it can.
+func TestBackend(t *testing.T) {
+	able := func(names ...string) []event.Ability {
+		var list []event.Ability
+		for _, n := range names {
+			list = append(list, event.Ability{Name: n, OK: true})
+		}
+		return list
+	}
+	all := able(probe.AbilityExec, probe.AbilityExit, probe.AbilityDM, probe.AbilityOpen)
+	want{Good, "eBPF", ""}.check(t, backend(event.SourceInfo{Name: "ebpf", Abilities: all}))
+	want{Good, "tracefs", ""}.check(t, backend(event.SourceInfo{Name: "tracefs", Abilities: all}))
+	want{Bad, "not seen: dm, open", "CONFIG_KPROBE_EVENTS"}.check(t, backend(event.SourceInfo{Name: "process", Abilities: all[:2]}))
+}
+
+func TestHold(t *testing.T) {
+	try := func(err error) Item {
+		return Options{Hold: func(context.Context) error { return err }}.hold(t.Context())
+	}
+	want{Good, "can be held", ""}.check(t, try(nil))
+	want{Warning, "cannot be held", "trace mode does not need it"}.check(t, try(fmt.Errorf("try: %w", &hold.UnsupportedError{})))
+}
+
+// This machine, whatever it is: each item fits on a line and says what to do
+// where something can be done, and the verdict follows from them.
+func TestThisHost(t *testing.T) {
+	r := Host(t.Context(), Options{StateDir: t.TempDir(), Probes: probe.None})
+	if r.Trace || r.Enforce {
+		t.Error("without probes no verdict is possible")
+	}
+	for _, i := range r.Items {
+		if i.Name == "" || i.Text == "" || strings.Contains(i.Text+i.Remedy, "\n") {
+			t.Errorf("%+v does not fit on lines", i)
+		}
+	}
+}
