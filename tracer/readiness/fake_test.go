@@ -26,7 +26,7 @@ const (
 // host is a host made up: links and nodes, mappings, udev's database, and the
 // events that come when they change.
 type host struct {
-	t    *testing.T
+	t    testing.TB
 	root string
 
 	mu       sync.Mutex
@@ -41,7 +41,7 @@ type host struct {
 	emit    sync.Mutex
 }
 
-func newHost(t *testing.T) *host {
+func newHost(t testing.TB) *host {
 	h := &host{
 		t: t, root: t.TempDir(),
 		links: map[string]string{}, nodes: map[string]place{}, data: map[event.Dev][]byte{}, mappings: map[event.Dev]devmap.Mapping{},
