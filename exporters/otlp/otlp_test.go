@@ -230,7 +230,7 @@ func TestJSONLines(t *testing.T) {
 }
 
 func settled(at event.Time) event.Event {
-	return event.Event{At: at, Kind: event.Mark, Src: "service", Mark: &event.MarkInfo{Name: timeline.MarkSettled}}
+	return event.Event{At: at, Kind: event.Mark, Src: "service", Mark: &event.MarkInfo{Name: event.MarkSettled}}
 }
 
 // Wherever marks cut the record, each span is made once, and what was made at a
@@ -341,7 +341,7 @@ func TestNoClock(t *testing.T) {
 func TestPrevious(t *testing.T) {
 	boot, events := eventsOf(t, raceLog)
 	const before = "c87a4a11-ab7f-490c-8d68-d7171f250ef2"
-	events = append(events, event.Event{At: events[0].At, Kind: event.Mark, Mark: &event.MarkInfo{Name: timeline.MarkPrevious, Text: before}})
+	events = append(events, event.Event{At: events[0].At, Kind: event.Mark, Mark: &event.MarkInfo{Name: event.MarkPrevious, Text: before}})
 	s := named(t, spansOf(requestsOf(t, standsOf(boot, events))), "boot")
 	id, err := TraceID(before)
 	if err != nil {

@@ -78,7 +78,7 @@ func reasons(gaps []timeline.Gap) []string {
 // a link to that.
 func (b *boot) marks(s *span) {
 	for _, m := range b.tl.Marks {
-		if m.Name == timeline.MarkPrevious {
+		if m.Name == event.MarkPrevious {
 			if id, err := TraceID(m.Text); err == nil && len(s.links) == 0 {
 				s.links = append(s.links, link{boot: id, id: bootSpanID(id),
 					attrs: []attribute.KeyValue{keyStep.String("previous boot"), keyBootID.String(m.Text)}})

@@ -267,6 +267,14 @@ type MarkInfo struct {
 	Text string `json:"text,omitempty"`
 }
 
+// MarkSettled is the name of the mark that the boot has settled: nothing has
+// started for a while. There are more where something starts later.
+const MarkSettled = "settled"
+
+// MarkPrevious is the name of the mark whose text is the id of the boot before
+// this one.
+const MarkPrevious = "previous-boot"
+
 // LossInfo says what may be missing between Event.From and Event.At.
 type LossInfo struct {
 	Source string `json:"source"`

@@ -6,7 +6,6 @@ import (
 
 	"github.com/bootrace/bootrace/tracer/bootlog"
 	"github.com/bootrace/bootrace/tracer/event"
-	"github.com/bootrace/bootrace/tracer/timeline"
 )
 
 // settling finds out when the boot has settled: nothing that a timeline is
@@ -78,10 +77,10 @@ func (s *Service) settle() {
 	if s.settling.times == 1 {
 		s.recordClock()
 		if before := s.previousBoot(); before != "" {
-			s.rec.Record(mark(timeline.MarkPrevious, before))
+			s.rec.Record(mark(event.MarkPrevious, before))
 		}
 	}
-	s.rec.Record(mark(timeline.MarkSettled, ""))
+	s.rec.Record(mark(event.MarkSettled, ""))
 }
 
 // previousBoot is the id of the boot before this one, as far as it is recorded.

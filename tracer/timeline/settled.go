@@ -6,16 +6,9 @@ import (
 	"github.com/bootrace/bootrace/tracer/event"
 )
 
-// MarkSettled is the mark that the boot has settled: nothing has started for a
-// while. There are more where something starts later. What an exporter says of
-// the time before such a mark it says by what was known then, so that it never
-// has to take anything back.
-const MarkSettled = "settled"
-
-// MarkPrevious is the mark whose text is the id of the boot before this one.
-const MarkPrevious = "previous-boot"
-
-// Stand is a boot as it stood at one time.
+// Stand is a boot as it stood at one time. What an exporter says of the time
+// before a mark that the boot had settled it says by what was known then, so
+// that it never has to take anything back.
 type Stand struct {
 	*Timeline
 	// Ended is set where that is the end of the record, and nothing will follow.
@@ -51,7 +44,7 @@ func (b *Builder) Stands(events iter.Seq2[event.Event, error], now bool, skip in
 }
 
 func isSettled(e *event.Event) bool {
-	return e.Kind == event.Mark && e.Mark != nil && e.Mark.Name == MarkSettled
+	return e.Kind == event.Mark && e.Mark != nil && e.Mark.Name == event.MarkSettled
 }
 
 // interim is the Timeline of a record that goes on.

@@ -58,7 +58,7 @@ func bootEvents(guests int) []event.Event {
 	}
 	settled := func() {
 		at += 60000 * ms
-		events = append(events, event.Event{At: at, Kind: event.Mark, Mark: &event.MarkInfo{Name: timeline.MarkSettled}})
+		events = append(events, event.Event{At: at, Kind: event.Mark, Mark: &event.MarkInfo{Name: event.MarkSettled}})
 	}
 	for i := range guests {
 		start(i)
