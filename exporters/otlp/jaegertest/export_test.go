@@ -1,11 +1,15 @@
 package jaegertest
 
 import (
+	"errors"
+	"os"
+	"path/filepath"
 	"slices"
 	"testing"
 
 	"go.opentelemetry.io/collector/pdata/ptrace"
 
+	"github.com/bootrace/bootrace/exporters/delivery"
 	"github.com/bootrace/bootrace/exporters/otlp"
 	"github.com/bootrace/bootrace/tracer/bootlog"
 	"github.com/bootrace/bootrace/tracer/timeline"
@@ -91,5 +95,30 @@ func checkSearch(t *testing.T, j *jaeger) {
 		if got := j.find(c.service, map[string]string{c.key: c.value}); got != c.want {
 			t.Errorf("%s with %s=%s: %d boots, want %d", c.service, c.key, c.value, got, c.want)
 		}
+	}
+}
+
+// The program delivers what a host has recorded, once.
+func TestDeliver(t *testing.T) {
+	j := newJaeger(t, "").start()
+	dir := t.TempDir()
+	log, err := os.ReadFile(demo)
+	if err != nil {
+		t.Fatal(err)
+	}
+	config := filepath.Join(dir, "config.yaml")
+	if err := errors.Join(
+		os.WriteFile(filepath.Join(dir, demoID+".jsonl.zst"), log, 0o600),
+		os.WriteFile(config, []byte("export: {endpoint: "+j.endpoint("grpc")+", protocol: grpc}"), 0o600),
+	); err != nil {
+		t.Fatal(err)
+	}
+	for range 2 {
+		bootrace(t, "deliver", "--once", "--config", config, "--state-dir", dir)
+		compare(t, spansOf(madeOf(t, demo)...), j.trace(demoID))
+	}
+	st, err := delivery.ReadStatus(filepath.Join(dir, "export"))
+	if err != nil || st.Waiting != 0 || int(st.Sent) != len(j.trace(demoID)) {
+		t.Errorf("status %+v, %v", st, err)
 	}
 }
