@@ -30,6 +30,7 @@ type process struct {
 func openProcess(opts Options) *process {
 	p := &process{calls: newCalls(opts.Guests), why: "probes are turned off"}
 	p.source, p.sourceIs = procs.Open()
+	p.calls.threadsTold = p.source != nil
 	p.attached = event.Now()
 	return p
 }

@@ -202,7 +202,7 @@ func (c *calls) who(tid int) *started {
 	if s == nil {
 		return &started{proc: event.Proc{PID: tid}} // it has ended
 	}
-	if s.proc.TID == 0 {
+	if s.proc.TID == 0 && c.threadsTold {
 		c.tasks[tid] = s
 	}
 	return s
@@ -217,8 +217,11 @@ func (c *calls) exec(h *hit) []event.Event {
 	if s == nil || s.proc.Comm != comm {
 		s = c.reread(h.tid, comm)
 	}
-	c.tasks[h.tid] = s
-	if !isGuest(c.names, comm) {
+	guest := isGuest(c.names, comm)
+	if guest || c.threadsTold { // else nobody tells when it ends
+		c.tasks[h.tid] = s
+	}
+	if !guest {
 		return nil
 	}
 	c.addGuest(s)
@@ -260,7 +263,8 @@ func (c *calls) fork(q *procEvent) []event.Event {
 	}
 	guest, parent := c.guests[q.Parent], c.tasks[q.Parent]
 	if parent == nil {
-		return nil // unknown to us, as its child
+		delete(c.tasks, q.PID) // unknown to us, as its parent is
+		return nil
 	}
 	child := &started{proc: parent.proc, args: parent.args}
 	child.proc.PID, child.proc.PPID = q.PID, q.Parent
@@ -281,7 +285,7 @@ func (c *calls) exit(q *procEvent) []event.Event {
 	if q.TID != q.PID {
 		return nil
 	}
-	guest, s := c.guests[q.PID], c.who(q.PID)
+	guest, s := c.guests[q.PID], c.tasks[q.PID]
 	c.removeGuest(q.PID)
 	delete(c.tasks, q.PID)
 	delete(c.captured, q.PID)

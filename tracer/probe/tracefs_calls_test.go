@@ -1,0 +1,171 @@
+package probe
+
+import (
+	"slices"
+	"testing"
+
+	"golang.org/x/sys/unix"
+
+	"github.com/bootrace/bootrace/tracer/event"
+	"github.com/bootrace/bootrace/tracer/probe/procs"
+)
+
+// Processes that this machine cannot have: above the highest pid.
+const (
+	guestPID = 1<<22 + 10
+	otherPID = 1<<22 + 20
+)
+
+// testCalls knows a guest with a thread, and another process.
+func testCalls() *calls {
+	c := newCalls(DefaultGuests)
+	c.threadsTold, c.described = true, true
+	c.addGuest(&started{proc: event.Proc{PID: guestPID, PPID: 7, Comm: "qemu-kvm"}})
+	c.threads[guestPID+1] = guestPID
+	c.tasks[otherPID] = &started{proc: event.Proc{PID: otherPID, Comm: "lvm"}, args: []byte("lvm\x00vgchange\x00")}
+	return &c
+}
+
+func handleAll(c *calls, hits ...hit) []event.Event {
+	var events []event.Event
+	for i := range hits {
+		events = append(events, c.handle(&hits[i])...)
+	}
+	return events
+}
+
+func TestCallsOpens(t *testing.T) {
+	const file, pointer = unix.S_IFREG | 0o644, -0x123456789abcd // a kernel address
+	open := func(tid int, path string, flags uint32) hit {
+		return hit{at: 100, tid: tid, event: evOpen, path: path, flags: flags}
+	}
+	done := func(tid int, ret int64, mode, rdev uint32) hit {
+		return hit{at: 110, tid: tid, event: evOpened, ret: ret, mode: mode, rdev: rdev, size: 4096}
+	}
+	for name, tt := range map[string]struct {
+		hits []hit
+		want string // kind of what was opened, or errno; empty: no event
+	}{
+		"guest's image":            {[]hit{open(guestPID, "/images/a", unix.O_RDWR), done(guestPID, pointer, file, 0)}, "file"},
+		"by a thread of it":        {[]hit{open(guestPID+1, "/dev/vg/lv", 0), done(guestPID+1, pointer, unix.S_IFBLK, 253<<20)}, "block"},
+		"of the system's":          {[]hit{open(guestPID, "/usr/lib/x.so", 0), done(guestPID, pointer, file, 0)}, ""},
+		"failed, by anybody":       {[]hit{open(otherPID, "/dev/vg/lv", 0), done(otherPID, -int64(unix.ENOENT), 0, 0)}, "ENOENT"},
+		"failed elsewhere":         {[]hit{open(otherPID, "/srv/x", 0), done(otherPID, -int64(unix.ENOENT), 0, 0)}, ""},
+		"other disk, not a guest":  {[]hit{open(otherPID, "/dev/sda", 0), done(otherPID, pointer, unix.S_IFBLK, 8<<20)}, ""},
+		"of an exec":               {[]hit{open(guestPID, "/images/tool", fmodeExec), done(guestPID, pointer, file, 0)}, ""},
+		"its entry was not seen":   {[]hit{done(guestPID, pointer, file, 0)}, ""},
+		"two threads at a time":    {[]hit{open(guestPID, "/images/a", 2), open(guestPID+1, "/images/b", 2), done(guestPID, pointer, file, 0)}, "file"},
+		"a process that has ended": {[]hit{open(otherPID+1, "/dev/vg/lv", 0), done(otherPID+1, -int64(unix.ENXIO), 0, 0)}, "ENXIO"},
+	} {
+		t.Run(name, func(t *testing.T) {
+			got := ""
+			for _, e := range handleAll(testCalls(), tt.hits...) {
+				got += e.Open.Type + unix.ErrnoName(unix.Errno(e.Open.Errno))
+				if e.From != 100 || e.At != 110 || e.Src != srcTracefs {
+					t.Errorf("event %+v", e)
+				}
+			}
+			if got != tt.want {
+				t.Errorf("got %q, want %q", got, tt.want)
+			}
+		})
+	}
+}
+
+func TestCallsDeviceMapper(t *testing.T) {
+	const dev = 253 << 8
+	c := testCalls()
+	request := func(at event.Time, name string, flags uint32) hit {
+		return hit{at: at, tid: otherPID, event: name + dmPositions[1], name: "vg-lv", uuid: "LVM-x", dev: dev, flags: flags, cookie: 77, start: dmData, new: "vg-new"}
+	}
+	done := func(at event.Time, name string, ret int64) hit {
+		return hit{at: at, tid: otherPID, event: name + suffixReturn, ret: ret}
+	}
+	resume := request(30, "dm_suspend", 0)
+	resume.name, resume.uuid = "", "" // LVM resumes by number
+	events := handleAll(c,
+		request(10, "dm_create", 0), done(12, "dm_create", 0),
+		request(20, "dm_load", 0), done(22, "dm_load", 0),
+		resume,
+		hit{at: 31, tid: otherPID, event: evStatus, name: "vg-lv", uuid: "LVM-x", dev: dev},
+		hit{at: 32, tid: otherPID, event: evLive},
+		done(33, "dm_suspend", 0),
+		request(40, "dm_suspend", dmSuspendFlag), done(41, "dm_suspend", 0),
+		request(50, "dm_rename", 0), done(51, "dm_rename", 0),
+		request(60, "dm_remove", 0), done(61, "dm_remove", -int64(unix.EBUSY)),
+		request(70, "dm_remove_all", 0), done(71, "dm_remove_all", 0),
+		done(80, "dm_create", 0), // its entry was not seen
+	)
+	var kinds []event.Kind
+	for _, e := range events {
+		kinds = append(kinds, e.Kind)
+	}
+	want := []event.Kind{event.DMCreate, event.DMLoad, event.DMResume, event.DMSuspend, event.DMRename, event.DMRemove, event.Loss}
+	if !slices.Equal(kinds, want) {
+		t.Fatalf("got %v, want %v", kinds, want)
+	}
+	live := events[2]
+	if live.From != 30 || live.At != 33 || live.DM.LiveAt != 32 || live.DM.Name != "vg-lv" || live.DM.UUID != "LVM-x" || live.DM.Dev == nil || live.DM.Dev.Major != 253 || live.DM.Cookie != 77 {
+		t.Errorf("resume: %+v %+v", live, *live.DM)
+	}
+	if !slices.Equal(live.Proc.Args, []string{"lvm", "vgchange"}) || live.Proc.Comm != "lvm" {
+		t.Errorf("by %+v", *live.Proc)
+	}
+	if events[4].DM.NewName != "vg-new" || events[5].DM.Errno != int(unix.EBUSY) {
+		t.Errorf("rename %+v, remove %+v", *events[4].DM, *events[5].DM)
+	}
+}
+
+// A guest's processes are followed from the fork to the end, and a clock that
+// is not exact widens every instant.
+func TestCallsProcesses(t *testing.T) {
+	c := testCalls()
+	c.uncertain = 5
+	told := func(e procs.Event) hit { return hit{at: e.At, tid: e.TID, proc: procEvent{Event: e}} }
+	child := guestPID + 5
+	events := handleAll(c,
+		told(procs.Event{At: 100, Kind: procs.Fork, TID: guestPID + 2, PID: guestPID, Parent: 7}),
+		told(procs.Event{At: 110, Kind: procs.Fork, TID: child, PID: child, Parent: guestPID}),
+		told(procs.Event{At: 120, Kind: procs.Exit, TID: guestPID + 2, PID: guestPID}),
+		told(procs.Event{At: 130, Kind: procs.Exit, TID: child, PID: child, Code: 9}),
+		told(procs.Event{At: 140, Kind: procs.Exit, TID: guestPID, PID: guestPID, Code: 3 << 8}),
+		told(procs.Event{At: 150, Kind: procs.Exit, TID: otherPID, PID: otherPID}),
+	)
+	if len(events) != 3 {
+		t.Fatalf("got %+v", events)
+	}
+	fork, killed, ended := events[0], events[1], events[2]
+	if fork.Kind != event.Fork || fork.Proc.PID != child || fork.Proc.PPID != guestPID || fork.From != 105 || fork.At != 115 {
+		t.Errorf("fork %+v %+v", fork, *fork.Proc)
+	}
+	if *killed.Exit != (event.ExitInfo{Signal: 9}) || *ended.Exit != (event.ExitInfo{Status: 3}) {
+		t.Errorf("ends %+v, %+v", *killed.Exit, *ended.Exit)
+	}
+	if len(c.guests)+len(c.threads)+len(c.tasks) != 0 {
+		t.Errorf("left: %v %v %v", c.guests, c.threads, c.tasks)
+	}
+}
+
+// The clock's anchors tie two clocks that run at different speeds.
+func TestTraceClock(t *testing.T) {
+	c := newTraceClock("global")
+	if !c.due(0) {
+		t.Error("no first anchor")
+	}
+	const second = 1_000_000_000
+	c.tie(5*second, 100*second-1000, 100*second+1000)
+	if got := c.time(5*second + 7); got != 100*second+7 {
+		t.Errorf("got %d", got)
+	}
+	// A second later boottime has gained 20 µs.
+	c.tie(6*second, 101*second+20_000-500, 101*second+20_000+500)
+	if got, want := c.time(5*second+second/2), event.Time(100*second+second/2+10_000); got.Sub(want).Abs() > 1000 {
+		t.Errorf("in between: %d, want about %d", got, want)
+	}
+	if e := c.error(); e < 20_000 || e > 25_000 {
+		t.Errorf("error %v", e)
+	}
+	if exact := newTraceClock("boot"); exact.due(0) || exact.time(42) != 42 || exact.error() != 0 {
+		t.Error("the boot clock is boottime")
+	}
+}
