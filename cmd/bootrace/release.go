@@ -104,6 +104,9 @@ func listOrNone(list []string) string {
 
 func countStarts(c *hold.Counts) string {
 	parts := []string{fmt.Sprintf("%d looked at: %d held now, %d were held, %d went on at once", c.Seen, c.Holding, c.Held, c.Passed)}
+	if c.Passed > 0 {
+		parts[0] += fmt.Sprintf(" (after %v at the most)", c.SlowestPass.Round(time.Millisecond/100))
+	}
 	for _, more := range []struct {
 		n    uint64
 		what string

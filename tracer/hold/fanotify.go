@@ -157,8 +157,8 @@ func (f *fanotify) Answer(e Exec, allow bool) error {
 	}
 	ctlErr := f.raw.Control(func(fd uintptr) { _, err = unix.Write(int(fd), buf) })
 	unix.Close(e.Key)
-	if err == nil {
-		err = ctlErr
+	if ctlErr != nil {
+		return fmt.Errorf("answer the exec of task %d: %w", e.TID, os.ErrClosed)
 	}
 	// ENOENT: the task was killed, and waits no longer.
 	if err != nil && !errors.Is(err, unix.ENOENT) {

@@ -93,7 +93,10 @@ type Holder struct {
 }
 
 // counts are what became of starts.
-type counts struct{ seen, passed, held, allowed, denied, gone, unread, overflowed atomic.Uint64 }
+type counts struct {
+	seen, passed, held, allowed, denied, gone, unread, overflowed atomic.Uint64
+	slowest                                                       atomic.Int64
+}
 
 // Open finds out whether starts can be held on this host, and guards the
 // programs. From then on their execs wait for Run, which must follow. The error
@@ -127,7 +130,7 @@ func Open(ctx context.Context, o Options) (*Holder, error) {
 
 const (
 	// tryLimit is how long a first exec of our own may take.
-	tryLimit = 5 * time.Second
+	tryLimit = 10 * time.Second
 	// readLimit is how long the arguments of a start may take to read. It is a
 	// fraction of a millisecond, where nothing is wrong.
 	readLimit = 5 * time.Second
@@ -230,10 +233,11 @@ type hold struct {
 	exec     Exec
 	since    event.Time
 	answered atomic.Bool
-	// allow is the decision of the clock.
-	allow atomic.Bool
-	clock *time.Timer
-	done  chan struct{} // closed when it is answered
+	// allow is the decision of the clock; free is set where it was answered
+	// before the disks were ready.
+	allow, free atomic.Bool
+	clock       *time.Timer
+	done        chan struct{} // closed when it is answered
 
 	mu       sync.Mutex
 	told     bool // it is recorded as a hold
@@ -530,16 +534,28 @@ func (h *Holder) finish(d *hold, allow bool, why string) {
 	if !d.answered.CompareAndSwap(false, true) {
 		return
 	}
+	d.free.Store(allow && why != whyReady && why != whyGone)
 	err := h.gate.Answer(d.exec, allow)
 	at := event.Now()
 	close(d.done)
 	d.clock.Stop()
+	h.account(d, allow, why, at)
 	h.mu.Lock()
 	delete(h.running, d)
 	h.mu.Unlock()
-	h.account(d, allow, why, at)
 	if err != nil && !errors.Is(err, os.ErrClosed) {
 		h.opts.Log.Error("a start was not answered", "error", err)
+	}
+}
+
+// pass counts a start that went on at once, after took.
+func (c *counts) pass(took time.Duration) {
+	c.passed.Add(1)
+	for {
+		slowest := c.slowest.Load()
+		if int64(took) <= slowest || c.slowest.CompareAndSwap(slowest, int64(took)) {
+			return
+		}
 	}
 }
 
@@ -550,7 +566,7 @@ func (h *Holder) account(d *hold, allow bool, why string, at event.Time) {
 	d.mu.Unlock()
 	switch {
 	case !told && allow:
-		h.counts.passed.Add(1)
+		h.counts.pass(at.Sub(d.since))
 		return
 	case why == whyGone:
 		h.counts.gone.Add(1)
@@ -560,7 +576,7 @@ func (h *Holder) account(d *hold, allow bool, why string, at event.Time) {
 		h.counts.denied.Add(1)
 		h.refuse(d, why, at)
 	}
-	if allow && why != whyReady && why != whyGone {
+	if d.free.Load() {
 		h.noteLetGo(task)
 	}
 	outcome := "denied"

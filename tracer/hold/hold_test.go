@@ -225,6 +225,18 @@ func (h *host) held(n int) []Held {
 	return nil
 }
 
+// settled waits until every start that was answered is accounted for.
+func (h *host) settled() {
+	h.t.Helper()
+	for range 2000 {
+		if len(h.list()) == 0 {
+			return
+		}
+		time.Sleep(5 * time.Millisecond)
+	}
+	h.t.Fatal("a start is never accounted for")
+}
+
 // A start is held until its disk is ready, and another one not at all.
 func TestHold(t *testing.T) {
 	h := newHost(t, nil)
@@ -243,7 +255,7 @@ func TestHold(t *testing.T) {
 	if status := a.ends(); status != 0 {
 		t.Errorf("a ended with %d", status)
 	}
-	h.held(0)
+	h.settled()
 	holds, releases := h.of(event.Hold), h.of(event.Release)
 	if len(holds) != 1 || len(releases) != 1 {
 		t.Fatalf("%d holds, %d releases are recorded", len(holds), len(releases))
@@ -296,6 +308,7 @@ func TestDeadline(t *testing.T) {
 	if status := b.ends(); status != 126 {
 		t.Errorf("b ended with %d", status)
 	}
+	h.settled()
 	for _, e := range h.of(event.Release) {
 		if e.Hold.Reason != "deadline" || e.At < e.Hold.Deadline || e.At.Sub(e.Hold.Deadline) > 5*time.Second ||
 			len(e.Hold.Blockers) != 1 || (e.Hold.Guest == "b") != (e.Hold.Outcome == "denied") {
@@ -321,6 +334,7 @@ func TestLetGoOnce(t *testing.T) {
 	if status := h.guest("a").ends(); status != 0 {
 		t.Errorf("ended with %d", status)
 	}
+	h.settled()
 	if c := h.Status().Counts; c.Seen != 2 || c.Held != 1 || c.Passed != 1 {
 		t.Errorf("counts %+v", c)
 	}
@@ -338,7 +352,7 @@ func TestKilled(t *testing.T) {
 	if took := time.Since(begin); took > 5*time.Second { // a loaded machine
 		t.Errorf("died after %s", took)
 	}
-	h.held(0)
+	h.settled()
 	if e := h.of(event.Release); len(e) != 1 || e[0].Hold.Outcome != "gone" {
 		t.Errorf("releases %+v", e)
 	}
@@ -405,6 +419,9 @@ func TestEnd(t *testing.T) {
 	}
 	if status := h.guest("c").ends(); status != 0 {
 		t.Errorf("a later one ended with %d", status)
+	}
+	if text := h.log.String(); strings.Contains(text, "level=ERROR") {
+		t.Errorf("the log has errors:\n%s", text)
 	}
 }
 
@@ -502,6 +519,7 @@ func TestIdentity(t *testing.T) {
 	if unknown.ends() != 0 {
 		t.Error("a guest did not start when it was known to be right")
 	}
+	h.settled()
 	if r := h.Status().Refused; len(r) != 1 || r[0].Guest != "denied" || !strings.Contains(r[0].Details[0], "had 2 GiB") || r[0].Remedy == "" {
 		t.Errorf("refused %+v", r)
 	}
@@ -523,6 +541,7 @@ func TestActivate(t *testing.T) {
 	if status := a.ends(); status != 0 {
 		t.Errorf("ended with %d", status)
 	}
+	h.settled()
 	if e := h.of(event.Release); len(e) != 1 || e[0].Hold.Reason != "ready" || e[0].At.Sub(h.of(event.Hold)[0].At) < 100*time.Millisecond {
 		t.Errorf("releases %+v", e)
 	}

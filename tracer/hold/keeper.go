@@ -115,11 +115,26 @@ func (h *Holder) noteLetGo(t *Task) {
 	h.letGo[process{t.PID, t.Start}] = event.Now()
 }
 
+// wasLetGo reports whether a process was let go before. It may execute the next
+// program before its first hold is accounted for.
 func (h *Holder) wasLetGo(t *Task) bool {
 	h.mu.Lock()
 	defer h.mu.Unlock()
-	_, ok := h.letGo[process{t.PID, t.Start}]
-	return ok
+	if _, ok := h.letGo[process{t.PID, t.Start}]; ok {
+		return true
+	}
+	for d := range h.running {
+		if d.free.Load() && d.isOf(t) {
+			return true
+		}
+	}
+	return false
+}
+
+func (d *hold) isOf(t *Task) bool {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	return d.told && d.task.PID == t.PID && d.task.Start == t.Start
 }
 
 // forget drops what is remembered of processes that are long gone.

@@ -66,6 +66,8 @@ type Counts struct {
 	Allowed uint64 `json:"allowed"`
 	Denied  uint64 `json:"denied"`
 	Gone    uint64 `json:"gone"`
+	// SlowestPass is how long a start took at the most that was passed at once.
+	SlowestPass event.Duration `json:"slowest_pass_ns"`
 	// Unread are those passed because their arguments could not be read,
 	// Overflows how often the kernel had more than it queues, and passed some
 	// by itself.
@@ -100,7 +102,7 @@ func (h *Holder) Status() Status {
 	st.Counts = Counts{
 		Seen: c.seen.Load(), Passed: c.passed.Load(), Held: c.held.Load(), Allowed: c.allowed.Load(),
 		Denied: c.denied.Load(), Gone: c.gone.Load(), Unread: c.unread.Load(), Overflows: c.overflowed.Load(),
-		Holding: holding,
+		Holding: holding, SlowestPass: event.Duration(c.slowest.Load()),
 	}
 	return st
 }

@@ -89,7 +89,7 @@ func tryChild(ctx context.Context, gate Gate, args Arguments) error {
 	}()
 	select {
 	case <-ctx.Done():
-		return &UnsupportedError{Reason: "the arguments of a start that is being held did not come in time: reading them blocks, as it does before Linux 5.7"}
+		return &UnsupportedError{"the arguments of a start that is being held did not come in time: reading them blocks, as it does before Linux 5.7, or this host is very slow", ctx.Err()}
 	case o := <-done:
 		if o.err != nil {
 			return &UnsupportedError{"the arguments of a start that is being held can't be read", o.err}

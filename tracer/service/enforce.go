@@ -24,6 +24,7 @@ type enforcer struct {
 	run  *enforcement // nil while nothing is held
 	why  string       // why not, although it should be
 	told config.Mode  // the mode that was recorded last
+	slow int          // failures that may be due to a host that is busy booting
 }
 
 // enforcement is one time in which starts are held.
@@ -35,6 +36,9 @@ type enforcement struct {
 
 // again is how long after a failure holding is tried again.
 const again = 30 * time.Second
+
+// maxSlow is how often that is worth it where it may be the kernel that can't.
+const maxSlow = 3
 
 // Why holds end that would have gone on.
 var (
@@ -124,7 +128,9 @@ func (e *enforcer) fail(err error) {
 	e.why = err.Error()
 	e.s.recordHold("ended", err)
 	e.s.log.Error("starts of guests are not held, tracing goes on", "error", err)
-	if unsupported := new(hold.UnsupportedError); !errors.As(err, &unsupported) {
+	unsupported := new(hold.UnsupportedError)
+	if !errors.As(err, &unsupported) || errors.Is(err, context.DeadlineExceeded) && e.slow < maxSlow {
+		e.slow++
 		time.AfterFunc(again, e.s.needMode)
 	}
 }
