@@ -1,6 +1,8 @@
 package scenarios
 
 import (
+	"encoding/json"
+	"os"
 	"path/filepath"
 	"slices"
 	"testing"
@@ -9,6 +11,7 @@ import (
 	"github.com/google/go-cmp/cmp"
 
 	"github.com/bootrace/bootrace/kernels/lab"
+	"github.com/bootrace/bootrace/tracer/service"
 	"github.com/bootrace/bootrace/tracer/timeline"
 )
 
@@ -25,13 +28,14 @@ func TestDemo(t *testing.T) {
 	if !tl.Complete || len(tl.Losses) > 0 {
 		t.Errorf("the record is not complete: %+v, losses %+v", tl.Incomplete, tl.Losses)
 	}
-	if diff := cmp.Diff([]string{"web-a missing"}, kinds(tl)); diff != "" {
+	if diff := cmp.Diff([]string{"web-a missing", "web-a would-hold"}, kinds(tl)); diff != "" {
 		t.Fatalf("findings (-want +got):\n%s", diff)
 	}
-	checkMissing(t, tl, tl.Findings[0])
+	i := slices.IndexFunc(tl.Findings, func(f *timeline.Finding) bool { return f.Kind == timeline.Missing })
+	checkMissing(t, tl, tl.Findings[i])
 
 	shop := guestNamed(t, tl, "shop-c")
-	i := slices.IndexFunc(shop.Disks, func(d timeline.Disk) bool { return d.Path == "/dev/vg0/template-c" })
+	i = slices.IndexFunc(shop.Disks, func(d timeline.Disk) bool { return d.Path == "/dev/vg0/template-c" })
 	if i < 0 {
 		t.Fatalf("the backing volume is not among shop-c's disks: %+v", shop.Disks)
 	}
@@ -56,6 +60,58 @@ func TestDemo(t *testing.T) {
 				t.Errorf("%s: %s has no positive margin: %+v", name, d.Path, d.Uses)
 			}
 		}
+	}
+	checkEnforced(t, out)
+}
+
+// maxDelay is what a guest may be delayed by that has nothing to wait for, on a
+// processor that is emulated, and slower by a factor of this order.
+const maxDelay = 20 * 5 * time.Millisecond
+
+// The next boot of the same host, in enforce mode: web-a is held until its
+// volume is ready, and runs; nobody else is.
+func checkEnforced(t *testing.T, out string) {
+	t.Helper()
+	tl := readTimeline(t, filepath.Join(out, "enforce.json"))
+	if !tl.Complete {
+		t.Errorf("the record is not complete: %+v", tl.Incomplete)
+	}
+	if diff := cmp.Diff([]string{"web-a held"}, kinds(tl)); diff != "" {
+		t.Errorf("findings in enforce mode (-want +got):\n%s", diff)
+	}
+	for _, name := range []string{"web-a", "db-b", "shop-c"} {
+		g := guestNamed(t, tl, name)
+		if held := len(g.Holds); held != map[string]int{"web-a": 1}[name] {
+			t.Errorf("%s was held %d times", name, held)
+		}
+		if g.Exit != nil {
+			t.Errorf("%s ended: %+v", name, g.Exit)
+		}
+		for _, d := range g.Disks {
+			if len(d.Uses) == 0 || d.Uses[0].Errno != 0 || d.Uses[0].Margin == nil || d.Uses[0].NS < 0 {
+				t.Errorf("%s: %s has no margin, or a negative one: %+v", name, d.Path, d.Uses)
+			}
+		}
+	}
+	web := guestNamed(t, tl, "web-a")
+	if len(web.Holds) == 1 {
+		h := web.Holds[0]
+		if h.Reason != "ready" || h.Outcome != "allowed" || h.Released == nil || h.Disk != "/dev/vg0/web-a" {
+			t.Errorf("web-a's hold: %+v", h)
+		}
+		t.Logf("web-a was held for %v, and executed %v after its disk was ready", h.Released.At.Sub(h.At), web.Exec.At.Sub(web.Disks[0].Uses[0].Ready.At))
+	}
+	data, err := os.ReadFile(filepath.Join(out, "enforce-status.json"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	var st service.Status
+	if err := json.Unmarshal(data, &st); err != nil || st.Hold == nil {
+		t.Fatalf("status: %v, %s", err, data)
+	}
+	t.Logf("starts that had nothing to wait for: %d, after %v at the most", st.Hold.Counts.Passed, st.Hold.Counts.SlowestPass)
+	if st.Hold.Counts.SlowestPass > maxDelay {
+		t.Errorf("a start was delayed by %v that had nothing to wait for", st.Hold.Counts.SlowestPass)
 	}
 }
 
@@ -84,7 +140,7 @@ func TestDemoWithoutInitramfs(t *testing.T) {
 	if tl.Complete || tl.CompleteFrom == nil {
 		t.Errorf("complete %v, from %v: tracing began after the activation", tl.Complete, tl.CompleteFrom)
 	}
-	if diff := cmp.Diff([]string{"web-a missing"}, kinds(tl)); diff != "" {
+	if diff := cmp.Diff([]string{"web-a missing", "web-a would-hold"}, kinds(tl)); diff != "" {
 		t.Errorf("findings (-want +got):\n%s", diff)
 	}
 	for _, name := range []string{"vg0-db--b", "vg0-shop--c"} {

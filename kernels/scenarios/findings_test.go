@@ -12,13 +12,13 @@ func TestFindings(t *testing.T) {
 	out, _ := play(t, "findings", nil)
 	tl := readTimeline(t, filepath.Join(out, "trace.json"))
 	want := []string{
-		"linklate link-late",
-		"missing missing",
+		"linklate link-late", "linklate would-hold",
+		"missing missing", "missing would-hold",
 		"nearmiss near-miss",
-		"never never-ready",
-		"notlive not-live",
-		"nowhere never-ready",
-		"removed removed",
+		"never never-ready", "never would-hold",
+		"notlive not-live", "notlive would-hold",
+		"nowhere never-ready", "nowhere would-hold",
+		"removed removed", "removed would-hold",
 	}
 	if diff := cmp.Diff(want, kinds(tl)); diff != "" {
 		t.Errorf("findings (-want +got):\n%s", diff)

@@ -147,6 +147,13 @@ func (e *enforcer) end(why error) {
 	e.s.recordHold("ended", nil)
 }
 
+// rest records that nothing is held, whatever the configuration will say.
+func (e *enforcer) rest() {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	e.tell()
+}
+
 // close ends all holding for good.
 func (e *enforcer) close() {
 	e.mu.Lock()

@@ -100,7 +100,7 @@ func newService(opts Options) *Service {
 		opts: opts, log: opts.Log, early: opts.Early, start: event.Now(), bootID: bootlog.CurrentBootID(), build: buildID(),
 		resync: make(chan struct{}, 1), mode: make(chan struct{}, 1), attached: make(chan struct{}), adopted: make(chan struct{}),
 	}
-	s.enforcer = &enforcer{s: s, told: config.Trace}
+	s.enforcer = &enforcer{s: s}
 	s.settling.active.Store(int64(s.start))
 	if !opts.Early {
 		close(s.adopted)
@@ -182,7 +182,9 @@ func (s *Service) trace(ctx context.Context, server *control.Server) error {
 	ctx, cancel := context.WithCancel(ctx)
 	defer cancel()
 	s.background.Go(func() { s.feed(ctx) })
-	if !s.opts.Early { // an initramfs has guests of nobody
+	if s.opts.Early { // an initramfs has guests of nobody
+		s.enforcer.rest()
+	} else {
 		s.enforcer.follow(ctx)
 	}
 

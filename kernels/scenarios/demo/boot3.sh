@@ -1,0 +1,20 @@
+#!/bin/sh
+# The host has rebooted once more, in enforce mode: the volume of guest web-a is
+# as late as before, and the guest runs.
+set -eu
+
+systemctl is-active --quiet activate-web-a.service
+for guest in web-a db-b shop-c; do
+	timeout 120 sh -c "until grep -qs '$guest runs' /run/guest-$guest.console; do sleep 0.2; done"
+done
+timeout 60 sh -c 'until [ -e /run/bootrace/flushed ]; do sleep 0.2; done'
+
+bootrace show
+bootrace races
+bootrace show --format json > /lab/out/enforce.json
+bootrace status
+bootrace status --format json > /lab/out/enforce-status.json
+
+# A unit's job may time out where the host is slow; the stop itself goes on.
+systemctl stop bootrace || timeout 60 sh -c 'until [ "$(systemctl show -P ActiveState bootrace)" = inactive ]; do sleep 0.2; done'
+cp /var/lib/bootrace/"$(cat /proc/sys/kernel/random/boot_id)".jsonl /lab/out/enforce.jsonl
