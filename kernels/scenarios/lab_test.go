@@ -30,6 +30,12 @@ func play(t *testing.T, scenario string, change func(*lab.Options)) (string, lab
 	t.Helper()
 	inLab(t)
 	t.Parallel()
+	return boot(t, scenario, change)
+}
+
+// boot is play of a test that decides by itself whether it runs.
+func boot(t *testing.T, scenario string, change func(*lab.Options)) (string, lab.Result) {
+	t.Helper()
 	ctx, stop := signal.NotifyContext(t.Context(), os.Interrupt)
 	defer stop()
 	out := outFolder(t)

@@ -33,7 +33,6 @@ func inSoak(t *testing.T) int {
 	if os.Getenv("BOOTRACE_SOAK") == "" {
 		t.Skip("NOT RUN: boots virtual machines for a quarter of an hour and more; `make soak` runs it")
 	}
-	t.Setenv("BOOTRACE_LAB", "1")
 	return number(t, "BOOTRACE_SOAK_BOOTS", soakBoots)
 }
 
@@ -90,7 +89,7 @@ func link(t *testing.T, to, at string) {
 // and nothing is lost.
 func TestSoakClean(t *testing.T) {
 	boots := inSoak(t)
-	out, _ := play(t, repeated(t, "clean/boot1.sh", "clean/boot2.sh", boots), nil)
+	out, _ := boot(t, repeated(t, "clean/boot1.sh", "clean/boot2.sh", boots), nil)
 	records, err := filepath.Glob(filepath.Join(out, "*-*-*-*-*.json"))
 	if err != nil {
 		t.Fatal(err)
