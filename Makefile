@@ -67,6 +67,11 @@ MATRIX ?= .
 matrix: build ## both ways to watch a kernel, on each kernel, compared: MATRIX=5.10 for one (20 minutes)
 	BOOTRACE_LAB=1 BOOTRACE_MATRIX=1 $(GO) test -count=1 -timeout 2h -v -run 'TestMatrix/$(MATRIX)' ./kernels/scenarios
 
+.PHONY: metrics-test
+metrics-test: ## the metrics and the example alerts, judged by promtool
+	$(call need,prometheus)
+	$(GO) test -count=1 -v -run Promtool ./exporters/prometheus
+
 test: unit lab-test ## everything that must hold: unit, native BPF, and lab tests
 
 .PHONY: jaeger-test
@@ -126,6 +131,7 @@ install: build ## the program, its units and its early start: DESTDIR, PREFIX, I
 	$(call place,0644,packaging/systemd/bootrace-flush.socket,$(UNITDIR)/bootrace-flush.socket)
 	$(call place,0644,packaging/systemd/bootrace-flush.service,$(UNITDIR)/bootrace-flush.service)
 	$(call place,0644,packaging/systemd/bootrace-deliver.service,$(UNITDIR)/bootrace-deliver.service)
+	$(call place,0644,packaging/systemd/bootrace-metrics.service,$(UNITDIR)/bootrace-metrics.service)
 	test -e $(DESTDIR)/etc/bootrace/config.yaml || install -D -m 0644 packaging/config/config.yaml $(DESTDIR)/etc/bootrace/config.yaml
 ifneq ($(INITRAMFS),no)
 	if [ $(INITRAMFS) = yes ] || [ -d $(DESTDIR)$(INITTOOLS) ]; then $(MAKE) --no-print-directory install-initramfs; fi
@@ -146,7 +152,8 @@ install-libvirt:
 
 uninstall: ## everything that install put in place, but the recorded boots and the configuration
 	rm -f $(DESTDIR)$(SBINDIR)/bootrace $(DESTDIR)$(LIBDIR)/bootraced
-	rm -f $(DESTDIR)$(UNITDIR)/bootrace.service $(DESTDIR)$(UNITDIR)/bootrace-flush.socket $(DESTDIR)$(UNITDIR)/bootrace-flush.service $(DESTDIR)$(UNITDIR)/bootrace-deliver.service
+	rm -f $(DESTDIR)$(UNITDIR)/bootrace.service $(DESTDIR)$(UNITDIR)/bootrace-flush.socket $(DESTDIR)$(UNITDIR)/bootrace-flush.service
+	rm -f $(DESTDIR)$(UNITDIR)/bootrace-deliver.service $(DESTDIR)$(UNITDIR)/bootrace-metrics.service
 	rm -f $(DESTDIR)$(LIBVIRTDIR)/hooks/qemu.d/bootrace
 	rm -f $(DESTDIR)$(INITTOOLS)/hooks/bootrace $(DESTDIR)$(INITTOOLS)/scripts/init-top/bootrace
 	@[ -n "$(DESTDIR)" ] || echo "Removed. Next: systemctl daemon-reload; update-initramfs -u"

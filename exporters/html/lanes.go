@@ -101,6 +101,9 @@ func (m *maker) hold(l *lane, h *timeline.Hold) {
 	}
 	m.key = append(m.key, bound(h.At), bound(to))
 	lines := []string{"start held", how, whole(h.Reason)}
+	if h.Outcome != "" {
+		lines = append(lines, "then "+whole(h.Outcome))
+	}
 	for _, b := range h.Blockers {
 		lines = append(lines, "waits for "+whole(b))
 	}

@@ -45,6 +45,7 @@ func (b *builder) hold(h *timeline.Hold) Slice {
 		s.Name = "held, not released in this record"
 	}
 	s.Args = optional(s.Args, "reason", clean(h.Reason))
+	s.Args = optional(s.Args, "outcome", clean(h.Outcome))
 	for _, blocker := range h.Blockers {
 		s.Args = append(s.Args, Arg{"waits_for", clean(blocker)})
 	}

@@ -45,6 +45,8 @@ type Config struct {
 	Enforce Enforce `yaml:"enforce"`
 	// Export is where timelines are sent.
 	Export Export `yaml:"export"`
+	// Metrics is where metrics go.
+	Metrics Metrics `yaml:"metrics"`
 }
 
 // Mode is what bootrace does besides looking.
@@ -127,6 +129,7 @@ func Default() Config {
 		MaxLogSize:    64 << 20,
 		Enforce:       defaultEnforce(),
 		Export:        defaultExport(),
+		Metrics:       defaultMetrics(),
 	}
 }
 
@@ -187,7 +190,10 @@ func (c *Config) Validate() error {
 	if err := c.Enforce.validate(); err != nil {
 		return err
 	}
-	return c.Export.validate()
+	if err := c.Export.validate(); err != nil {
+		return err
+	}
+	return c.Metrics.validate()
 }
 
 var unknownField = regexp.MustCompile(` not found in type config\.[A-Za-z]+`)
