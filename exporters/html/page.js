@@ -21,6 +21,8 @@
   const barLegend = [["pending", "no live table"], ["live", "live"], ["suspended", "suspended"], ["ready", "ready"],
     ["run", "running"], ["held", "held"], ["early", "too early"]];
   const apart = 11; // pixels between marks that are drawn
+  const printed = 400; // lanes that are printed at most
+  const paper = 400; // pixels that a printed page has for the axis
 
   const state = {
     view: data.view.slice(), groups: [], rows: [], tops: [], height: 0, width: 0,
@@ -179,7 +181,7 @@
   }
 
   function layOut() {
-    state.narrow = window.matchMedia("(max-width: 760px)").matches;
+    state.narrow = !state.printing && window.matchMedia("(max-width: 760px)").matches;
     const heights = state.narrow ? { head: 48, nested: 46, gap: 12 } : { head: 30, nested: 28, gap: 9 };
     state.rows = [];
     state.tops = [];
@@ -210,7 +212,7 @@
 
   function measure() {
     const head = byId("head"), style = getComputedStyle(head);
-    state.width = Math.max(head.clientWidth - parseFloat(style.paddingLeft) - parseFloat(style.paddingRight), 50);
+    state.width = state.printing ? paper : Math.max(head.clientWidth - parseFloat(style.paddingLeft) - parseFloat(style.paddingRight), 50);
     head.dataset.left = parseFloat(style.paddingLeft) - 4;
     for (const [i, e] of shown) fill(e, state.rows[i]);
   }
@@ -228,7 +230,8 @@
   }
 
   // place keeps the lanes in view as elements, and no others.
-  function place(all) {
+  function place() {
+    const all = state.printing && state.rows.length <= printed;
     const top = lanes.getBoundingClientRect().top;
     const from = all ? 0 : -top - 300, to = all ? state.height : window.innerHeight - top + 300;
     let first = 0, last = state.rows.length;
@@ -673,15 +676,15 @@
   }
   window.matchMedia("(prefers-color-scheme: dark)").addEventListener("change", drawOverview);
 
-  // Print all lanes, as far as that can be a document.
-  const printed = 400;
+  // Print all lanes, as far as that can be a document. How wide the paper is can't
+  // be known here: A4 and letter have at least that.
   window.addEventListener("beforeprint", () => {
     for (const d of document.querySelectorAll("details")) d.open = true;
-    measure();
-    state.ticks = ticks();
-    if (state.rows.length <= printed) place(true);
+    state.printing = true;
+    layOut();
+    drawNow();
   });
-  window.addEventListener("afterprint", layOut);
+  window.addEventListener("afterprint", () => { state.printing = false; layOut(); });
 
   function writeLegend() {
     const usedMarks = new Set(), usedBars = new Set();

@@ -511,6 +511,15 @@ func TestTouch(t *testing.T) {
 func TestPrint(t *testing.T) {
 	ctx := browser(t)
 	visit(t, ctx, save(t, sample(t, "large")), 1280, "light")
+	// As on paper, which is 718 pixels wide within its margins.
+	run(t, ctx, window(718, 1000),
+		call(emulation.SetEmulatedMedia, emulation.SetEmulatedMediaParams{Media: "print"}),
+		script(`window.dispatchEvent(new Event("beforeprint"))`), settled())
+	apart(t, ctx)
+	if n := evaluate[int](t, ctx, `document.querySelectorAll(".lane.guest").length`); n != 30 {
+		t.Errorf("%d guests are printed, want all 30", n)
+	}
+	run(t, ctx, script(`window.dispatchEvent(new Event("afterprint"))`), window(1280, 900), call(emulation.SetEmulatedMedia, emulation.SetEmulatedMediaParams{}))
 	printed, err := chromedp.Run(ctx, func(ctx context.Context, target *chromedp.Target) (page.PrintToPDFResult, error) {
 		return cdp.Call(ctx, target, page.PrintToPDF, page.PrintToPDFParams{PrintBackground: new(true)})
 	})
