@@ -25,7 +25,7 @@ LIBDIR   := $(PREFIX)/lib/bootrace
 export CGO_ENABLED := 0
 
 .DEFAULT_GOAL := help
-.PHONY: help build generate generate-check matrix test unit lab-test browser-test demo soak fuzz bench bench-boot bench-latency lint lab install uninstall clean
+.PHONY: help build generate generate-check matrix test unit lab-test browser-test demo soak soak-enforce fuzz bench bench-boot bench-latency lint lab install uninstall clean
 
 help: ## this list
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sort | awk -F ':.*## ' '{printf "  %-16s %s\n", $$1, $$2}'
@@ -97,6 +97,9 @@ bench-latency: build ## how soon a held guest goes on, against udevadm wait and 
 soak: ## clean boots and power cuts, twenty of each (hours)
 	BOOTRACE_SOAK=1 $(GO) test -count=1 -timeout 6h -v -run 'TestSoak' ./kernels/scenarios
 
+soak-enforce: ## enforce mode with 500 random orders of activation and start (a quarter of an hour)
+	BOOTRACE_LAB=1 BOOTRACE_ORDERS=500 BOOTRACE_KERNEL=$(KERNEL) $(GO) test -count=1 -timeout 3h -v -run 'TestEnforce' ./kernels/scenarios
+
 FUZZTIME ?= 30s
 fuzz: ## each fuzz target for FUZZTIME
 	@set -e; for pkg in $$($(GO) list ./...); do \
@@ -104,12 +107,14 @@ fuzz: ## each fuzz target for FUZZTIME
 	    echo "== $$pkg $$f"; $(GO) test -run '^$$' -fuzz "^$$f\$$" -fuzztime $(FUZZTIME) $$pkg; \
 	  done; done
 
-demo: build ## trace a host's reboot in a virtual machine, and show it (takes minutes)
+demo: build ## a host's reboot in a virtual machine, traced; and once more, in enforce mode (takes minutes)
 	$(GO) build -o build/lab-command ./kernels/cmd/lab
 	build/lab-command -scenario kernels/scenarios/demo -kernel $(KERNEL) -out build/demo
-	@echo; $(BINARY) show build/demo/trace.jsonl
+	@echo; echo "== Traced: guest web-a comes before its volume."; $(BINARY) show build/demo/trace.jsonl
 	@echo; $(BINARY) races build/demo/trace.jsonl || [ $$? = 3 ]
-	@echo; echo "build/demo has the timeline (trace.json), the log (trace.jsonl) and the console (console.log)."
+	@echo; echo "== Enforced: the next boot of the same host."; $(BINARY) show build/demo/enforce.jsonl
+	@echo; $(BINARY) races build/demo/enforce.jsonl
+	@echo; echo "build/demo has the timelines (trace.json, enforce.json), the logs (trace.jsonl, enforce.jsonl) and the console (console.log)."
 
 lab: build ## boot a host in a virtual machine: SCENARIO=DIR [KERNEL=6.1] OUT=DIR
 	@test -n "$(SCENARIO)" || { echo "make lab: name a scenario: make lab SCENARIO=kernels/scenarios/demo OUT=build/lab" >&2; exit 2; }

@@ -1,0 +1,113 @@
+#!/bin/bash
+# One boot in enforce mode. The driver starts guests on volumes that are not
+# there, and on none, and does to the service what must not keep them from
+# starting.
+set -eu
+
+driver=/usr/local/lib/enforce/driver
+orders=$(cat /usr/local/lib/enforce/orders)
+say() { echo "== $*"; }
+settle() { udevadm settle --timeout=60; }
+
+say "enforce mode, by a reload"
+# Two hundred starts take their time on an emulated processor.
+sed -i 's/^mode: trace/mode: enforce/; s/deadline: 80s/deadline: 1h/' /etc/bootrace/config.yaml
+systemctl reload bootrace
+timeout 300 sh -c 'until bootrace status | grep -q "^hold *attached"; do sleep 0.2; done'
+
+say "fifty volumes that nobody activates"
+vgcreate -qq -s 1M --setautoactivation n vg0 /dev/vdb /dev/vdc
+for i in $(seq 0 49); do echo "lvcreate -qq -y -an -Wn -Zn -L 1M -n lv$i vg0"; done | lvm >/dev/null
+settle
+
+"$driver" mass
+"$driver" launcher
+"$driver" orders "$orders"
+
+say "a chain of three qcow2 images that comes up in the worst order"
+lvcreate -qq -y -kn -L 4M -n base vg0; lvcreate -qq -y -kn -L 4M -n middle vg0; lvcreate -qq -y -kn -L 4M -n top vg0
+qemu-img create -q -f qcow2 /dev/vg0/base 2M
+qemu-img create -q -f qcow2 -F qcow2 -b /dev/vg0/base /dev/vg0/middle
+qemu-img create -q -f qcow2 -F qcow2 -b /dev/vg0/middle /dev/vg0/top
+settle
+lvchange -qq -an vg0/top vg0/middle vg0/base
+settle
+qemu-system-x86_64 -name chain -machine none -S -display none -nodefaults \
+	-drive file=/dev/vg0/top,if=none,cache=none 2>/run/chain.err &
+chain=$!
+held_on() { timeout 300 sh -c "until bootrace status | grep -q '^ *$1: '; do sleep 0.1; done"; }
+held_on /dev/vg0/top
+lvchange -qq -ay vg0/top
+held_on /dev/vg0/middle
+lvchange -qq -ay vg0/base
+settle
+held_on /dev/vg0/middle
+lvchange -qq -ay vg0/middle
+timeout 300 sh -c "until tr '\0' ' ' < /proc/$chain/cmdline | grep -q ^qemu; do sleep 0.1; done"
+timeout 300 sh -c "until ls -l /proc/$chain/fd | grep -q dm-; do sleep 0.1; done"
+sleep 1
+kill "$chain"
+wait "$chain" || true
+if [ -s /run/chain.err ] && grep -v terminating /run/chain.err; then exit 1; fi
+lvchange -qq -an vg0/top vg0/middle vg0/base
+
+bootrace show --near-miss 10s >/dev/null
+bootrace show --format json > /lab/out/trace.json
+
+say "what must not keep guests from starting"
+"$driver" killed
+"$driver" stopped
+"$driver" upgrade
+"$driver" replaced
+
+say "what it costs: held or not, and in trace mode"
+"$driver" probes
+sed -i 's/^mode: enforce/mode: trace/' /etc/bootrace/config.yaml
+systemctl reload bootrace
+timeout 300 sh -c 'until bootrace status | grep -q "^hold *ended"; do sleep 0.2; done'
+"$driver" probes
+
+say "a reload to trace mode with a start held"
+sed -i 's/^mode: trace/mode: enforce/' /etc/bootrace/config.yaml
+systemctl reload bootrace
+timeout 300 sh -c 'until bootrace status | grep -q "^hold *attached"; do sleep 0.2; done'
+/usr/local/qemu-lab/bin/qemu-system-x86_64 -name switched -drive file=/dev/vg0/lv0 2>/dev/null &
+held_on /dev/vg0/lv0
+sed -i 's/^mode: enforce/mode: trace/' /etc/bootrace/config.yaml
+systemctl reload bootrace
+wait $! || [ $? = 1 ] # it ran, and its disk was not there
+ls /run/enforce/switched
+
+say "wrong input is one line, and guests start"
+says() { # STATUS TEXT COMMAND...
+	local want=$1 text=$2 status=0
+	shift 2
+	"$@" >/run/said 2>&1 || status=$?
+	cat /run/said
+	[ "$status" = "$want" ] && grep -q -- "$text" /run/said && [ "$(wc -l </run/said)" = 1 ]
+}
+says 2 'on-timeout.*use "allow", "deny"' bootrace run --on-timeout perhaps
+says 2 'identity.*use "warn", "hold", "deny"' bootrace run --identity ask
+says 1 'is not the absolute path of a program' bootrace run --binaries qemu-kvm
+says 1 'bootrace is running already, as process' bootrace run
+says 1 'no start is held: the mode is trace' bootrace release nobody
+cat >/etc/bootrace/config.yaml <<END
+mode: enforce
+enforce:
+  binaries: [/opt/nothing/qemu-*, /usr/local/qemu-*/bin/qemu-system-*]
+END
+systemctl reload bootrace
+timeout 300 sh -c 'until journalctl -b -u bootrace | grep "matches no program.*/opt/nothing/qemu-"; do sleep 0.2; done'
+mkdir -p /run/systemd/system/bootrace.service.d
+printf '[Service]\nCapabilityBoundingSet=~CAP_SYS_ADMIN\n' >/run/systemd/system/bootrace.service.d/rights.conf
+systemctl daemon-reload
+systemctl restart bootrace || true
+timeout 300 sh -c 'until bootrace status 2>/dev/null | grep "holds.*no right to"; do sleep 0.2; done' ||
+	journalctl -b -u bootrace | grep "CAP_SYS_ADMIN"
+/usr/local/qemu-lab/bin/qemu-system-x86_64 -name norights -drive file=/dev/vg0/lv0 2>/dev/null || [ $? = 1 ]
+ls /run/enforce/norights
+rm -r /run/systemd/system/bootrace.service.d
+systemctl daemon-reload
+systemctl restart bootrace
+bootrace status
+cp "$(bootrace status --format json | sed -n 's/^ *"log": "\(.*\)",*$/\1/p')" /lab/out/trace.jsonl

@@ -1,0 +1,86 @@
+package scenarios
+
+import (
+	"context"
+	"fmt"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"testing"
+	"time"
+
+	"github.com/bootrace/bootrace/kernels/lab"
+)
+
+// ordersInCI is how many random orders are played where BOOTRACE_ORDERS does not
+// say; 500 take a quarter of an hour.
+const ordersInCI = 25
+
+// Two hundred guests held at once, random orders of activation and start, a
+// chain of three images; the service killed, stopped, upgraded; wrong input: the
+// scripts and the driver check what happens, and the timeline what was recorded.
+func TestEnforce(t *testing.T) {
+	orders := number(t, "BOOTRACE_ORDERS", ordersInCI)
+	if orders < 500 {
+		t.Logf("NOT RUN: %d of 500 random orders are played; `make soak-enforce` plays all", orders)
+	}
+	out, _ := play(t, "enforce", func(o *lab.Options) {
+		o.Install = withDriver(repo(t), orders)
+		o.Timeout = 2 * time.Hour
+	})
+	tl := readTimeline(t, filepath.Join(out, "trace.json"))
+	for _, f := range tl.Findings {
+		if f.Race || f.Failed() {
+			t.Errorf("%s: %s on %s", f.Guest, f.Kind, f.Disk)
+		}
+	}
+	held := 0
+	for _, g := range tl.Guests {
+		for _, h := range g.Holds {
+			held++
+			if h.Released == nil || h.Outcome == "denied" {
+				t.Errorf("%s: %+v", g.Name, h)
+			}
+		}
+		for _, d := range g.Disks {
+			for _, u := range d.Uses[:min(len(d.Uses), 1)] {
+				if u.Errno != 0 || u.Margin == nil || u.NS < 0 {
+					t.Errorf("%s opened %s: %s, margin %+v", g.Name, d.Path, u.Error, u.Margin)
+				}
+			}
+		}
+	}
+	if held < 200 {
+		t.Errorf("%d holds are recorded, of 200 guests at least", held)
+	}
+	t.Logf("%d guests, %d holds", len(tl.Guests), held)
+}
+
+// withDriver installs bootrace, and the driver of the scenario under its own name
+// and under that of a guest's program.
+func withDriver(repo string, orders int) lab.Install {
+	install := lab.MakeInstall(repo)
+	return func(ctx context.Context, root string) error {
+		if err := install(ctx, root); err != nil {
+			return err
+		}
+		driver := filepath.Join(root, "usr/local/lib/enforce/driver")
+		build := exec.CommandContext(ctx, "go", "build", "-trimpath", "-ldflags", "-s -w", "-o", driver, "./kernels/scenarios/enforce/driver")
+		build.Dir, build.Env = repo, append(os.Environ(), "CGO_ENABLED=0")
+		if out, err := build.CombinedOutput(); err != nil {
+			return fmt.Errorf("build the driver: %w: %s", err, out)
+		}
+		guest := filepath.Join(root, "usr/local/qemu-lab/bin/qemu-system-x86_64")
+		if err := os.MkdirAll(filepath.Dir(guest), 0o755); err != nil {
+			return err
+		}
+		data, err := os.ReadFile(driver)
+		if err != nil {
+			return err
+		}
+		if err := os.WriteFile(guest, data, 0o755); err != nil {
+			return err
+		}
+		return os.WriteFile(filepath.Join(root, "usr/local/lib/enforce/orders"), fmt.Appendln(nil, orders), 0o644)
+	}
+}
