@@ -93,7 +93,7 @@ func newApp(stdout, stderr io.Writer) *cli.App {
 			return cli.ShowAppHelp(c)
 		},
 		Commands: withUsageErrors(
-			withoutArgs(serve.Run(version)), bootsCommand(), showCommand(), racesCommand(), exportCommand(), metricsCommand(), deliverCommand(),
+			withoutArgs(serve.Run(version)), bootsCommand(), showCommand(), racesCommand(), diffCommand(), exportCommand(), metricsCommand(), deliverCommand(),
 			explainCommand(), waitCommand(), statusCommand(), releaseCommand(), checkCommand(),
 			relinquishCommand(), libvirtHookCommand(),
 		),

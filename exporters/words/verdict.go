@@ -46,6 +46,7 @@ var settingTexts = map[string]string{
 	timeline.SettingExported:        "the volume group is exported",
 	timeline.SettingIncomplete:      "physical volumes of the group are missing",
 	timeline.SettingUnhealthy:       "the volume is not healthy",
+	timeline.SettingPool:            "the volume is in a thin pool, whose metadata came up in this boot, and the pool did not: a check that failed, as a rule",
 	timeline.SettingSkip:            "the volume has the flag to skip activation",
 	timeline.SettingAutoActivation:  "autoactivation is off for it",
 	timeline.SettingAutoList:        "activation/auto_activation_volume_list does not name it",

@@ -332,7 +332,7 @@ func fillLVM(e *event.Event, w words) {
 	l.SkipActivation, l.NoAutoActivation = w.keys["skip"] != "", w.keys["noauto"] != ""
 	l.MissingPVs = w.number("missing")
 	l.Health, l.LockType, l.Why = w.keys["health"], w.keys["lock"], w.keys["why"]
-	l.Exported = w.keys["exported"] != ""
+	l.Exported, l.Pool = w.keys["exported"] != "", w.keys["pool"]
 	if tags := w.keys["tags"]; tags != "" {
 		l.Tags = strings.Split(tags, ",")
 	}

@@ -22,6 +22,7 @@ const (
 	SettingExported        = "exported"
 	SettingIncomplete      = "incomplete-group"     // physical volumes are missing
 	SettingUnhealthy       = "unhealthy"            // a thin pool that needs repair, a RAID leg that is gone
+	SettingPool            = "pool-failed"          // the volume's thin pool did not come up
 	SettingSkip            = "skip-flag"            // lvchange --setactivationskip y
 	SettingAutoActivation  = "autoactivation-off"   // --setautoactivation n
 	SettingAutoList        = "auto-activation-list" // activation/auto_activation_volume_list

@@ -268,8 +268,36 @@ func (r *record) ask(f *Finding, c *Cause) {
 	c.Settings, evidence, c.Asked = r.lvm.settings(vg, lv, s)
 	if !c.Asked {
 		c.NoAnswer = r.lvm.refusal(vg, lv, s)
+	} else if layer := r.failedPool(vg, lv, s); layer != nil {
+		c.Settings = append([]string{SettingPool}, c.Settings...)
+		evidence = append(evidence, layer.Event)
 	}
 	c.Evidence = append(c.Evidence, evidence...)
+}
+
+// failedPool returns when the volume's thin pool was begun to be made, if its
+// parts came up in this boot and the pool itself never became live.
+func (r *record) failedPool(vg, lv string, s stamp) *Instant {
+	info := r.lvm.volume(vg, lv, s)
+	if info == nil || info.Pool == "" {
+		return nil
+	}
+	var begun *Instant
+	for _, m := range r.mappings {
+		if m.VG != vg || m.LV != info.Pool && m.LV != info.Pool+"_tmeta" {
+			continue
+		}
+		for _, l := range m.Lives {
+			switch {
+			case l.Created == nil, l.Created.At > s.at:
+			case m.Layer == "tpool" && l.Live != nil:
+				return nil
+			case m.LV == info.Pool+"_tmeta" && (begun == nil || l.Created.compare(*begun) > 0):
+				begun = l.Created
+			}
+		}
+	}
+	return begun
 }
 
 // remover is the process that took the mapping away.
@@ -494,7 +522,7 @@ func (c *Cause) neverRemedies() []string {
 
 var remedyOf = map[string]string{
 	SettingNoGroup: CureRecreate, SettingNoVolume: CureFindVolume, SettingExported: CureImport,
-	SettingIncomplete: CureMissingPV, SettingUnhealthy: CureRepair, SettingSkip: CureSkip,
+	SettingIncomplete: CureMissingPV, SettingUnhealthy: CureRepair, SettingPool: CureRepair, SettingSkip: CureSkip,
 	SettingAutoActivation: CureAutoActivation, SettingAutoList: CureAutoList, SettingVolumeList: CureVolumeList,
 	SettingEventActivation: CureEventActivation, SettingShared: CureLockStart,
 }

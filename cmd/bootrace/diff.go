@@ -1,0 +1,50 @@
+package main
+
+import (
+	"github.com/urfave/cli/v2"
+
+	"github.com/bootrace/bootrace/exporters/text"
+	"github.com/bootrace/bootrace/tracer/diff"
+	"github.com/bootrace/bootrace/tracer/timeline"
+)
+
+// The JSON form of `diff` is a diff.Diff.
+func diffCommand() *cli.Command {
+	return &cli.Command{
+		Name:      "diff",
+		Usage:     "what changed between two boots: order, margins, devices, sizes, findings",
+		ArgsUsage: "BOOT BOOT",
+		Flags:     readFlags(&cli.BoolFlag{Name: "all", Usage: "what is equal in both, too"}),
+		Action: func(c *cli.Context) error {
+			asJSON, err := wantJSON(c)
+			if err != nil {
+				return err
+			}
+			if c.NArg() != 2 {
+				return usageError("diff takes two boots, got %d: as in `bootrace diff -1 0`", c.NArg())
+			}
+			threshold, err := nearMiss(c)
+			if err != nil {
+				return err
+			}
+			spendMemory()
+			syncLog(c.Context)
+			store := bootStore(c)
+			var both [2]*timeline.Timeline
+			for i := range both {
+				boot, err := store.Find(c.Args().Get(i))
+				if err != nil {
+					return err
+				}
+				if both[i], err = buildTimeline(&boot, threshold); err != nil {
+					return err
+				}
+			}
+			d := diff.Compare(both[0], both[1])
+			if asJSON {
+				return writeJSON(c.App.Writer, d)
+			}
+			return text.Diff(c.App.Writer, d, output(c))
+		},
+	}
+}
