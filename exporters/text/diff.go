@@ -130,7 +130,9 @@ func (p *printer) readyText(s *diff.MappingSide) string {
 	return "ready at " + words.Seconds(*s.Ready)
 }
 
-func devText(d event.Dev) string { return strconv.Itoa(int(d.Major)) + ":" + strconv.Itoa(int(d.Minor)) }
+func devText(d event.Dev) string {
+	return strconv.Itoa(int(d.Major)) + ":" + strconv.Itoa(int(d.Minor))
+}
 
 func (p *printer) diffGuests(list []diff.Guest) {
 	same := 0

@@ -204,7 +204,7 @@ func lvNames(lv string) (name, uuid string) {
 }
 
 func fill32(s string) string {
-	s = strings.ReplaceAll(s, "-", "")
+	s = strings.NewReplacer("-", "", "_", "").Replace(s)
 	return s + strings.Repeat("0", 32-len(s))
 }
 
