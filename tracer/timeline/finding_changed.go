@@ -158,8 +158,8 @@ func (c *census) named(l *life, at stamp, d *event.MemoryDisk) bool {
 
 // change makes a finding of a change, nil where another finding says it.
 func (r *record) change(known *census, g *guestLife, o *ranOn, c *memory.Change) *Finding {
-	if c.Kind == memory.Substituted && o.use.Dev == nil {
-		return nil // not-a-device
+	if c.Kind != memory.Vanished && o.use.Dev == nil {
+		return nil // not-a-device says so
 	}
 	last := &Last{
 		BootID: g.memory.info.Boot, Path: c.Last.Path, Name: c.Last.Name, UUID: c.Last.UUID,
