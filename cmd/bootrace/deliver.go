@@ -96,7 +96,7 @@ func deliverAs(ctx context.Context, c *cli.Context, cfg config.Config, log *slog
 	}
 	defer client.Close()
 	d, err := delivery.New(delivery.Options{
-		Store:   bootlog.Store{Dirs: []string{c.Path("state-dir")}, Current: bootlog.CurrentBootID()},
+		Store:   bootStore(c),
 		Settled: settledAt,
 		Dir:     filepath.Join(c.Path("state-dir"), deliveryDir), SpoolSize: int64(cfg.Export.SpoolSize),
 		Sender: client, Log: log,
