@@ -169,6 +169,7 @@ func (s *Service) trace(ctx context.Context, server *control.Server) error {
 		return err
 	}
 	defer closeAll(sources)
+	defer s.detach()
 	s.opts.Listening()
 
 	serveCtx, stopServing := context.WithCancel(context.WithoutCancel(ctx))
@@ -268,6 +269,19 @@ func (s single) Run(ctx context.Context, emit func(event.Event)) error {
 func closeAll(sources []recorder.Source) {
 	for _, src := range sources {
 		src.Close()
+	}
+}
+
+// detach ends the probes. Those in the trace files would stay otherwise.
+func (s *Service) detach() {
+	s.mu.Lock()
+	probes := s.probes
+	s.mu.Unlock()
+	if probes == nil {
+		return
+	}
+	if err := probes.Close(); err != nil {
+		s.log.Warn("detach the probes", "error", err)
 	}
 }
 
