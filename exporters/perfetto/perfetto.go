@@ -109,7 +109,7 @@ func (t *writer) packet(fields ...func([]byte) []byte) {
 
 // clock ties the boot's clock, which all times are of, to wall time.
 func (t *writer) clock(tl *timeline.Timeline) {
-	at := event.Time(max(tl.First, 0))
+	at := max(tl.First, 0)
 	clocks := [][2]uint64{{clockBoottime, uint64(at)}}
 	if c := tl.Clock; c != nil && int64(at)+c.WallOffset > 0 {
 		clocks = append(clocks, [2]uint64{clockRealtime, uint64(int64(at) + c.WallOffset)})

@@ -7,6 +7,7 @@ import (
 	"cmp"
 	"slices"
 	"strconv"
+	"strings"
 
 	"github.com/bootrace/bootrace/exporters/words"
 	"github.com/bootrace/bootrace/tracer/event"
@@ -180,14 +181,11 @@ func optional(args []Arg, name, value string) []Arg {
 }
 
 func evidence(ids []uint64) []Arg {
-	var s string
+	words := make([]string, len(ids))
 	for i, id := range ids {
-		if i > 0 {
-			s += " "
-		}
-		s += strconv.FormatUint(id, 10)
+		words[i] = strconv.FormatUint(id, 10)
 	}
-	return optional(nil, "events", s)
+	return optional(nil, "events", strings.Join(words, " "))
 }
 
 // ofInstant are the facts about an instant itself.
