@@ -46,7 +46,7 @@ const (
 	// Kprobes are dynamic probes; without them an activation is a window.
 	Kprobes Ability = "kprobes"
 	// Tracefs is a file system of its own; else a folder of debugfs.
-	Tracefs Ability = "tracefs"
+	Tracefs Ability = "tracefs outside debugfs"
 	// BootClock is a trace clock that is CLOCK_BOOTTIME; else it is measured.
 	BootClock Ability = "boot trace clock"
 	// Execve is a tracepoint at execve; else there is a kprobe.

@@ -30,7 +30,7 @@ type format struct {
 func formats() []format {
 	return []format{
 		{name: formatOTLP, usage: "OpenTelemetry's JSON lines, as Jaeger's upload takes them", stands: exportOTLP},
-		{name: "json", usage: "for programs, as `show --format json`", write: json.Write},
+		{name: "json", usage: "for programs, as show --format json", write: json.Write},
 		{name: "html", usage: "a page for a browser, in one file", write: html.Write},
 		{name: "perfetto", usage: "for ui.perfetto.dev", binary: true, write: perfetto.Write},
 		{name: "chrome", usage: "Chrome's trace events, for any trace viewer", write: chrome.Write},

@@ -32,6 +32,8 @@ import (
 	"sync/atomic"
 	"time"
 
+	"golang.org/x/sys/unix"
+
 	"github.com/bootrace/bootrace/tracer/config"
 	"github.com/bootrace/bootrace/tracer/event"
 	"github.com/bootrace/bootrace/tracer/guest"
@@ -337,7 +339,13 @@ func readConfig(t *Task, path string) ([]byte, error) {
 	if !filepath.IsAbs(path) {
 		path = filepath.Join(t.Cwd, path)
 	}
-	f, err := os.OpenInRoot(procPath(t.PID, "root"), strings.TrimPrefix(path, "/"))
+	root, err := os.OpenRoot(procPath(t.PID, "root"))
+	if err != nil {
+		return nil, err
+	}
+	defer root.Close()
+	// Without O_NONBLOCK the open of a pipe waits for its writer.
+	f, err := root.OpenFile(strings.TrimPrefix(path, "/"), os.O_RDONLY|unix.O_NONBLOCK, 0)
 	if err != nil {
 		return nil, err
 	}
