@@ -181,11 +181,11 @@ func optional(args []Arg, name, value string) []Arg {
 }
 
 func evidence(ids []uint64) []Arg {
-	words := make([]string, len(ids))
+	events := make([]string, len(ids))
 	for i, id := range ids {
-		words[i] = strconv.FormatUint(id, 10)
+		events[i] = strconv.FormatUint(id, 10)
 	}
-	return optional(nil, "events", strings.Join(words, " "))
+	return optional(nil, "events", strings.Join(events, " "))
 }
 
 // ofInstant are the facts about an instant itself.
