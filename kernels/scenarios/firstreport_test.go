@@ -23,7 +23,7 @@ func TestFirstReport(t *testing.T) {
 		"asfile not-a-device",
 		"asfile vanished",
 		"denied open-error",
-		"over backing-missing",
+		"over backing-missing", "over would-hold",
 		"recreated substituted",
 		"recreated vanished",
 		"reduced shrunk",
