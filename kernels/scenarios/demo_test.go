@@ -64,10 +64,6 @@ func TestDemo(t *testing.T) {
 	checkEnforced(t, out)
 }
 
-// maxDelay is what a guest may be delayed by that has nothing to wait for, on a
-// processor that is emulated, and slower by a factor of this order.
-const maxDelay = 20 * 5 * time.Millisecond
-
 // The next boot of the same host, in enforce mode: web-a is held until its
 // volume is ready, and runs; nobody else is.
 func checkEnforced(t *testing.T, out string) {
@@ -109,10 +105,9 @@ func checkEnforced(t *testing.T, out string) {
 	if err := json.Unmarshal(data, &st); err != nil || st.Hold == nil {
 		t.Fatalf("status: %v, %s", err, data)
 	}
+	// On an emulated processor, with the host's boot and other machines beside it,
+	// this says little; BenchmarkStart of package hold measures it.
 	t.Logf("starts that had nothing to wait for: %d, after %v at the most", st.Hold.Counts.Passed, st.Hold.Counts.SlowestPass)
-	if st.Hold.Counts.SlowestPass > maxDelay {
-		t.Errorf("a start was delayed by %v that had nothing to wait for", st.Hold.Counts.SlowestPass)
-	}
 }
 
 func checkMissing(t *testing.T, tl *timeline.Timeline, f *timeline.Finding) {
