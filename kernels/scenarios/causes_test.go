@@ -23,6 +23,11 @@ func TestCauses(t *testing.T) {
 
 func checkCauses(t *testing.T, tl *timeline.Timeline) {
 	t.Helper()
+	// Every guest whose disk was not ready would have been held, in enforce mode.
+	held := []string{
+		"bare", "half", "noevents", "nogroup", "novolume", "off", "overlay", "plugged", "removed", "skipped",
+		"slowudev", "suspended", "thin", "thinbad", "unlisted",
+	}
 	want := []string{
 		" never-started",
 		"bare never-ready", "half never-ready", "noevents never-ready", "nogroup never-ready",
@@ -30,6 +35,10 @@ func checkCauses(t *testing.T, tl *timeline.Timeline) {
 		"plugged missing", "removed removed", "rights open-error", "skipped never-ready", "slowudev link-late",
 		"suspended not-live", "thin missing", "thinbad never-ready", "unlisted never-ready",
 	}
+	for _, guest := range held {
+		want = append(want, guest+" would-hold")
+	}
+	slices.Sort(want)
 	if diff := cmp.Diff(want, kinds(tl)); diff != "" {
 		t.Errorf("findings (-want +got):\n%s", diff)
 	}

@@ -94,6 +94,22 @@ func (l *lvmFacts) volume(vg, lv string, s stamp) *event.LVMInfo {
 	return nil
 }
 
+// passing reports whether a setting is one of the group's present state, and not
+// of its configuration.
+func passing(setting string) bool {
+	switch setting {
+	case SettingNoGroup, SettingNoVolume, SettingIncomplete, SettingUnhealthy, SettingPool:
+		return true
+	}
+	return false
+}
+
+// askedBefore reports whether all that LVM said of a volume was said before s.
+func (l *lvmFacts) askedBefore(vg, lv string, s stamp) bool {
+	f := pick(l.answers[lvmKey{vg, lv}], s)
+	return f != nil && f.at < s.at
+}
+
 // settings returns what keeps a volume from being activated, as LVM said after
 // s, and the events that say so. asked is false where it was not asked, or gave
 // no answer.

@@ -265,7 +265,15 @@ func (r *record) ask(f *Finding, c *Cause) {
 	}
 	var evidence []uint64
 	s := stamp{from: f.At, at: f.At}
+	if f.Ready != nil {
+		// Of a volume that came, LVM is best heard after that: what it did not
+		// know while the disk was still away is no reason.
+		s.at = max(s.at, f.Ready.At)
+	}
 	c.Settings, evidence, c.Asked = r.lvm.settings(vg, lv, s)
+	if c.Asked && f.Ready != nil && r.lvm.askedBefore(vg, lv, s) {
+		c.Settings = slices.DeleteFunc(c.Settings, passing)
+	}
 	if !c.Asked {
 		c.NoAnswer = r.lvm.refusal(vg, lv, s)
 	} else if layer := r.failedPool(vg, lv, s); layer != nil {
@@ -275,29 +283,35 @@ func (r *record) ask(f *Finding, c *Cause) {
 	c.Evidence = append(c.Evidence, evidence...)
 }
 
-// failedPool returns when the volume's thin pool was begun to be made, if its
-// parts came up in this boot and the pool itself never became live.
+// failedPool returns when the volume's thin pool was last begun to be made, if
+// its metadata came up then and the pool itself did not become live since.
 func (r *record) failedPool(vg, lv string, s stamp) *Instant {
 	info := r.lvm.volume(vg, lv, s)
 	if info == nil || info.Pool == "" {
 		return nil
 	}
-	var begun *Instant
+	begun := r.latest(vg, info.Pool+"_tmeta", "tmeta", s, func(l *Life) *Instant { return l.Created })
+	live := r.latest(vg, info.Pool, "tpool", s, func(l *Life) *Instant { return l.Live })
+	if begun != nil && live != nil && live.At >= begun.At {
+		return nil
+	}
+	return begun
+}
+
+// latest returns the last of the instants of a volume's layer up to s.
+func (r *record) latest(vg, lv, layer string, s stamp, of func(*Life) *Instant) *Instant {
+	var found *Instant
 	for _, m := range r.mappings {
-		if m.VG != vg || m.LV != info.Pool && m.LV != info.Pool+"_tmeta" {
+		if m.VG != vg || m.LV != lv || m.Layer != layer {
 			continue
 		}
 		for _, l := range m.Lives {
-			switch {
-			case l.Created == nil, l.Created.At > s.at:
-			case m.Layer == "tpool" && l.Live != nil:
-				return nil
-			case m.LV == info.Pool+"_tmeta" && (begun == nil || l.Created.compare(*begun) > 0):
-				begun = l.Created
+			if i := of(l); i != nil && i.At <= s.at && (found == nil || i.compare(*found) > 0) {
+				found = i
 			}
 		}
 	}
-	return begun
+	return found
 }
 
 // remover is the process that took the mapping away.
