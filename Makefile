@@ -94,8 +94,8 @@ bench-boot: ## what it costs a boot, in the lab, by a clock that counts instruct
 bench-latency: build ## how soon a held guest goes on, against udevadm wait and polling: 100 rounds in the lab
 	BOOTRACE_LAB=1 BOOTRACE_ROUNDS=100 $(GO) test -count=1 -timeout 2h -v -run 'TestLatency$$' ./kernels/scenarios
 
-soak: ## clean boots and power cuts, twenty of each (hours)
-	BOOTRACE_SOAK=1 $(GO) test -count=1 -timeout 6h -v -run 'TestSoak' ./kernels/scenarios
+soak: ## clean boots and power cuts, twenty of each, and every cause five times (hours)
+	BOOTRACE_LAB=1 BOOTRACE_SOAK=1 $(GO) test -count=1 -timeout 6h -v -run 'TestSoak' ./kernels/scenarios
 
 soak-enforce: ## enforce mode with 500 random orders of activation and start (a quarter of an hour)
 	BOOTRACE_LAB=1 BOOTRACE_ORDERS=500 BOOTRACE_KERNEL=$(KERNEL) $(GO) test -count=1 -timeout 3h -v -run 'TestEnforce' ./kernels/scenarios

@@ -126,3 +126,16 @@ func checkLateCauses(t *testing.T, tl *timeline.Timeline) {
 		t.Errorf("slowudev: udev's queue is not in %+v", s)
 	}
 }
+
+// The same, five times over.
+func TestSoakCauses(t *testing.T) {
+	inSoak(t)
+	for n := range 5 {
+		t.Run(fmt.Sprint(n+1), func(t *testing.T) {
+			out, _ := play(t, "causes", nil)
+			tl := readTimeline(t, filepath.Join(out, "trace.json"))
+			checkCauses(t, tl)
+			checkLateCauses(t, tl)
+		})
+	}
+}
