@@ -17,12 +17,13 @@ import (
 const ordersInCI = 25
 
 // Two hundred guests held at once, random orders of activation and start, a
-// chain of three images; the service killed, stopped, upgraded; wrong input: the
-// scripts and the driver check what happens, and the timeline what was recorded.
+// chain of three images; and in the soak the service killed, stopped, upgraded,
+// and wrong input: the scripts and the driver check what happens, and the
+// timeline what was recorded.
 func TestEnforce(t *testing.T) {
 	orders := number(t, "BOOTRACE_ORDERS", ordersInCI)
 	if orders < 500 {
-		t.Logf("NOT RUN: %d of 500 random orders are played; `make soak-enforce` plays all", orders)
+		t.Logf("NOT RUN: 500 random orders (%d are), the service killed, stopped and upgraded, wrong input; `make soak-enforce` plays all", orders)
 	}
 	out, _ := play(t, "enforce", func(o *lab.Options) {
 		o.Install = withDriver(repo(t), orders)
