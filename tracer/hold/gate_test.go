@@ -11,6 +11,8 @@ import (
 	"time"
 
 	"golang.org/x/sys/unix"
+
+	"github.com/bootrace/bootrace/tracer/event"
 )
 
 func FuzzMetadata(f *testing.F) {
@@ -119,13 +121,27 @@ func TestLeadsTo(t *testing.T) {
 
 func TestStuckReader(t *testing.T) {
 	r := reader{}
-	if r.stuck(1, true, 0) || r.stuck(1, true, 2e9) {
+	if r.stuck(1, true, 0) || r.stuck(1, true, event.Time(stuckAfter)) {
 		t.Error("stuck too soon")
 	}
-	if !r.stuck(1, true, 4e9) {
+	if !r.stuck(1, true, event.Time(stuckAfter)+1) {
 		t.Error("starts wait, and it is not noticed")
 	}
-	if r.stuck(2, true, 5e9) || r.stuck(2, false, 20e9) || r.stuck(2, true, 21e9) {
+	if r.stuck(2, true, 20e9) || r.stuck(2, false, 40e9) || r.stuck(2, true, 41e9) {
 		t.Error("stuck although there was progress, or nothing to do")
+	}
+}
+
+// While starts are held this process comes first, with all its threads.
+func TestPriority(t *testing.T) {
+	before := niceNow()
+	h := newHost(t, nil)
+	if n := niceNow(); n != urgent {
+		t.Errorf("nice %d while starts are held", n)
+	}
+	h.stop(nil)
+	<-h.ended
+	if n := niceNow(); n != before {
+		t.Errorf("nice %d afterwards, %d before", n, before)
 	}
 }

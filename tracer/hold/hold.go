@@ -78,6 +78,7 @@ type Holder struct {
 	opts     Options
 	cfg      atomic.Pointer[config.Enforce]
 	gate     Gate
+	nice     int // of this process before
 	programs *programs
 	reload   chan struct{}
 	// progress counts what the reader has taken from the gate, and swept is when
@@ -114,8 +115,12 @@ func Open(ctx context.Context, o Options) (*Holder, error) {
 	if err != nil {
 		return nil, err
 	}
+	nice := niceNow()
+	if err := setNice(urgent); err != nil {
+		o.Log.Warn("starts are held at the priority of everything else: on a busy host they may go on unseen", "error", err)
+	}
 	h := &Holder{
-		opts: o, gate: gate, reload: make(chan struct{}, 1), failed: make(chan error, 4),
+		opts: o, gate: gate, nice: nice, reload: make(chan struct{}, 1), failed: make(chan error, 4),
 		running: map[*hold]struct{}{}, letGo: map[process]event.Time{},
 	}
 	h.cfg.Store(&o.Config)
@@ -124,6 +129,7 @@ func Open(ctx context.Context, o Options) (*Holder, error) {
 	}
 	if err != nil {
 		gate.Close()
+		_ = setNice(nice)
 		return nil, err
 	}
 	h.warnUnused()
@@ -135,7 +141,7 @@ const (
 	tryLimit = 10 * time.Second
 	// readLimit is how long the arguments of a start may take to read. It is a
 	// fraction of a millisecond, where nothing is wrong.
-	readLimit = 5 * time.Second
+	readLimit = 10 * time.Second
 	// sweepPeriod is how often held guests are looked for that were killed.
 	sweepPeriod = 500 * time.Millisecond
 )
@@ -167,6 +173,7 @@ func (h *Holder) Run(ctx context.Context) error {
 	}
 	helpers.Wait()
 	h.workers.Wait()
+	_ = setNice(h.nice) // it may not be lowered without rights: no harm
 	return err
 }
 

@@ -14,9 +14,9 @@ import (
 const (
 	// stuckAfter is how long an exec may wait for the reader, and a hold beyond
 	// its deadline.
-	stuckAfter = 3 * time.Second
+	stuckAfter = 8 * time.Second
 	// sweptWithin is how old the last look at all holds may be.
-	sweptWithin = 5 * time.Second
+	sweptWithin = 8 * time.Second
 )
 
 // sweep looks at all holds from time to time: for guests that were killed while

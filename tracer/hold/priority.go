@@ -1,0 +1,46 @@
+package hold
+
+import (
+	"fmt"
+	"os"
+	"strconv"
+
+	"golang.org/x/sys/unix"
+)
+
+// urgent is the nice value of all threads while starts are held. A host that
+// boots starts everything at once, on few processors: who has to answer before
+// the others can go on must not queue up behind them. Two hundred starts at a
+// time on one processor otherwise take the reader seconds to look at.
+const urgent = -20
+
+// setNice sets the nice value of every thread of this process. On Linux each
+// thread has its own, and a new one takes that of its maker; those that were made
+// meanwhile are found by the second pass.
+func setNice(nice int) error {
+	for range 2 {
+		threads, err := os.ReadDir("/proc/self/task")
+		if err != nil {
+			return fmt.Errorf("set the priority: %w", err)
+		}
+		for _, thread := range threads {
+			tid, err := strconv.Atoi(thread.Name())
+			if err != nil {
+				continue
+			}
+			if err := unix.Setpriority(unix.PRIO_PROCESS, tid, nice); err != nil && err != unix.ESRCH {
+				return fmt.Errorf("set the priority: %w", err)
+			}
+		}
+	}
+	return nil
+}
+
+// niceNow returns the nice value of the calling thread.
+func niceNow() int {
+	raw, err := unix.Getpriority(unix.PRIO_PROCESS, 0)
+	if err != nil {
+		return 0
+	}
+	return 20 - raw // the system call returns 1 to 40
+}
