@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"runtime"
 	"sync"
 	"sync/atomic"
 
@@ -170,6 +171,10 @@ func (s *Source) Run(ctx context.Context, emit func(event.Event)) error {
 		if err := s.drainLocked(ctx, emit); err != nil {
 			return err
 		}
+		// Whoever was woken by what was passed on goes first. Where the program
+		// has one processor, it would otherwise stay with this goroutine's
+		// system call until the runtime looks for it, 10 ms later.
+		runtime.Gosched()
 		if err := s.wait(); err != nil {
 			return err
 		}
