@@ -53,7 +53,7 @@ func latencies(log []event.Event) map[string][]time.Duration {
 			if e.DM.LiveAt != 0 {
 				live = e.DM.LiveAt
 			}
-		case e.Kind == event.Link && linked == 0 && strings.HasPrefix(e.Open.Path, "/dev/vg0/"):
+		case e.Kind == event.Link && linked == 0 && e.Open.Path == "/dev/vg0/late":
 			linked = e.At
 		case e.Kind == event.Exec && linked != 0:
 			who := strings.TrimPrefix(filepath.Base(e.Exec.Filename), "qemu-system-")

@@ -50,6 +50,7 @@ type Tracker struct {
 	mappings Mappings
 	closing  func() error
 	found    func(event.Event)
+	news     chan stored
 	sys      sysfs
 	devices  devices
 	looks    chan struct{} // a slot for each look under way
@@ -86,7 +87,7 @@ func Open(options Options) (*Tracker, error) {
 func newTracker(root string, options Options, mappings Mappings) *Tracker {
 	t := &Tracker{
 		root: root, recheck: options.Recheck, found: options.Found, log: options.Log, mappings: mappings, sys: sysfs{root},
-		looks: make(chan struct{}, maxLooks), watches: make(map[key]map[*Watch]struct{}),
+		looks: make(chan struct{}, maxLooks), news: make(chan stored, maxNews), watches: make(map[key]map[*Watch]struct{}),
 	}
 	if t.recheck == 0 {
 		t.recheck = DefaultRecheck
@@ -98,9 +99,15 @@ func newTracker(root string, options Options, mappings Mappings) *Tracker {
 	return t
 }
 
-// Run reads uevents until ctx is done, which is no error. Without it watches
-// still work, by looking again from time to time.
-func (t *Tracker) Run(ctx context.Context) error { return t.uevents.Run(ctx, t.observe) }
+// Run reads uevents until ctx is done, which is no error; it runs once. Without
+// it watches still work, by looking again from time to time.
+func (t *Tracker) Run(ctx context.Context) error {
+	var teller sync.WaitGroup
+	teller.Go(t.tell)
+	defer teller.Wait()
+	defer close(t.news)
+	return t.uevents.Run(ctx, t.observe)
+}
 
 // Close ends the subscription. Run must have returned, and all watches must be
 // closed; one whose look at dead storage is still under way ends by itself.
@@ -137,24 +144,51 @@ func keysOf(dev event.Dev, name string, links []string, more ...key) []key {
 	return keys
 }
 
+// stored is a record of udev's database by which a mapping became ready.
+type stored struct {
+	dev    event.Dev
+	record *udev.Record
+	from   event.Time // when the kernel announced the device, 0: not seen
+	at     event.Time // when it was read
+}
+
+// maxNews is how many of them wait to be told. More are left out: they only
+// make the record of the boot more exact.
+const maxNews = 1024
+
 // stored wakes those who wait for a device whose record udev has just stored.
+// A goroutine of its own tells it to others.
 func (t *Tracker) stored(dev event.Dev) {
 	record, err := udev.ReadRecord(t.root, dev)
 	if err != nil || record == nil {
 		return // udev's event comes in any case
 	}
-	finished := record.Props["DM_NAME"] != "" && progressOf(record.Props, record.Links) == finished
-	if t.wake(keysOf(dev, record.Props["DM_NAME"], record.Links)) && finished && t.found != nil {
-		t.found(backfill(dev, record, t.devices.get(dev).announced))
+	at := event.Now()
+	name := record.Props["DM_NAME"]
+	watches := t.concerned(keysOf(dev, name, record.Links))
+	if len(watches) > 0 && t.found != nil && name != "" && progressOf(record.Props, record.Links) == finished {
+		select {
+		case t.news <- stored{dev, record, t.devices.get(dev).announced, at}:
+		default:
+		}
+	}
+	for _, w := range watches { // woken last, and so the first to run where there is one processor
+		w.poke()
 	}
 }
 
-// backfill is the event that says what a record of udev's database holds now.
-// It came to hold that after the kernel announced the device.
-func backfill(dev event.Dev, record *udev.Record, from event.Time) event.Event {
-	info := &event.DevInfo{Subsystem: "block", Name: fmt.Sprintf("dm-%d", dev.Minor), Dev: &dev}
-	record.Fill(info, event.MonotonicOffset())
-	return event.Event{Kind: event.Backfill, Src: Source, From: max(from, 1), At: event.Now(), Dev: info}
+func (t *Tracker) tell() {
+	for n := range t.news {
+		t.found(n.event())
+	}
+}
+
+// event is a backfill: what the record holds now it came to hold after the
+// kernel announced the device.
+func (s *stored) event() event.Event {
+	info := &event.DevInfo{Subsystem: "block", Name: fmt.Sprintf("dm-%d", s.dev.Minor), Dev: &s.dev}
+	s.record.Fill(info, event.MonotonicOffset())
+	return event.Event{Kind: event.Backfill, Src: Source, From: max(s.from, 1), At: s.at, Dev: info}
 }
 
 // resync starts anew after events were lost: udev's database has what they
@@ -182,17 +216,24 @@ func pathKey(path string) key  { return key{kind: 'p', text: path} }
 func nameKey(name string) key  { return key{kind: 'n', text: name} }
 func devKey(dev event.Dev) key { return key{kind: 'd', dev: dev} }
 
-// wake reports whether there was anybody to wake.
-func (t *Tracker) wake(keys []key) (any bool) {
+func (t *Tracker) wake(keys []key) {
+	for _, w := range t.concerned(keys) {
+		w.poke()
+	}
+}
+
+// concerned returns the watches that these keys concern; one can be there more
+// than once.
+func (t *Tracker) concerned(keys []key) []*Watch {
 	t.mu.Lock()
 	defer t.mu.Unlock()
+	var list []*Watch
 	for _, k := range keys {
 		for w := range t.watches[k] {
-			w.poke()
-			any = true
+			list = append(list, w)
 		}
 	}
-	return any
+	return list
 }
 
 // count keeps the number of open watches: udev's database is only followed

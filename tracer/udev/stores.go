@@ -25,7 +25,8 @@ const database = "run/udev/data"
 // those programs take most of the time: each tells LVM that udev is done.
 type stores struct {
 	root string
-	fd   int // inotify
+	fd   int    // inotify
+	buf  []byte // read's
 
 	mu     sync.Mutex
 	wanted bool
@@ -37,7 +38,8 @@ func openStores(root string) (*stores, error) {
 	if err != nil {
 		return nil, fmt.Errorf("watch udev's database: %w", err)
 	}
-	return &stores{root: root, fd: fd, wd: -1}, nil
+	buf := make([]byte, 64*(unix.SizeofInotifyEvent+unix.NAME_MAX+1))
+	return &stores{root: root, fd: fd, buf: buf, wd: -1}, nil
 }
 
 func (s *stores) close() error { return unix.Close(s.fd) }
@@ -76,7 +78,7 @@ func (s *stores) add() error {
 
 // read returns the block devices whose records were stored since the last
 // call. What does not fit into the kernel's queue is left out: udev's event
-// comes all the same.
+// comes all the same. One goroutine at a time may call it.
 func (s *stores) read() ([]event.Dev, error) {
 	s.mu.Lock()
 	err := s.add()
@@ -85,9 +87,8 @@ func (s *stores) read() ([]event.Dev, error) {
 		return nil, err
 	}
 	var devs []event.Dev
-	buf := make([]byte, 64*(unix.SizeofInotifyEvent+unix.NAME_MAX+1))
 	for {
-		n, err := unix.Read(s.fd, buf)
+		n, err := unix.Read(s.fd, s.buf)
 		switch {
 		case errors.Is(err, unix.EINTR):
 			continue
@@ -96,7 +97,7 @@ func (s *stores) read() ([]event.Dev, error) {
 		case err != nil:
 			return devs, fmt.Errorf("read changes of udev's database: %w", err)
 		}
-		devs = append(devs, s.parse(buf[:n])...)
+		devs = append(devs, s.parse(s.buf[:n])...)
 	}
 }
 
