@@ -21,7 +21,7 @@ import (
 func TestLatency(t *testing.T) {
 	out, _ := play(t, "latency", func(o *lab.Options) {
 		o.Counted = true
-		o.Append = "lab.rounds=" + cmp.Or(os.Getenv("BOOTRACE_ROUNDS"), "20")
+		o.Append = "lab.rounds=" + cmp.Or(os.Getenv("BOOTRACE_ROUNDS"), "10")
 		o.Timeout = time.Hour
 	})
 	took := latencies(readLog(t, filepath.Join(out, "trace.jsonl")))

@@ -29,7 +29,7 @@ poll() {
 	exec /opt/guests/qemu-system-poll
 }
 
-for _ in $(seq "${rounds:-20}"); do
+for _ in $(seq "${rounds:-10}"); do
 	for contender in held wait_ udevadm_ poll; do
 		$contender &
 		sleep 1.5
