@@ -14,6 +14,9 @@ import (
 	"github.com/bootrace/bootrace/tracer/event"
 )
 
+// roundsForP99 is how many rounds a p99 takes to mean something.
+const roundsForP99 = 30
+
 // From "the volume is live and linked" to the guest's exec going on: held by
 // enforce mode, against those who wait before they exec. The clock counts
 // instructions, so other work on this machine does not count.
@@ -32,9 +35,14 @@ func TestLatency(t *testing.T) {
 		}
 		t.Logf("%-8s %3d rounds: p50 %8v, p99 %8v", who, len(times), quantile(times, 0.5), quantile(times, 0.99))
 	}
-	held, udevadm := quantile(took["held"], 0.99), quantile(took["udevadm"], 0.99)
+	q := 0.99
+	if rounds := len(took["held"]); rounds < roundsForP99 {
+		t.Logf("NOT RUN: p99 of %d rounds is the slowest of them; the median is judged, and `make bench-latency` judges p99", rounds)
+		q = 0.5
+	}
+	held, udevadm := quantile(took["held"], q), quantile(took["udevadm"], q)
 	if held*5 > udevadm {
-		t.Errorf("at p99 a held guest goes on after %v, one that waits with udevadm after %v: less than 5 times faster", held, udevadm)
+		t.Errorf("at p%.0f a held guest goes on after %v, one that waits with udevadm after %v: less than 5 times faster", q*100, held, udevadm)
 	}
 	if wait := quantile(took["wait"], 0.5); wait > quantile(took["udevadm"], 0.5) {
 		t.Errorf("`bootrace wait` takes longer than `udevadm wait`: %v", wait)
