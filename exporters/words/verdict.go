@@ -57,7 +57,7 @@ var settingTexts = map[string]string{
 
 // cureTexts say what to do. {volume} is VG/LV, {group} its VG.
 var cureTexts = map[string]string{
-	timeline.CureHold:            "keep its start back until the disk is ready: run `bootrace wait` on the path first",
+	timeline.CureHold:            "keep its start back until the disk is ready: set `mode: enforce`; where something looks for the disk before it starts the guest, have it run `bootrace wait` first",
 	timeline.CureOrder:           "let what starts guests run after what activates their volumes[, here {by}]",
 	timeline.CureAutoActivation:  "lvchange --setautoactivation y {volume} (or vgchange, if the group has it off), unless something else is meant to activate it",
 	timeline.CureSkip:            "lvchange --setactivationskip n {volume}",
