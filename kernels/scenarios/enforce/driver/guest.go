@@ -145,14 +145,15 @@ func (l *launched) opensAll(since func(disk string) event.Time) error {
 	return nil
 }
 
-func countWaiting(list []*launched) int {
-	n := 0
-	for _, l := range list {
-		if l.waiting() {
-			n++
+// noneWaits returns a function that reports whether none of them waits any more.
+// Who went on once is not looked at again: that takes its time.
+func noneWaits(list []*launched) func() bool {
+	return func() bool {
+		for len(list) > 0 && !list[0].waiting() {
+			list = list[1:]
 		}
+		return len(list) == 0
 	}
-	return n
 }
 
 // until waits until f is true.
