@@ -6,28 +6,15 @@ import (
 	"encoding/json"
 	"errors"
 	"math/big"
-	"os"
-	"path/filepath"
 	"slices"
 	"strings"
 	"testing"
 
+	"github.com/bootrace/bootrace/exporters/internal/samples"
+
 	"github.com/bootrace/bootrace/exporters/tracks"
 	"github.com/bootrace/bootrace/tracer/timeline"
 )
-
-func load(tb testing.TB, name string) *timeline.Timeline {
-	tb.Helper()
-	content, err := os.ReadFile(filepath.Join("..", "text", "testdata", name+".json"))
-	if err != nil {
-		tb.Fatal(err)
-	}
-	tl := new(timeline.Timeline)
-	if err := json.Unmarshal(content, tl); err != nil {
-		tb.Fatalf("%s: %v", name, err)
-	}
-	return tl
-}
 
 // nanos is a time in microseconds as whole nanoseconds.
 func nanos(t *testing.T, n json.Number) int64 {
@@ -48,7 +35,7 @@ func nanos(t *testing.T, n json.Number) int64 {
 func TestWrite(t *testing.T) {
 	for _, name := range []string{"demo", "held", "hostile", "incomplete", "kinds", "large", "empty", "verdicts", "neverstarted", "queue", "shrunk"} {
 		t.Run(name, func(t *testing.T) {
-			tl := load(t, name)
+			tl := samples.Load(t, name)
 			var b bytes.Buffer
 			if err := Write(&b, tl); err != nil {
 				t.Fatal(err)
@@ -120,7 +107,7 @@ type full struct{}
 func (full) Write([]byte) (int, error) { return 0, errFull }
 
 func TestWriteError(t *testing.T) {
-	if err := Write(full{}, load(t, "demo")); !errors.Is(err, errFull) {
+	if err := Write(full{}, samples.Load(t, "demo")); !errors.Is(err, errFull) {
 		t.Errorf("%v, want %v", err, errFull)
 	}
 }

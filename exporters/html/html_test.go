@@ -4,34 +4,20 @@ import (
 	"bytes"
 	"encoding/json"
 	"errors"
-	"os"
-	"path/filepath"
 	"slices"
 	"strings"
 	"testing"
 
 	"golang.org/x/net/html"
 
+	"github.com/bootrace/bootrace/exporters/internal/samples"
 	"github.com/bootrace/bootrace/exporters/words"
 	"github.com/bootrace/bootrace/tracer/event"
 	"github.com/bootrace/bootrace/tracer/timeline"
 )
 
 // The timelines that the terminal's tests use, too.
-var samples = []string{"demo", "held", "hostile", "incomplete", "kinds", "large", "empty", "verdicts", "neverstarted", "queue", "shrunk"}
-
-func load(tb testing.TB, name string) *timeline.Timeline {
-	tb.Helper()
-	content, err := os.ReadFile(filepath.Join("..", "text", "testdata", name+".json"))
-	if err != nil {
-		tb.Fatal(err)
-	}
-	tl := new(timeline.Timeline)
-	if err := json.Unmarshal(content, tl); err != nil {
-		tb.Fatalf("%s: %v", name, err)
-	}
-	return tl
-}
+var sampled = []string{"demo", "held", "hostile", "incomplete", "kinds", "large", "empty", "verdicts", "neverstarted", "queue", "shrunk"}
 
 func write(tb testing.TB, tl *timeline.Timeline) string {
 	tb.Helper()
@@ -149,9 +135,9 @@ func checkClosed(t *testing.T, d *document) {
 }
 
 func TestWrite(t *testing.T) {
-	for _, name := range samples {
+	for _, name := range sampled {
 		t.Run(name, func(t *testing.T) {
-			tl := load(t, name)
+			tl := samples.Load(t, name)
 			d := parse(t, write(t, tl))
 			checkClosed(t, d)
 			if got := len(d.find("li", "finding")); got != len(tl.Findings)+len(tl.Verdicts) {
@@ -199,7 +185,7 @@ func checkData(t *testing.T, d *data, tl *timeline.Timeline) {
 
 // TestSame checks that a page and a terminal tell the same.
 func TestSame(t *testing.T) {
-	tl := load(t, "demo")
+	tl := samples.Load(t, "demo")
 	teller := &words.Teller{Signs: words.Unicode, Name: name}
 	var told []string
 	certain, _ := words.Sort(tl.Findings)
@@ -216,7 +202,7 @@ func TestSame(t *testing.T) {
 
 // TestLane checks what the demo's late disk shows.
 func TestLane(t *testing.T) {
-	d := parse(t, write(t, load(t, "demo"))).content(t)
+	d := parse(t, write(t, samples.Load(t, "demo"))).content(t)
 	if d.View[0] > 13e9 || d.View[1] < 16_871_000_000 || d.View[1] > 30e9 {
 		t.Errorf("the first view is %v", d.View)
 	}
@@ -236,7 +222,7 @@ func TestLane(t *testing.T) {
 }
 
 func TestIncomplete(t *testing.T) {
-	d := parse(t, write(t, load(t, "incomplete")))
+	d := parse(t, write(t, samples.Load(t, "incomplete")))
 	if len(d.find("p", "incomplete")) != 1 {
 		t.Error("the page does not stress that the record is not complete")
 	}
@@ -315,13 +301,13 @@ type full struct{}
 func (full) Write([]byte) (int, error) { return 0, errFull }
 
 func TestWriteError(t *testing.T) {
-	if err := Write(full{}, load(t, "demo")); !errors.Is(err, errFull) {
+	if err := Write(full{}, samples.Load(t, "demo")); !errors.Is(err, errFull) {
 		t.Errorf("%v, want %v", err, errFull)
 	}
 }
 
 func BenchmarkWrite(b *testing.B) {
-	tl := load(b, "large")
+	tl := samples.Load(b, "large")
 	b.ReportAllocs()
 	for b.Loop() {
 		write(b, tl)

@@ -2,11 +2,10 @@ package perfetto
 
 import (
 	"bytes"
-	"encoding/json"
 	"errors"
-	"os"
-	"path/filepath"
 	"testing"
+
+	"github.com/bootrace/bootrace/exporters/internal/samples"
 
 	"google.golang.org/protobuf/proto"
 	"google.golang.org/protobuf/reflect/protoreflect"
@@ -15,19 +14,6 @@ import (
 	"github.com/bootrace/bootrace/exporters/tracks"
 	"github.com/bootrace/bootrace/tracer/timeline"
 )
-
-func load(tb testing.TB, name string) *timeline.Timeline {
-	tb.Helper()
-	content, err := os.ReadFile(filepath.Join("..", "text", "testdata", name+".json"))
-	if err != nil {
-		tb.Fatal(err)
-	}
-	tl := new(timeline.Timeline)
-	if err := json.Unmarshal(content, tl); err != nil {
-		tb.Fatalf("%s: %v", name, err)
-	}
-	return tl
-}
 
 // packets decodes what Write writes.
 func packets(t *testing.T, tl *timeline.Timeline) protoreflect.List {
@@ -57,7 +43,7 @@ func has(m protoreflect.Message, name protoreflect.Name) bool {
 func TestWrite(t *testing.T) {
 	for _, name := range []string{"demo", "held", "hostile", "incomplete", "kinds", "large", "empty", "verdicts", "neverstarted", "queue", "shrunk"} {
 		t.Run(name, func(t *testing.T) {
-			tl := load(t, name)
+			tl := samples.Load(t, name)
 			list := packets(t, tl)
 			names, open, last := map[uint64]string{}, map[uint64]int{}, map[uint64]uint64{}
 			slices, instants := 0, 0
@@ -119,7 +105,7 @@ func TestWrite(t *testing.T) {
 
 // TestClock checks that the boot's clock is tied to wall time.
 func TestClock(t *testing.T) {
-	tl := load(t, "demo")
+	tl := samples.Load(t, "demo")
 	clocks := get(get(packets(t, tl).Get(0).Message(), "clock_snapshot").Message(), "clocks").List()
 	times := map[uint64]uint64{}
 	for i := range clocks.Len() {
@@ -135,7 +121,7 @@ func TestClock(t *testing.T) {
 // TestSame checks that a boot that is exported twice gives the same bytes.
 func TestSame(t *testing.T) {
 	var a, b bytes.Buffer
-	if err := errors.Join(Write(&a, load(t, "demo")), Write(&b, load(t, "demo"))); err != nil {
+	if err := errors.Join(Write(&a, samples.Load(t, "demo")), Write(&b, samples.Load(t, "demo"))); err != nil {
 		t.Fatal(err)
 	}
 	if !bytes.Equal(a.Bytes(), b.Bytes()) {
@@ -150,7 +136,7 @@ type full struct{}
 func (full) Write([]byte) (int, error) { return 0, errFull }
 
 func TestWriteError(t *testing.T) {
-	if err := Write(full{}, load(t, "demo")); !errors.Is(err, errFull) {
+	if err := Write(full{}, samples.Load(t, "demo")); !errors.Is(err, errFull) {
 		t.Errorf("%v, want %v", err, errFull)
 	}
 }

@@ -3,7 +3,6 @@ package prometheus
 import (
 	"bytes"
 	"context"
-	"encoding/json"
 	"errors"
 	"io"
 	"net"
@@ -15,22 +14,11 @@ import (
 	"strings"
 	"testing"
 
+	"github.com/bootrace/bootrace/exporters/internal/samples"
+
 	"github.com/bootrace/bootrace/tracer/event"
 	"github.com/bootrace/bootrace/tracer/timeline"
 )
-
-func load(tb testing.TB, name string) *timeline.Timeline {
-	tb.Helper()
-	content, err := os.ReadFile(filepath.Join("..", "text", "testdata", name+".json"))
-	if err != nil {
-		tb.Fatal(err)
-	}
-	tl := new(timeline.Timeline)
-	if err := json.Unmarshal(content, tl); err != nil {
-		tb.Fatalf("%s: %v", name, err)
-	}
-	return tl
-}
 
 // whole are Stats with everything that there can be.
 func whole(tl *timeline.Timeline) *Stats {
@@ -68,7 +56,7 @@ func TestWrite(t *testing.T) {
 		"incomplete": {`bootrace_boot_complete 0`, `bootrace_boot_findings_withheld{kind="missing"} 1`, `bootrace_boot_races 1`},
 		"held":       {`bootrace_boot_hold_duration_seconds_count 1`, `bootrace_boot_hold_duration_seconds_bucket{le="2"} 0`, `bootrace_boot_hold_duration_seconds_bucket{le="5"} 1`},
 	} {
-		got := write(t, whole(load(t, name)))
+		got := write(t, whole(samples.Load(t, name)))
 		for _, line := range want {
 			if !strings.Contains(got, line+"\n") {
 				t.Errorf("%s: no line %q in\n%s", name, line, got)
@@ -117,7 +105,7 @@ func promtool(t *testing.T, stdin string, args ...string) {
 
 func TestPromtoolMetrics(t *testing.T) {
 	for _, name := range []string{"demo", "held", "hostile", "incomplete", "kinds", "large", "empty", "verdicts"} {
-		s := whole(load(t, name))
+		s := whole(samples.Load(t, name))
 		promtool(t, write(t, s), "check", "metrics")
 		s.Service, s.Spool = nil, nil
 		promtool(t, write(t, s), "check", "metrics")
@@ -137,7 +125,7 @@ func TestRulesName(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	metrics := write(t, whole(load(t, "held")))
+	metrics := write(t, whole(samples.Load(t, "held")))
 	for _, name := range regexp.MustCompile(`\bbootrace_[a-z_]+`).FindAllString(string(content), -1) {
 		if !strings.Contains(metrics, "\n"+name) {
 			t.Errorf("the alerts use %s, which is not written", name)
@@ -168,7 +156,7 @@ func FuzzLabels(f *testing.F) {
 func TestWriteFile(t *testing.T) {
 	path := filepath.Join(t.TempDir(), "bootrace.prom")
 	for range 2 {
-		if err := WriteFile(path, whole(load(t, "demo"))); err != nil {
+		if err := WriteFile(path, whole(samples.Load(t, "demo"))); err != nil {
 			t.Fatal(err)
 		}
 	}
@@ -193,7 +181,7 @@ func TestServe(t *testing.T) {
 		t.Fatal(err)
 	}
 	ctx, cancel := context.WithCancel(t.Context())
-	stats, ended := whole(load(t, "demo")), make(chan error, 1)
+	stats, ended := whole(samples.Load(t, "demo")), make(chan error, 1)
 	go func() { ended <- Serve(ctx, l, func() *Stats { return stats }) }()
 	for path, status := range map[string]int{"/metrics": http.StatusOK, "/": http.StatusNotFound} {
 		resp, err := http.Get("http://" + l.Addr().String() + path)

@@ -7,22 +7,11 @@ import (
 	"slices"
 	"testing"
 
+	"github.com/bootrace/bootrace/exporters/internal/samples"
+
 	"github.com/bootrace/bootrace/tracer/event"
 	"github.com/bootrace/bootrace/tracer/timeline"
 )
-
-func load(tb testing.TB, name string) *timeline.Timeline {
-	tb.Helper()
-	content, err := os.ReadFile(filepath.Join("..", "text", "testdata", name+".json"))
-	if err != nil {
-		tb.Fatal(err)
-	}
-	tl := new(timeline.Timeline)
-	if err := json.Unmarshal(content, tl); err != nil {
-		tb.Fatalf("%s: %v", name, err)
-	}
-	return tl
-}
 
 // check checks what viewers rely on.
 func check(t *testing.T, list []Track) {
@@ -44,7 +33,7 @@ func check(t *testing.T, list []Track) {
 func TestOf(t *testing.T) {
 	for _, name := range []string{"demo", "held", "hostile", "incomplete", "kinds", "large", "empty", "verdicts", "neverstarted", "queue", "shrunk"} {
 		t.Run(name, func(t *testing.T) {
-			tl := load(t, name)
+			tl := samples.Load(t, name)
 			list := Of(tl)
 			check(t, list)
 			findings, guests := 0, 0
@@ -74,7 +63,7 @@ func find(t *testing.T, list []Track, group, name string) *Track {
 
 // TestLate checks what the demo's late disk shows.
 func TestLate(t *testing.T) {
-	list := Of(load(t, "demo"))
+	list := Of(samples.Load(t, "demo"))
 	a := find(t, list, GroupMappings, "vg0-a")
 	var states []string
 	for _, s := range a.Slices {
@@ -98,7 +87,7 @@ func TestLate(t *testing.T) {
 }
 
 func TestHeld(t *testing.T) {
-	held := find(t, Of(load(t, "held")), GroupGuests, "a: start held")
+	held := find(t, Of(samples.Load(t, "held")), GroupGuests, "a: start held")
 	if len(held.Slices) != 1 || held.Slices[0].To <= held.Slices[0].From {
 		t.Errorf("the hold is %+v", held.Slices)
 	}
