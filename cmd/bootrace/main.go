@@ -14,8 +14,6 @@ import (
 	"syscall"
 
 	"github.com/urfave/cli/v2"
-
-	"github.com/bootrace/bootrace/cmd/internal/serve"
 )
 
 // version is set by the linker.
@@ -93,7 +91,7 @@ func newApp(stdout, stderr io.Writer) *cli.App {
 			return cli.ShowAppHelp(c)
 		},
 		Commands: withUsageErrors(
-			withoutArgs(serve.Run(version)), bootsCommand(), showCommand(), racesCommand(), diffCommand(), exportCommand(), metricsCommand(), deliverCommand(),
+			withoutArgs(runCommand()), bootsCommand(), showCommand(), racesCommand(), diffCommand(), exportCommand(), metricsCommand(), deliverCommand(),
 			explainCommand(), waitCommand(), statusCommand(), releaseCommand(), checkCommand(),
 			relinquishCommand(), libvirtHookCommand(),
 		),

@@ -1,6 +1,7 @@
 package serve
 
 import (
+	"context"
 	"errors"
 	"fmt"
 	"os"
@@ -9,7 +10,6 @@ import (
 	"syscall"
 	"time"
 
-	"github.com/urfave/cli/v2"
 	"golang.org/x/sys/unix"
 
 	"github.com/bootrace/bootrace/tracer/service"
@@ -19,20 +19,17 @@ import (
 // the most.
 const startLimit = 2 * time.Second
 
-// Early is Run in the initramfs.
-func Early(version string) *cli.Command {
-	return &cli.Command{
-		Name:   "early",
-		Usage:  "trace from the initramfs on (which runs this in the background)",
-		Hidden: true,
-		Action: func(c *cli.Context) error {
-			release, err := detach()
-			if err != nil {
-				return fmt.Errorf("early: %w", err)
-			}
-			return runService(c, options{version: version, early: true, listening: release})
-		},
+// Early is Run in the initramfs, which has it in the background.
+func Early(ctx context.Context, version string) error {
+	release, err := detach()
+	if err != nil {
+		return fmt.Errorf("early: %w", err)
 	}
+	f, err := parse(nil)
+	if err != nil {
+		return err
+	}
+	return runService(ctx, f, options{version: version, early: true, listening: release, stderr: os.Stderr})
 }
 
 // detach makes this a process that the initramfs leaves behind: in a session
