@@ -13,12 +13,13 @@ import (
 	"github.com/bootrace/bootrace/tracer/service"
 )
 
-// The JSON form of `check` is a check.Report. The exit status is 1 where this
-// host can't be traced, or not do what its configuration says.
+// The JSON form of `check` is a check.Report. The exit status is 0 where this
+// host can be traced and starts be held, 3 where it can only be traced, and 1
+// where it can't, or not do what its configuration says.
 func checkCommand() *cli.Command {
 	return &cli.Command{
 		Name:  "check",
-		Usage: "can this host be traced, with what, and if not why not",
+		Usage: "can this host be traced, with what, and if not why not; ends with status 3 if its guests can't be held",
 		Flags: []cli.Flag{formatFlag()},
 		Action: func(c *cli.Context) error {
 			if err := noArgs(c); err != nil {
@@ -35,7 +36,7 @@ func checkCommand() *cli.Command {
 			opts := check.Options{Guests: cfg.GuestBinaries, Probes: probe.Choice(cfg.Probes), StateDir: service.StateDir}
 			var st service.Status
 			if control.Call(c.Context, control.Socket, control.Request{Do: control.Status}, &st) == nil {
-				opts.Sources = st.Sources
+				opts.Sources, opts.FromInitramfs = st.Sources, st.FromInitramfs
 				opts.Service = fmt.Sprintf("process %d, %s", st.PID, sinceWhen(&st))
 			}
 			report := check.Host(c.Context, opts)
@@ -44,25 +45,35 @@ func checkCommand() *cli.Command {
 			} else {
 				err = writeReport(c.App.Writer, &report)
 			}
-			if err == nil && (!report.Trace || cfg.Mode == config.Enforcing && !report.Enforce) {
-				return &exitError{status: exitFailed}
+			if err != nil {
+				return err
 			}
-			return err
+			return verdict(&report, cfg.Mode)
 		},
 	}
+}
+
+func verdict(r *check.Report, mode config.Mode) error {
+	switch {
+	case !r.Trace || mode == config.Enforcing && !r.Enforce:
+		return &exitError{status: exitFailed}
+	case !r.Enforce:
+		return &exitError{status: exitTraceOnly}
+	}
+	return nil
 }
 
 // writeReport writes one line a check, and the remedy below it.
 func writeReport(w io.Writer, r *check.Report) error {
 	marks := map[check.Grade]string{check.Good: "ok", check.Warning: "!", check.Bad: "NO"}
-	verdict := "can be traced, but guests can't be held"
+	can := "can be traced, but guests can't be held"
 	switch {
 	case !r.Trace:
-		verdict = "can't be traced"
+		can = "can't be traced"
 	case r.Enforce:
-		verdict = "can be traced, and guests be held"
+		can = "can be traced, and guests be held"
 	}
-	if _, err := fmt.Fprintf(w, "This host (kernel %s) %s.\n\n", r.Kernel, verdict); err != nil {
+	if _, err := fmt.Fprintf(w, "This host (kernel %s) %s.\n\n", r.Kernel, can); err != nil {
 		return err
 	}
 	for _, i := range r.Items {

@@ -26,6 +26,8 @@ const (
 	exitUsage  = 2
 	exitRaces  = 3 // `races` found some
 	exitNotYet = 4 // `wait`: not ready in time
+
+	exitTraceOnly = 3 // `check`: the host can be traced, but starts can't be held
 )
 
 func main() {

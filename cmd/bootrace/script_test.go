@@ -8,6 +8,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"runtime"
 	"strconv"
 	"strings"
 	"syscall"
@@ -15,6 +16,7 @@ import (
 
 	"github.com/charmbracelet/x/ansi"
 	"github.com/rogpeppe/go-internal/testscript"
+	"golang.org/x/sys/unix"
 
 	"github.com/bootrace/bootrace/tracer/devmap"
 	"github.com/bootrace/bootrace/tracer/service"
@@ -31,7 +33,26 @@ func TestMain(m *testing.M) {
 			os.Args = os.Args[1:]
 			main()
 		},
+		"incontainer": func() {
+			fmt.Fprintln(os.Stderr, execWithout(containerLacks, append([]string{"bootrace"}, os.Args[2:]...)))
+			os.Exit(125)
+		},
 	})
+}
+
+// containerLacks are capabilities that root in a container has not.
+var containerLacks = []int{unix.CAP_SYS_ADMIN, unix.CAP_BPF, unix.CAP_PERFMON, unix.CAP_SYS_PTRACE, unix.CAP_NET_ADMIN, unix.CAP_SYS_RESOURCE}
+
+// execWithout goes on as this program with other arguments, and root without
+// capabilities.
+func execWithout(capabilities []int, args []string) error {
+	runtime.LockOSThread() // the capabilities are this thread's
+	for _, c := range capabilities {
+		if err := unix.Prctl(unix.PR_CAPBSET_DROP, uintptr(c), 0, 0, 0); err != nil {
+			return err
+		}
+	}
+	return unix.Exec("/proc/self/exe", args, os.Environ())
 }
 
 // becomeNobody gives up root, in all threads.

@@ -4,6 +4,7 @@
 package check
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -21,6 +22,7 @@ import (
 	"github.com/bootrace/bootrace/tracer/guest"
 	"github.com/bootrace/bootrace/tracer/lvm"
 	"github.com/bootrace/bootrace/tracer/probe"
+	"github.com/bootrace/bootrace/tracer/rights"
 )
 
 // Grade is how a check came out.
@@ -62,6 +64,8 @@ type Options struct {
 	// sources are known and nothing needs to be tried.
 	Service string
 	Sources []event.SourceInfo
+	// FromInitramfs is set if the running service was started there.
+	FromInitramfs bool
 	// LVM runs LVM's commands; nil means the host's own.
 	LVM lvm.Runner
 	// Hold finds out whether starts can be held; nil means to try.
@@ -75,10 +79,11 @@ func Host(ctx context.Context, o Options) Report {
 	if unix.Uname(&u) == nil {
 		r.Kernel = unix.ByteSliceToString(u.Release[:])
 	}
-	r.add(rights(), kernel(r.Kernel), deviceMapper("/", r.Kernel))
+	r.add(own(rights.Own("/")), kernel(r.Kernel), deviceMapper("/", r.Kernel))
 	r.add(lockdown("/")...)
+	r.add(lsm("/")...)
 	r.add(o.probes(ctx)...)
-	r.add(udevd("/"), early("/"), state(o.StateDir), programs("/"))
+	r.add(udevd("/"), o.early("/"), state(o.StateDir), programs("/"))
 	r.add(libvirt("/")...)
 	r.add(o.volumes(ctx)...)
 	r.add(o.service())
@@ -91,11 +96,18 @@ func Host(ctx context.Context, o Options) Report {
 
 func (r *Report) add(items ...Item) { r.Items = append(r.Items, items...) }
 
-func rights() Item {
-	if os.Geteuid() != 0 {
-		return Item{"rights", Bad, "not root", "run it with sudo: only root may trace a host"}
+// own says what this process lacks, without which the probes may attach all the
+// same: that is tried.
+func own(r rights.Rights) Item {
+	const name = "rights"
+	text := r.Complaint()
+	switch {
+	case text == "":
+		return Item{Name: name, Grade: Good, Text: "root"}
+	case !r.Root:
+		return Item{name, Bad, text, r.Remedy()}
 	}
-	return Item{Name: "rights", Grade: Good, Text: "root"}
+	return Item{name, Warning, text, r.Remedy()}
 }
 
 // deviceMapper looks for device-mapper in the running kernel, or as a module
@@ -130,7 +142,7 @@ func (o Options) probes(ctx context.Context) []Item {
 var backendTexts = map[string]string{
 	"ebpf":    "eBPF",
 	"tracefs": "tracefs: kprobe events and the proc connector, without eBPF; a little later and dearer than eBPF",
-	"process": "none: only what the kernel tells of processes, uevents and udev",
+	"process": "none: only what the kernel tells of processes, uevents and udev is left",
 }
 
 // backend says which way is used, and whether verdicts are possible with it.
@@ -140,20 +152,51 @@ func backend(info event.SourceInfo) Item {
 	if len(missing) == 0 {
 		return Item{Name: name, Grade: Good, Text: backendTexts[info.Name]}
 	}
-	return Item{name, Bad, fmt.Sprintf("%s; not seen: %s, so no verdict is possible", backendTexts[info.Name], strings.Join(missing, ", ")),
-		"boot a kernel with kprobes (CONFIG_KPROBE_EVENTS), as all server distributions have, or with eBPF and BTF; not in a container, nor under lockdown \"confidentiality\""}
+	item := Item{Name: name, Grade: Bad, Text: fmt.Sprintf("%s; not seen: %s, so no verdict is possible", backendTexts[info.Name], strings.Join(missing, ", "))}
+	why := whyNot(info)
+	if why != "" {
+		item.Text += ": " + why
+	}
+	item.Remedy = cmp.Or(backendRemedy(why), "boot a kernel with kprobes (CONFIG_KPROBE_EVENTS), as all server distributions have, or with eBPF and BTF")
+	return item
 }
 
+// whyNot is why there are no probes at all, empty where there are some.
+func whyNot(info event.SourceInfo) string {
+	if info.Name != "process" {
+		return ""
+	}
+	i := slices.IndexFunc(info.Abilities, func(a event.Ability) bool { return a.Name == probe.AbilityDM })
+	if i < 0 {
+		return ""
+	}
+	return info.Abilities[i].Why
+}
+
+// backendRemedy is for rights: with them, the kernel may well have probes.
+func backendRemedy(why string) string {
+	if strings.Contains(why, probe.ErrNotPermitted.Error()) {
+		return "run it as root on the host, not in a container; kernel lockdown must not be \"confidentiality\""
+	}
+	return ""
+}
+
+// abilities has an item for the way in which the kernel is watched, and one for
+// each ability of it. Where there are no probes, the first says so for all.
 func abilities(info event.SourceInfo) []Item {
 	items := []Item{backend(info)}
+	none := whyNot(info)
 	for _, a := range info.Abilities {
 		item := Item{Name: "probe " + a.Name, Grade: Good, Text: "attached"}
 		switch {
 		case a.OK && a.Why != "":
 			item.Text += "; " + a.Why
-		case !a.OK && a.Name == probe.AbilityDMLiveInstant:
+		case a.OK:
+		case none != "" && a.Why == none:
+			continue
+		case a.Name == probe.AbilityDMLiveInstant:
 			item.Grade, item.Text = Warning, a.Why+": the instant of an activation is known as a window, from entry to exit of the request"
-		case !a.OK:
+		default:
 			item.Grade, item.Text = Warning, a.Why
 		}
 		items = append(items, item)
@@ -181,20 +224,35 @@ func udevd(root string) Item {
 	return Item{Name: "udev", Grade: Good, Text: "runs"}
 }
 
-// early looks for the start in the initramfs, by what makes the initramfs here.
-func early(root string) Item {
+// makers are what makes an initramfs, in the order in which they are looked for.
+var makers = []struct{ name, there, installed, install, rebuild string }{
+	{"initramfs-tools", "usr/share/initramfs-tools/scripts", "usr/share/initramfs-tools/scripts/init-top/bootrace", "make install INITRAMFS=yes", "update-initramfs -u"},
+	{"dracut", "usr/lib/dracut/modules.d", "usr/lib/dracut/modules.d/90bootrace/module-setup.sh", "make install DRACUT=yes", "dracut --force"},
+}
+
+// early says whether bootrace starts early enough on this host: before the first
+// volume group comes up, and that is in the initramfs. Of this boot the running
+// service knows.
+func (o Options) early(root string) Item {
 	const name, late = "early start", "volumes that come up in the initramfs are found later, not seen"
+	if o.FromInitramfs {
+		return Item{Name: name, Grade: Good, Text: "in this boot it was there from the initramfs on"}
+	}
 	has := func(path string) bool {
 		_, err := os.Stat(filepath.Join(root, path))
 		return err == nil
 	}
-	switch {
-	case has("usr/share/initramfs-tools/scripts/init-top/bootrace"):
-		return Item{Name: name, Grade: Good, Text: "initramfs-tools starts bootrace (after update-initramfs -u)"}
-	case has("usr/share/initramfs-tools"):
-		return Item{name, Warning, "not installed: " + late, "make install INITRAMFS=yes, then update-initramfs -u"}
-	case has("usr/lib/dracut"):
-		return Item{Name: name, Grade: Warning, Text: "this host's initramfs is made by dracut, in which bootrace is not started yet: " + late}
+	for _, m := range makers {
+		switch {
+		case !has(m.there):
+		case !has(m.installed):
+			return Item{name, Warning, "not installed: " + late, m.install + ", then " + m.rebuild}
+		case o.Service != "":
+			return Item{name, Warning, "installed, but in this boot it was not there from the initramfs on: " + late,
+				m.rebuild + ", and reboot; the kernel command line must not say bootrace.early=0"}
+		default:
+			return Item{Name: name, Grade: Good, Text: m.name + " starts bootrace (after " + m.rebuild + ")"}
+		}
 	}
 	return Item{Name: name, Grade: Warning, Text: "this host has neither initramfs-tools nor dracut: " + late}
 }

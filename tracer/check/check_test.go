@@ -9,6 +9,7 @@ import (
 
 	"github.com/bootrace/bootrace/tracer/event"
 	"github.com/bootrace/bootrace/tracer/probe"
+	"github.com/bootrace/bootrace/tracer/rights"
 )
 
 // host makes a root of files; those whose names end in * can be executed.
@@ -72,11 +73,22 @@ func TestUdev(t *testing.T) {
 }
 
 func TestEarly(t *testing.T) {
-	const tools = "usr/share/initramfs-tools/"
-	want{Good, "initramfs-tools starts bootrace", ""}.check(t, early(host(t, map[string]string{tools + "scripts/init-top/bootrace*": "#!/bin/sh\n"})))
-	want{Warning, "not installed", "make install INITRAMFS=yes"}.check(t, early(host(t, map[string]string{tools + "hooks/lvm2*": ""})))
-	want{Warning, "made by dracut", ""}.check(t, early(host(t, map[string]string{"usr/lib/dracut/dracut-functions.sh": ""})))
-	want{Warning, "neither initramfs-tools nor dracut", ""}.check(t, early(t.TempDir()))
+	const tools, dracut = "usr/share/initramfs-tools/scripts/", "usr/lib/dracut/modules.d/"
+	for name, tt := range map[string]struct {
+		files   map[string]string
+		options Options
+		want    want
+	}{
+		"initramfs-tools":    {map[string]string{tools + "init-top/bootrace*": "#!/bin/sh\n"}, Options{}, want{Good, "initramfs-tools starts bootrace (after update-initramfs -u)", ""}},
+		"without ours":       {map[string]string{tools + "local-top/x*": ""}, Options{}, want{Warning, "not installed", "make install INITRAMFS=yes, then update-initramfs -u"}},
+		"dracut":             {map[string]string{dracut + "90bootrace/module-setup.sh*": ""}, Options{}, want{Good, "dracut starts bootrace", ""}},
+		"dracut without":     {map[string]string{dracut + "90lvm/module-setup.sh*": ""}, Options{}, want{Warning, "not installed", "make install DRACUT=yes, then dracut --force"}},
+		"neither":            {nil, Options{}, want{Warning, "neither initramfs-tools nor dracut", ""}},
+		"it was there":       {nil, Options{Service: "process 7", FromInitramfs: true}, want{Good, "in this boot it was there from the initramfs on", ""}},
+		"installed too late": {map[string]string{dracut + "90bootrace/module-setup.sh*": ""}, Options{Service: "process 7"}, want{Warning, "in this boot it was not there", "dracut --force, and reboot"}},
+	} {
+		t.Run(name, func(t *testing.T) { tt.want.check(t, tt.options.early(host(t, tt.files))) })
+	}
 }
 
 func TestState(t *testing.T) {
@@ -120,6 +132,31 @@ func TestAbilities(t *testing.T) {
 	} {
 		w.check(t, items[i])
 	}
+}
+
+// Where there are no probes the reason is told once, with its remedy.
+func TestNoProbes(t *testing.T) {
+	for why, remedy := range map[string]string{
+		"start eBPF probes: not permitted: run as root; start tracefs probes: not permitted": "on the host, not in a container",
+		"start eBPF probes: kernel has no BTF type information; no kprobe events":            "CONFIG_KPROBE_EVENTS",
+	} {
+		items := abilities(event.SourceInfo{Name: "process", Abilities: []event.Ability{
+			{Name: "exec", OK: true}, {Name: "exit", Why: "connection refused"},
+			{Name: "dm", Why: why}, {Name: "open", Why: why}, {Name: "link", Why: why}, {Name: probe.AbilityDMLiveInstant, Why: why},
+		}})
+		if len(items) != 3 {
+			t.Fatalf("%d items: %+v", len(items), items)
+		}
+		want{Bad, "not seen: exit, dm, open, so no verdict is possible: " + why, remedy}.check(t, items[0])
+		want{Good, "attached", ""}.check(t, items[1])
+		want{Warning, "connection refused", ""}.check(t, items[2])
+	}
+}
+
+func TestOwn(t *testing.T) {
+	want{Good, "root", ""}.check(t, own(rights.Rights{Root: true}))
+	want{Bad, "not root", "sudo"}.check(t, own(rights.Rights{Missing: []string{"CAP_SYS_ADMIN"}}))
+	want{Warning, "root without CAP_SYS_ADMIN; in a container", "--privileged --pid=host"}.check(t, own(rights.Rights{Root: true, Missing: []string{"CAP_SYS_ADMIN"}, Own: []string{"pid"}}))
 }
 
 // Each reason why probes can't be attached has its own remedy, also when it

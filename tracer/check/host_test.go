@@ -109,6 +109,18 @@ func TestLockdown(t *testing.T) {
 	want{Warning, "forbids probes", "lockdown=integrity"}.check(t, lockdown(host(t, map[string]string{file: "none integrity [confidentiality]\n"}))[0])
 }
 
+func TestLSM(t *testing.T) {
+	const file, yama, selinux = "sys/kernel/security/lsm", "proc/sys/kernel/yama/ptrace_scope", "sys/fs/selinux/enforce"
+	if items := lsm(t.TempDir()); items != nil {
+		t.Errorf("not told: %+v", items)
+	}
+	files := map[string]string{file: "lockdown,capability,yama,bpf", yama: "1\n"}
+	want{Good, "lockdown,capability,yama,bpf", ""}.check(t, lsm(host(t, files))[0])
+	files[yama] = "3\n"
+	want{Warning, "forbids to read any process", "ptrace_scope"}.check(t, lsm(host(t, files))[0])
+	want{Good, "SELinux enforces", ""}.check(t, lsm(host(t, map[string]string{file: "selinux", selinux: "1"}))[0])
+}
+
 func TestKernel(t *testing.T) {
 	for release, text := range map[string]string{
 		"3.10.0-862.el7.x86_64": "series 3.10 of CentOS 7", "6.1.0-50-amd64": "series 6.1 of Debian 12",
@@ -141,7 +153,7 @@ func TestHold(t *testing.T) {
 		return Options{Hold: func(context.Context) error { return err }}.hold(t.Context())
 	}
 	want{Good, "can be held", ""}.check(t, try(nil))
-	want{Warning, "cannot be held", "trace mode does not need it"}.check(t, try(fmt.Errorf("try: %w", &hold.UnsupportedError{})))
+	want{Warning, "can't be held", "trace mode does not need it"}.check(t, try(fmt.Errorf("try: %w", &hold.UnsupportedError{})))
 }
 
 // This machine, whatever it is: each item fits on a line and says what to do

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"slices"
+	"strings"
 
 	"github.com/bootrace/bootrace/tracer/event"
 )
@@ -66,10 +67,18 @@ func best(ctx context.Context, opts Options, ways []func(context.Context, Option
 	if found != nil {
 		return found, nil
 	}
-	opts.Log.Warn("no probes: opens, and the instants of device-mapper's changes, are not seen", "err", errors.Join(reasons...))
 	p := openProcess(opts)
-	p.why = errors.Join(reasons...).Error()
+	p.why = oneLine(reasons)
+	opts.Log.Warn("no probes: opens, and the instants of device-mapper's changes, are not seen", "err", p.why)
 	return p, nil
+}
+
+func oneLine(reasons []error) string {
+	var texts []string
+	for _, r := range reasons {
+		texts = append(texts, r.Error())
+	}
+	return strings.Join(texts, "; ")
 }
 
 func closeAny(b Backend) error {

@@ -27,7 +27,10 @@ type Status struct {
 	Mode    config.Mode `json:"mode"`
 	// Early is set while it is an instance from the initramfs that nobody has
 	// adopted.
-	Early  bool       `json:"early,omitempty"`
+	Early bool `json:"early,omitempty"`
+	// FromInitramfs is set if it was started there.
+	FromInitramfs bool `json:"from_initramfs,omitempty"`
+
 	BootID string     `json:"boot_id"`
 	Start  event.Time `json:"start_ns"`
 	Ready  event.Time `json:"ready_ns"` // 0: not yet
@@ -56,7 +59,7 @@ func (s *Service) status(ctx context.Context) Status {
 	s.mu.Unlock()
 	st := Status{
 		PID: os.Getpid(), Version: s.opts.Version, Build: s.build, Mode: s.config().Mode,
-		Early: early, BootID: s.bootID, Start: s.start, Ready: ready, Log: s.writer.Path(ctx),
+		Early: early, FromInitramfs: s.opts.Early, BootID: s.bootID, Start: s.start, Ready: ready, Log: s.writer.Path(ctx),
 		Sources: s.rec.Sources(), Events: s.rec.Counts(), Lost: map[string]uint64{},
 		Settled: event.Time(s.settling.last.Load()),
 	}

@@ -25,6 +25,7 @@ import (
 	"github.com/bootrace/bootrace/tracer/origin"
 	"github.com/bootrace/bootrace/tracer/probe"
 	"github.com/bootrace/bootrace/tracer/recorder"
+	"github.com/bootrace/bootrace/tracer/rights"
 	"github.com/bootrace/bootrace/tracer/roster"
 	"github.com/bootrace/bootrace/tracer/snapshot"
 	"github.com/bootrace/bootrace/tracer/udev"
@@ -117,7 +118,7 @@ func Run(ctx context.Context, opts Options) error {
 	}
 	s.cfg.Store(&cfg)
 	if !opts.Early {
-		s.warnWithoutDeviceMapper()
+		s.warnOfHost()
 	}
 	ctx, s.stop = context.WithCancel(ctx)
 	defer s.stop()
@@ -148,8 +149,11 @@ func (s *Service) followGuests() {
 	s.roster = roster.New(roster.Options{Memory: s.memory, Record: func(e event.Event) { s.rec.Record(e) }, Log: s.log})
 }
 
-// warnWithoutDeviceMapper: guests are traced all the same.
-func (s *Service) warnWithoutDeviceMapper() {
+// warnOfHost says what this host lacks: what is there is traced all the same.
+func (s *Service) warnOfHost() {
+	if own := rights.Own("/"); own.Complaint() != "" {
+		s.log.Warn("not all will be seen: "+own.Complaint(), "remedy", own.Remedy())
+	}
 	release := header("").Kernel
 	if !devmap.Registered("/") && !devmap.Available("/", release) {
 		s.log.Warn("this kernel has no device-mapper, so no logical volumes to trace: boot one with CONFIG_BLK_DEV_DM (`bootrace check` tells more)", "kernel", release)
