@@ -7,7 +7,6 @@ import (
 	"log/slog"
 	"maps"
 	"os"
-	"runtime/debug"
 	"slices"
 	"strings"
 	"sync"
@@ -72,8 +71,6 @@ func openEBPF(ctx context.Context, opts Options) (*eBPF, error) {
 	if err := b.start(ctx); err != nil {
 		return nil, errors.Join(err, b.Close())
 	}
-	// Loading reads the kernel's types: megabytes that are not needed again.
-	debug.FreeOSMemory()
 	return b, nil
 }
 

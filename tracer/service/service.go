@@ -9,6 +9,7 @@ import (
 	"os"
 	"path/filepath"
 	"runtime"
+	"runtime/debug"
 	"slices"
 	"strings"
 	"sync"
@@ -89,6 +90,7 @@ type Service struct {
 	background        sync.WaitGroup
 
 	settling settling
+	garbage  int // of the heap, in percent, once the host has booted
 
 	rootMu sync.Mutex
 	mu     sync.Mutex
@@ -109,9 +111,16 @@ func newService(opts Options) *Service {
 	return s
 }
 
+// startGarbage is how much larger than its live part the heap may become while
+// the host boots, in percent: enough for the start to go without a collection.
+// What it leaves is given back with the first look at earlier boots.
+const startGarbage = 300
+
 // Run traces until ctx ends or a client asks it to stop.
 func Run(ctx context.Context, opts Options) error {
 	s := newService(opts)
+	s.garbage = debug.SetGCPercent(startGarbage)
+	defer debug.SetGCPercent(s.garbage)
 	cfg, err := opts.Config()
 	if err != nil {
 		return err
@@ -383,6 +392,8 @@ func (s *Service) keepHouse(ctx context.Context) {
 		case <-s.mode:
 			s.enforcer.follow(ctx)
 		case <-rotation.C:
+			debug.SetGCPercent(s.garbage)
+			debug.FreeOSMemory()
 			if !s.isEarly() {
 				go s.rotate(ctx) // compressing takes its time
 			}
