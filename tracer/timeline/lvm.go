@@ -72,11 +72,12 @@ func (l *lvmFacts) list() []LVM {
 	return out
 }
 
-// pick returns the first answer after s, else the last before: a setting may
-// have been changed since, and the nearest answer is the best.
+// pick returns the first answer to what was asked after s, else the last one: a
+// setting may have been changed since, and the nearest answer is the best. LVM
+// can take long, so the answer's own time says little.
 func pick(list []*lvmFact, s stamp) *lvmFact {
 	for _, f := range list {
-		if f.at >= s.at {
+		if f.from >= s.at {
 			return f
 		}
 	}
@@ -104,10 +105,10 @@ func passing(setting string) bool {
 	return false
 }
 
-// askedBefore reports whether all that LVM said of a volume was said before s.
+// askedBefore reports whether all that LVM said of a volume was asked before s.
 func (l *lvmFacts) askedBefore(vg, lv string, s stamp) bool {
 	f := pick(l.answers[lvmKey{vg, lv}], s)
-	return f != nil && f.at < s.at
+	return f != nil && f.from < s.at
 }
 
 // settings returns what keeps a volume from being activated, as LVM said after
@@ -123,7 +124,7 @@ func (l *lvmFacts) settings(vg, lv string, s stamp) (list []string, evidence []u
 	if !v.info.Found {
 		return list, evidence, true
 	}
-	if c := pick(l.configs, v.stamp); c != nil {
+	if c := pick(l.configs, stamp{from: v.from, at: v.from}); c != nil {
 		if more := configSettings(&v.info, c.info.Config); len(more) > 0 {
 			list, evidence = append(list, more...), append(evidence, c.id)
 		}
