@@ -25,12 +25,12 @@ func checkCauses(t *testing.T, tl *timeline.Timeline) {
 	t.Helper()
 	// Every guest whose disk was not ready would have been held, in enforce mode.
 	held := []string{
-		"bare", "half", "noevents", "nogroup", "novolume", "off", "overlay", "plugged", "removed", "skipped",
+		"bare", "half", "leased", "noevents", "nogroup", "novolume", "off", "overlay", "plugged", "removed", "skipped",
 		"slowudev", "suspended", "thin", "thinbad", "unlisted",
 	}
 	want := []string{
 		" never-started",
-		"bare never-ready", "half never-ready", "noevents never-ready", "nogroup never-ready",
+		"bare never-ready", "half never-ready", "leased never-ready", "noevents never-ready", "nogroup never-ready",
 		"notable not-live", "novolume never-ready", "off never-ready", "overlay backing-missing",
 		"plugged missing", "removed removed", "rights open-error", "skipped never-ready", "slowudev link-late",
 		"suspended not-live", "thin missing", "thinbad never-ready", "unlisted never-ready",
@@ -47,6 +47,7 @@ func checkCauses(t *testing.T, tl *timeline.Timeline) {
 		"bare never-activated []",
 		"crash neither []",
 		"half never-activated [incomplete-group]",
+		"leased never-activated [shared-group]",
 		"locked in-use []",
 		"noevents never-activated [event-activation-off]",
 		"nogroup never-activated [no-such-group]",

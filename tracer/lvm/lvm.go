@@ -36,6 +36,10 @@ var readOnly = []string{
 	"--readonly", "--config", `devices { hints = "none" }`, "--reportformat", "json",
 }
 
+// shared has LVM report groups with a lock type, too, where lvmlockd does not
+// run. Without it LVM passes over them, as if they were not there.
+const shared = "--shared"
+
 // Ask asks LVM about volumes. There is an answer for each of them, in their
 // order, and one with the configuration at the end. Where LVM cannot be asked,
 // the answers say why.
@@ -144,21 +148,27 @@ func askVolumes(ctx context.Context, run Runner, groups []string) (map[Volume]vo
 	return out, nil
 }
 
-// ask runs one report, without its last field where LVM is too old for it.
+// ask runs one report: as an LVM of today can, and where it refuses that, as an
+// older one can, without the last field, and without shared groups.
 func ask(ctx context.Context, run Runner, command, object string, fields []string, names ...string) ([]row, error) {
-	var first error
-	for n := len(fields); n >= len(fields)-1; n-- {
-		args := append(slices.Clone(readOnly), "-o", strings.Join(fields[:n], ","))
-		printed, err := run.Run(ctx, command, append(args, names...)...)
+	older := fields[:len(fields)-1]
+	attempts := [][]string{
+		{shared, "-o", strings.Join(fields, ",")},
+		{shared, "-o", strings.Join(older, ",")},
+		{"-o", strings.Join(older, ",")},
+	}
+	var errs error
+	for _, options := range attempts {
+		printed, err := run.Run(ctx, command, slices.Concat(readOnly, options, names)...)
 		if err == nil {
 			return parseReport(printed, object)
 		}
-		first = errors.Join(first, fmt.Errorf("%s: %w", command, err))
+		errs = errors.Join(errs, fmt.Errorf("%s: %w", command, err))
 		if ctx.Err() != nil {
 			return nil, context.Cause(ctx)
 		}
 	}
-	return nil, first
+	return nil, errs
 }
 
 // Config reads the settings that decide about activation. A list that is not

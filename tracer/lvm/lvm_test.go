@@ -18,6 +18,7 @@ type host struct {
 	t     *testing.T
 	files map[string]string // by command
 	old   bool              // knows no autoactivation
+	local bool              // and no shared groups
 	asked []string
 }
 
@@ -26,6 +27,9 @@ func (h *host) Run(_ context.Context, command string, args ...string) ([]byte, e
 	h.asked = append(h.asked, line)
 	if h.old && strings.Contains(line, "autoactivation") {
 		return nil, errors.New("Unrecognised field: autoactivation (exit status 3)")
+	}
+	if h.local && strings.Contains(line, "--shared") {
+		return nil, errors.New("unrecognized option '--shared' (exit status 3)")
 	}
 	name, ok := h.files[command]
 	if !ok {
@@ -66,12 +70,15 @@ func TestAsk(t *testing.T) {
 	}
 }
 
-// An LVM before 2.03.12 has no such property, and refuses a report with it.
+// An LVM before 2.03.12 has no such property, and refuses a report with it; one
+// without lvmlockd knows no shared groups.
 func TestAskOld(t *testing.T) {
-	h := &host{t: t, files: map[string]string{"vgs": "vgs-old.json", "lvs": "lvs-old.json", "lvmconfig": "lvmconfig.txt"}, old: true}
-	got := Ask(t.Context(), h, []Volume{{"vg0", "a"}})
-	if len(got) != 2 || !got[0].Found || got[0].NoAutoActivation {
-		t.Errorf("got %+v", got)
+	for _, local := range []bool{false, true} {
+		h := &host{t: t, files: map[string]string{"vgs": "vgs-old.json", "lvs": "lvs-old.json", "lvmconfig": "lvmconfig.txt"}, old: true, local: local}
+		got := Ask(t.Context(), h, []Volume{{"vg0", "a"}})
+		if len(got) != 2 || !got[0].Found || got[0].NoAutoActivation {
+			t.Errorf("got %+v", got)
+		}
 	}
 }
 

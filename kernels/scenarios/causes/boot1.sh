@@ -98,6 +98,17 @@ say "backing: the overlay is there, its backing file is not"
 lvchange -qq -ay vg0/over && settle
 qemu-img create -q -u -f qcow2 -F qcow2 -b /dev/vg0/base /dev/vg0/over 4M # -u: without a look at it
 
+say "shared: the lock of a cluster, whose daemon does not run"
+group vgshared "$(pv shared)"
+lv leased vgshared
+release vgshared
+vgcfgbackup -qq -f "$work/vgshared" vgshared
+sed -i '/^\tstatus = /a\	lock_type = "sanlock"\n\tlock_args = "1.0.0:lvmlock"' "$work/vgshared"
+vgcfgrestore -qq -f "$work/vgshared" vgshared
+lvchange -ay vgshared/leased 2>"$work/leased.err" && exit 1
+[ $? = 5 ] || { lvchange -ay vgshared/leased; exit 1; }
+guest leased raw /dev/vgshared/leased
+
 say "gone: no volume of that name, and no group"
 guest novolume raw /dev/vg0/nothing
 guest nogroup raw /dev/vgnone/a
@@ -214,7 +225,7 @@ lvchange -qq -ay vg0/clean && settle
 sleep 2
 guest clean raw /dev/vg0/clean
 
-asked off && asked skipped && asked half && asked thinbad && asked base && asked looked
+asked off && asked leased && asked skipped && asked half && asked thinbad && asked base && asked looked
 
 say "unlisted: auto_activation_volume_list does not name it"
 loop=$(pv list)
