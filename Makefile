@@ -63,9 +63,9 @@ browser-test: ## the page in a real browser (Chromium, headless); its screenshot
 	$(call need,chromium fonts-noto-core)
 	cd exporters/html/browsertest && $(GO) test -count=1 -v .
 
-MATRIX ?= .
+MATRIX ?= .*
 matrix: build ## both ways to watch a kernel, on each kernel, compared: MATRIX=5.10 for one (20 minutes)
-	BOOTRACE_LAB=1 BOOTRACE_MATRIX=1 $(GO) test -count=1 -timeout 2h -v -run 'TestMatrix/$(MATRIX)' ./kernels/scenarios
+	BOOTRACE_LAB=1 BOOTRACE_MATRIX=1 $(GO) test -count=1 -timeout 2h -v -run 'TestMatrix/^$(MATRIX)$$' ./kernels/scenarios
 
 .PHONY: metrics-test
 metrics-test: ## the metrics and the example alerts, judged by promtool
