@@ -64,9 +64,9 @@ func OpenTracefs(ctx context.Context, opts Options) (Backend, error) {
 }
 
 func openTracefs(ctx context.Context, opts Options) (*tracefs, error) {
-	a, err := thisABI()
+	a, err := ftrace.ThisABI()
 	if err != nil {
-		return nil, err
+		return nil, tracefsReason(err)
 	}
 	if _, err := guestNames(opts.Guests); err != nil {
 		return nil, err
@@ -94,7 +94,7 @@ func openTracefs(ctx context.Context, opts Options) (*tracefs, error) {
 func tracefsReason(err error) error {
 	for from, to := range map[error]error{
 		ftrace.ErrNoTracing: ErrNoTracefs, ftrace.ErrNotPermitted: ErrNotPermitted,
-		ftrace.ErrNoKprobes: ErrNotSupported, ftrace.ErrBusy: ErrNotSupported,
+		ftrace.ErrNoKprobes: ErrNotSupported, ftrace.ErrBusy: ErrNotSupported, ftrace.ErrNoABI: ErrNotSupported,
 	} {
 		if errors.Is(err, from) {
 			return fmt.Errorf("%w: %w", to, err)
@@ -110,7 +110,7 @@ const minBufferKB = 512
 func bufferKB(bytes int) int { return max(bytes>>10/runtime.NumCPU(), minBufferKB) }
 
 // start attaches everything and notes what that gives.
-func (t *tracefs) start(ctx context.Context, a abi) error {
+func (t *tracefs) start(ctx context.Context, a ftrace.ABI) error {
 	source, procsErr := procs.Open()
 	if procsErr == nil {
 		t.procs, t.calls.threadsTold = source, true
@@ -118,10 +118,10 @@ func (t *tracefs) start(ctx context.Context, a abi) error {
 	}
 	steps := []struct {
 		ability string
-		attach  func(abi) (limits string, err error)
+		attach  func(ftrace.ABI) (limits string, err error)
 	}{
 		{AbilityExec, t.attachExec},
-		{AbilityExit, func(abi) (string, error) { return "", procsErr }},
+		{AbilityExit, func(ftrace.ABI) (string, error) { return "", procsErr }},
 		{AbilityDM, t.attachDM},
 		{AbilityOpen, t.attachOpen},
 		{AbilityLink, t.attachLinks},
@@ -171,19 +171,19 @@ func (t *tracefs) tieClock() event.Ability {
 	return ability
 }
 
-func (t *tracefs) attachExec(abi) (string, error) {
+func (t *tracefs) attachExec(ftrace.ABI) (string, error) {
 	const limits = "arguments are read a moment later: those of a guest that ends within it are missing"
 	return limits, t.trace.EnableEvent("sched", evExec, "")
 }
 
 // attachOpen attaches to opens, and looks at the layout of files first.
-func (t *tracefs) attachOpen(a abi) (limits string, err error) {
+func (t *tracefs) attachOpen(a ftrace.ABI) (limits string, err error) {
 	for _, symbol := range openSymbols {
 		if err = t.trace.Define(openProbe(a, symbol)); err == nil {
 			t.calls.openSymbol = symbol
 			break
 		}
-		if !noSymbol(err) {
+		if !ftrace.NoSymbol(err) {
 			return "", err
 		}
 	}
@@ -203,7 +203,7 @@ func (t *tracefs) attachOpen(a abi) (limits string, err error) {
 	return limits, errors.Join(t.trace.Enable(evOpened), t.trace.Enable(evOpen))
 }
 
-func (t *tracefs) attachDM(a abi) (string, error) {
+func (t *tracefs) attachDM(a ftrace.ABI) (string, error) {
 	in := dmModule()
 	if err := t.enable(dmProbes(a, in)); err != nil {
 		return "", err
@@ -218,22 +218,22 @@ func (t *tracefs) attachDM(a abi) (string, error) {
 	return limits, nil
 }
 
-func (t *tracefs) attachLive(abi) (string, error) {
+func (t *tracefs) attachLive(ftrace.ABI) (string, error) {
 	return "", t.enable([]ftrace.Probe{liveProbe(dmModule())})
 }
 
 // attachLinks attaches to those of the system calls that this kernel has.
-func (t *tracefs) attachLinks(a abi) (string, error) {
+func (t *tracefs) attachLinks(a ftrace.ABI) (string, error) {
 	attached := 0
 	for _, c := range linkCalls {
 		err := t.enable(c.probes(a, true))
-		if err != nil && noSymbol(err) {
+		if err != nil && ftrace.NoSymbol(err) {
 			err = t.enable(c.probes(a, false))
 		}
 		switch {
 		case err == nil:
 			attached++
-		case !noSymbol(err):
+		case !ftrace.NoSymbol(err):
 			return "", err
 		}
 	}

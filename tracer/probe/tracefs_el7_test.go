@@ -73,11 +73,14 @@ func checkFilter(t *testing.T, p ftrace.Probe, want func(kind, thing string)) {
 // The probes use nothing that el7 lacks.
 func TestProbesAreOfferedByEl7(t *testing.T) {
 	offers := el7(t)
-	a := abis["amd64"]
+	a, err := ftrace.ABIOf("amd64")
+	if err != nil {
+		t.Fatal(err)
+	}
 	probes := append(dmProbes(a, "dm_mod:"), statusProbe(a, "dm_mod:"), liveProbe("dm_mod:"),
 		openProbe(a, openSymbols[0]),
 		openedProbe(openSymbols[0], &layout{inode: 32, mapping: 240, rdev: 76, size: 80}),
-		ftrace.Probe{Name: "layout", Symbol: chrdevOpen, Fields: append(words(a.args[1], searchFile, 8, "u64", true), words(a.args[0], searchInode, 4, "u32", false)...)})
+		ftrace.Probe{Name: "layout", Symbol: chrdevOpen, Fields: append(words(a.Args[1], searchFile, 8, "u64", true), words(a.Args[0], searchInode, 4, "u32", false)...)})
 	for _, c := range linkCalls {
 		if c.name != "renameat2" { // since Linux 3.15; where it is missing it is not missed
 			probes = append(probes, c.probes(a, false)...)

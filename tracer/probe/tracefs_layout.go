@@ -32,7 +32,7 @@ const (
 )
 
 // findLayout measures the layout with probes that last as long as that takes.
-func findLayout(t *ftrace.Instance, a abi, openSymbol string) (*layout, error) {
+func findLayout(t *ftrace.Instance, a ftrace.ABI, openSymbol string) (*layout, error) {
 	runtime.LockOSThread() // the probes are told by the thread that hits them
 	defer runtime.UnlockOSThread()
 	l := &layout{}
@@ -56,10 +56,10 @@ const chrdevOpen = "chrdev_open"
 
 // findFile looks for two pointers in struct file: one to the inode, and one to
 // what begins with a pointer to the inode.
-func (l *layout) findFile(t *ftrace.Instance, a abi) error {
-	inode := ftrace.Field{Name: "inode", Fetch: a.args[0], Type: "u64"}
-	direct := words(a.args[1], searchFile, 8, "u64", false)
-	indirect := words(a.args[1], searchFile, 8, "u64", true)
+func (l *layout) findFile(t *ftrace.Instance, a ftrace.ABI) error {
+	inode := ftrace.Field{Name: "inode", Fetch: a.Args[0], Type: "u64"}
+	direct := words(a.Args[1], searchFile, 8, "u64", false)
+	indirect := words(a.Args[1], searchFile, 8, "u64", true)
 	var found, mapped [][]int
 	for path := range knownDevices {
 		for _, search := range []struct {
@@ -83,9 +83,9 @@ func (l *layout) findFile(t *ftrace.Instance, a abi) error {
 	return nil
 }
 
-func (l *layout) findRdev(t *ftrace.Instance, a abi) error {
-	mode := ftrace.Field{Name: "mode", Fetch: at(0, a.args[0]), Type: "u16"}
-	fields := words(a.args[0], searchInode, 4, "u32", false)
+func (l *layout) findRdev(t *ftrace.Instance, a ftrace.ABI) error {
+	mode := ftrace.Field{Name: "mode", Fetch: ftrace.At(0, a.Args[0]), Type: "u16"}
+	fields := words(a.Args[0], searchInode, 4, "u32", false)
 	var found [][]int
 	for path, number := range knownDevices {
 		r, err := provoke(t, ftrace.Probe{Name: "layout", Symbol: chrdevOpen, Fields: append([]ftrace.Field{mode}, fields...)}, func() error { return openAndClose(path) })
@@ -111,7 +111,7 @@ func (l *layout) findSize(t *ftrace.Instance, openSymbol string) error {
 	if err != nil {
 		return err
 	}
-	inode := at(l.inode, "$retval")
+	inode := ftrace.At(l.inode, "$retval")
 	fields := words(inode, searchInode, 8, "u64", false)
 	r, err := provoke(t, ftrace.Probe{Name: "layout", Symbol: openSymbol, Return: true, Fields: fields}, func() error { return openAndClose(self) })
 	if err != nil {
@@ -136,9 +136,9 @@ func openAndClose(path string) error {
 func words(base string, length, step int, kind string, deref bool) []ftrace.Field {
 	var fields []ftrace.Field
 	for offset := 0; offset < length; offset += step {
-		fetch := at(offset, base)
+		fetch := ftrace.At(offset, base)
 		if deref {
-			fetch = at(0, fetch)
+			fetch = ftrace.At(0, fetch)
 		}
 		fields = append(fields, ftrace.Field{Name: fmt.Sprintf("w%d", offset), Fetch: fetch, Type: kind})
 	}

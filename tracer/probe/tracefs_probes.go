@@ -1,11 +1,8 @@
 package probe
 
 import (
-	"errors"
 	"fmt"
-	"io/fs"
 	"os"
-	"runtime"
 	"strings"
 
 	"golang.org/x/sys/unix"
@@ -18,23 +15,6 @@ import (
 // 3.10 lacks: fetches of registers, memory and return values; numbers of 8 to
 // 64 bits and strings; comparisons and globs in filters. A test holds them
 // against testdata/el7.
-
-// abi is how kernel functions get their arguments on this architecture.
-type abi struct {
-	args []string
-	// wrapper begins the names of system calls since Linux 4.17, which get the
-	// caller's registers in a struct; saved are the arguments' offsets in it.
-	wrapper string
-	saved   []int
-}
-
-var abis = map[string]abi{
-	"amd64": {[]string{"%di", "%si", "%dx", "%cx"}, "__x64_", []int{112, 104, 96, 56}},
-	"arm64": {[]string{"%x0", "%x1", "%x2", "%x3"}, "__arm64_", []int{0, 8, 16, 24}},
-}
-
-// at is a fetch of what lies at an offset from where another fetch leads.
-func at(offset int, fetch string) string { return fmt.Sprintf("%+d(%s)", offset, fetch) }
 
 // The names of the events.
 const (
@@ -54,14 +34,14 @@ const (
 var openSymbols = []string{"do_filp_open", "do_file_open"}
 
 // openProbe is at the entry of an open. The path is the kernel's own copy.
-func openProbe(a abi, symbol string) ftrace.Probe {
-	name := at(0, a.args[1])
+func openProbe(a ftrace.ABI, symbol string) ftrace.Probe {
+	name := ftrace.At(0, a.Args[1])
 	return ftrace.Probe{Name: evOpen, Symbol: symbol, Filter: openFilter(), Fields: []ftrace.Field{
-		{Name: "path", Fetch: at(0, name), Type: "string"},
-		{Name: "flags", Fetch: at(0, a.args[2]), Type: "u32"},
-		{Name: "low", Fetch: at(0, a.args[2]), Type: "u8"},
-		{Name: "first", Fetch: at(0, name), Type: "u8"},
-		{Name: "next", Fetch: at(1, name), Type: "u16"},
+		{Name: "path", Fetch: ftrace.At(0, name), Type: "string"},
+		{Name: "flags", Fetch: ftrace.At(0, a.Args[2]), Type: "u32"},
+		{Name: "low", Fetch: ftrace.At(0, a.Args[2]), Type: "u8"},
+		{Name: "first", Fetch: ftrace.At(0, name), Type: "u8"},
+		{Name: "next", Fetch: ftrace.At(1, name), Type: "u16"},
 	}}
 }
 
@@ -92,11 +72,11 @@ func openedProbe(symbol string, l *layout) ftrace.Probe {
 		{Name: "ret", Fetch: "$retval", Type: "s64"},
 	}}
 	if l != nil {
-		inode := at(l.inode, "$retval")
+		inode := ftrace.At(l.inode, "$retval")
 		p.Fields = append(p.Fields,
-			ftrace.Field{Name: "mode", Fetch: at(0, inode), Type: "u16"},
-			ftrace.Field{Name: "rdev", Fetch: at(l.rdev, inode), Type: "u32"},
-			ftrace.Field{Name: "size", Fetch: at(l.size, at(0, at(l.mapping, "$retval"))), Type: "s64"},
+			ftrace.Field{Name: "mode", Fetch: ftrace.At(0, inode), Type: "u16"},
+			ftrace.Field{Name: "rdev", Fetch: ftrace.At(l.rdev, inode), Type: "u32"},
+			ftrace.Field{Name: "size", Fetch: ftrace.At(l.size, ftrace.At(0, ftrace.At(l.mapping, "$retval"))), Type: "s64"},
 		)
 	}
 	return p
@@ -133,7 +113,7 @@ var dmFunctions = []struct{ event, symbol string }{
 var dmPositions = []string{"_1", "_2"}
 
 // dmProbes are the probes in device-mapper; in is where its functions are.
-func dmProbes(a abi, in string) []ftrace.Probe {
+func dmProbes(a ftrace.ABI, in string) []ftrace.Probe {
 	var probes []ftrace.Probe
 	for _, f := range dmFunctions {
 		probes = append(probes, ftrace.Probe{
@@ -141,9 +121,9 @@ func dmProbes(a abi, in string) []ftrace.Probe {
 			Fields: []ftrace.Field{{Name: "ret", Fetch: "$retval", Type: "s32"}},
 		})
 		for i, position := range dmPositions {
-			p := dmProbe(f.event+position, in+f.symbol, a.args[i])
+			p := dmProbe(f.event+position, in+f.symbol, a.Args[i])
 			if f.event == "dm_rename" {
-				p.Fields = append(p.Fields, ftrace.Field{Name: "new", Fetch: at(dmData, a.args[i]), Type: "string"})
+				p.Fields = append(p.Fields, ftrace.Field{Name: "new", Fetch: ftrace.At(dmData, a.Args[i]), Type: "string"})
 			}
 			probes = append(probes, p)
 		}
@@ -153,20 +133,20 @@ func dmProbes(a abi, in string) []ftrace.Probe {
 
 func dmProbe(event, symbol, param string) ftrace.Probe {
 	return ftrace.Probe{Name: event, Symbol: symbol, Filter: "version == 4", Fields: []ftrace.Field{
-		{Name: "version", Fetch: at(dmVersion, param), Type: "u32"},
-		{Name: "start", Fetch: at(dmDataStart, param), Type: "u32"},
-		{Name: "flags", Fetch: at(dmFlags, param), Type: "u32"},
-		{Name: "cookie", Fetch: at(dmEventNr, param), Type: "u32"},
-		{Name: "dev", Fetch: at(dmDev, param), Type: "u64"},
-		{Name: "name", Fetch: at(dmName, param), Type: "string"},
-		{Name: "uuid", Fetch: at(dmUUID, param), Type: "string"},
+		{Name: "version", Fetch: ftrace.At(dmVersion, param), Type: "u32"},
+		{Name: "start", Fetch: ftrace.At(dmDataStart, param), Type: "u32"},
+		{Name: "flags", Fetch: ftrace.At(dmFlags, param), Type: "u32"},
+		{Name: "cookie", Fetch: ftrace.At(dmEventNr, param), Type: "u32"},
+		{Name: "dev", Fetch: ftrace.At(dmDev, param), Type: "u64"},
+		{Name: "name", Fetch: ftrace.At(dmName, param), Type: "string"},
+		{Name: "uuid", Fetch: ftrace.At(dmUUID, param), Type: "string"},
 	}}
 }
 
 // statusProbe is where the kernel fills in its answer: by then the request has
 // name and uuid, whatever the caller gave: __dev_status(md, param).
-func statusProbe(a abi, in string) ftrace.Probe {
-	return dmProbe(evStatus, in+"__dev_status", a.args[1])
+func statusProbe(a ftrace.ABI, in string) ftrace.Probe {
+	return dmProbe(evStatus, in+"__dev_status", a.Args[1])
 }
 
 // liveProbe is the instant at which a table is live, as in bpf/dm.h.
@@ -189,16 +169,13 @@ var linkCalls = []linkCall{
 
 // probes are at the entry and the return of the system call. Its names are in
 // the caller's memory.
-func (c linkCall) probes(a abi, wrapped bool) []ftrace.Probe {
-	symbol, arg := "sys_"+c.name, func(n int) string { return a.args[n] }
-	if wrapped {
-		symbol, arg = a.wrapper+symbol, func(n int) string { return at(a.saved[n], a.args[0]) }
-	}
+func (c linkCall) probes(a ftrace.ABI, wrapped bool) []ftrace.Probe {
+	symbol, args := a.SystemCall(c.name, wrapped)
 	return []ftrace.Probe{
 		{Name: c.name + suffixReturn, Symbol: symbol, Return: true, Fields: []ftrace.Field{{Name: "ret", Fetch: "$retval", Type: "s64"}}},
 		{Name: c.name, Symbol: symbol, Filter: `path ~ "/dev/*"`, Fields: []ftrace.Field{
-			{Name: "from", Fetch: at(0, arg(c.from)), Type: "string"},
-			{Name: "path", Fetch: at(0, arg(c.to)), Type: "string"},
+			{Name: "from", Fetch: ftrace.At(0, args[c.from]), Type: "string"},
+			{Name: "path", Fetch: ftrace.At(0, args[c.to]), Type: "string"},
 		}},
 	}
 }
@@ -212,19 +189,4 @@ func dmModule() string {
 		return ""
 	}
 	return "dm_mod:"
-}
-
-// thisABI is that of this machine.
-func thisABI() (abi, error) {
-	a, ok := abis[runtime.GOARCH]
-	if !ok {
-		return abi{}, fmt.Errorf("%w: the arguments of functions are not known for %s", ErrNotSupported, runtime.GOARCH)
-	}
-	return a, nil
-}
-
-// noSymbol reports whether a probe was refused because its function is not in
-// this kernel. Before Linux 5.x the kernel says EINVAL for some of these.
-func noSymbol(err error) bool {
-	return errors.Is(err, fs.ErrNotExist) || errors.Is(err, unix.EINVAL) || errors.Is(err, unix.EADDRNOTAVAIL)
 }

@@ -1,0 +1,60 @@
+package ftrace
+
+import (
+	"errors"
+	"fmt"
+	"io/fs"
+	"runtime"
+
+	"golang.org/x/sys/unix"
+)
+
+// ABI is how kernel functions get their arguments on an architecture.
+type ABI struct {
+	Args []string // fetches of the arguments of a function, at its entry
+	// wrapper begins the names of system calls since Linux 4.17, which get the
+	// caller's registers in a struct; saved are the arguments' offsets in it.
+	wrapper string
+	saved   []int
+}
+
+var abis = map[string]ABI{
+	"amd64": {[]string{"%di", "%si", "%dx", "%cx"}, "__x64_", []int{112, 104, 96, 56}},
+	"arm64": {[]string{"%x0", "%x1", "%x2", "%x3"}, "__arm64_", []int{0, 8, 16, 24}},
+}
+
+// ErrNoABI says that functions' arguments are not known for this machine.
+var ErrNoABI = errors.New("the arguments of kernel functions are not known for this architecture")
+
+// ThisABI is that of this machine.
+func ThisABI() (ABI, error) { return ABIOf(runtime.GOARCH) }
+
+// ABIOf is that of an architecture, by Go's name.
+func ABIOf(arch string) (ABI, error) {
+	a, ok := abis[arch]
+	if !ok {
+		return ABI{}, fmt.Errorf("%w: %s", ErrNoABI, arch)
+	}
+	return a, nil
+}
+
+// SystemCall is the function of a system call, and fetches of its arguments:
+// wrapped as since Linux 4.17, or as before.
+func (a ABI) SystemCall(name string, wrapped bool) (symbol string, args []string) {
+	if !wrapped {
+		return "sys_" + name, a.Args
+	}
+	for _, offset := range a.saved {
+		args = append(args, At(offset, a.Args[0]))
+	}
+	return a.wrapper + "sys_" + name, args
+}
+
+// At is a fetch of what lies at an offset from where another fetch leads.
+func At(offset int, fetch string) string { return fmt.Sprintf("%+d(%s)", offset, fetch) }
+
+// NoSymbol reports whether a probe was refused because its function is not in
+// this kernel. Before Linux 5.x the kernel says EINVAL for some of these.
+func NoSymbol(err error) bool {
+	return errors.Is(err, fs.ErrNotExist) || errors.Is(err, unix.EINVAL) || errors.Is(err, unix.EADDRNOTAVAIL)
+}
