@@ -4,11 +4,14 @@ import (
 	"errors"
 	"fmt"
 	"os"
+	"strings"
 
 	"github.com/cilium/ebpf"
 	"github.com/cilium/ebpf/link"
+	"golang.org/x/sys/unix"
 
 	"github.com/bootrace/bootrace/bpf"
+	"github.com/bootrace/bootrace/tracer/probe/ftrace"
 )
 
 // family is a group of probes that give one ability together.
@@ -64,9 +67,36 @@ func functionCall(name string, kind bpf.Kind, enter, exit string) []attachment {
 // kernel function.
 func rareCall(name string, kind bpf.Kind, enter, exit string) []attachment {
 	return []attachment{
-		{"kretprobe of " + name, kind, true, exit, func(p *ebpf.Program) (link.Link, error) { return link.Kretprobe(name, p, nil) }},
+		{"kretprobe of " + name, kind, true, exit, func(p *ebpf.Program) (link.Link, error) { return returnOf(name, p) }},
 		{"kprobe of " + name, kind, true, enter, func(p *ebpf.Program) (link.Link, error) { return link.Kprobe(name, p, nil) }},
 	}
+}
+
+// fewProcessors is fewer than the calls that can be under way. For the return of
+// a call to be seen the kernel has to have kept room for it: as much as there are
+// processors, or at least for ten where it is preemptible, or newer than 6.1. A
+// rename that waits for a disk takes that room.
+const fewProcessors = 10
+
+// returnOf attaches to the return of a kernel function. More room than the
+// kernel likes is to be had by way of the trace files only, where events stay
+// behind if we are killed: they bear our name, and Dir.RemoveStale finds them.
+func returnOf(name string, p *ebpf.Program) (link.Link, error) {
+	if n, err := ebpf.PossibleCPU(); err == nil && n < fewProcessors && !preemptible() {
+		if owner, err := ftrace.Owner(); err == nil {
+			l, err := link.Kretprobe(name, p, &link.KprobeOptions{RetprobeMaxActive: ftrace.MaxActive, TraceFSPrefix: owner})
+			if err == nil {
+				return l, nil
+			}
+		}
+	}
+	return link.Kretprobe(name, p, nil)
+}
+
+// preemptible reports whether the kernel is: its version says so.
+func preemptible() bool {
+	var u unix.Utsname
+	return unix.Uname(&u) == nil && strings.Contains(unix.ByteSliceToString(u.Version[:]), "PREEMPT")
 }
 
 const (

@@ -20,6 +20,7 @@ import (
 
 	"github.com/bootrace/bootrace/bpf"
 	"github.com/bootrace/bootrace/tracer/event"
+	"github.com/bootrace/bootrace/tracer/probe/ftrace"
 )
 
 // eBPF is the backend whose probes are the programs of package bpf.
@@ -65,6 +66,9 @@ func openEBPF(ctx context.Context, opts Options) (*eBPF, error) {
 			symlinks: make(map[uint32]symlink),
 		},
 	}
+	if err := removeStale(); err != nil {
+		b.log.Warn("remove what a killed bootrace has left", "err", err)
+	}
 	if err := b.load(opts); err != nil {
 		return nil, err
 	}
@@ -72,6 +76,16 @@ func openEBPF(ctx context.Context, opts Options) (*eBPF, error) {
 		return nil, errors.Join(err, b.Close())
 	}
 	return b, nil
+}
+
+// removeStale removes what processes that were killed have left in the trace
+// files.
+func removeStale() error {
+	dir, err := ftrace.Find()
+	if err != nil || !dir.HasProbes() {
+		return err
+	}
+	return dir.RemoveStale()
 }
 
 // checkHost finds the reasons that would otherwise hide in an errno.

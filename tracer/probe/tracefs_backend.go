@@ -205,7 +205,7 @@ func (t *tracefs) attachOpen(a ftrace.ABI) (limits string, err error) {
 
 func (t *tracefs) attachDM(a ftrace.ABI) (string, error) {
 	in := dmModule()
-	if err := t.enable(dmProbes(a, in)); err != nil {
+	if err := t.enable(dmProbes(a, t.trace.UserMemory(), in)); err != nil {
 		return "", err
 	}
 	if err := t.enable([]ftrace.Probe{statusProbe(a, in)}); err != nil {
@@ -226,9 +226,9 @@ func (t *tracefs) attachLive(ftrace.ABI) (string, error) {
 func (t *tracefs) attachLinks(a ftrace.ABI) (string, error) {
 	attached := 0
 	for _, c := range linkCalls {
-		err := t.enable(c.probes(a, true))
+		err := t.enable(c.probes(a, t.trace.UserMemory(), true))
 		if err != nil && ftrace.NoSymbol(err) {
-			err = t.enable(c.probes(a, false))
+			err = t.enable(c.probes(a, t.trace.UserMemory(), false))
 		}
 		switch {
 		case err == nil:
@@ -289,11 +289,8 @@ func (t *tracefs) AddGuest(pid int) error {
 // in it: until then the kernel takes any name.
 func (t *tracefs) DeviceMapperLoaded() error {
 	in := dmModule()
-	var missing []string
-	for _, f := range dmFunctions {
-		missing = append(missing, t.absent(in+f.symbol)...)
-	}
-	noLive := t.absent(in + "dm_resume")
+	missing := t.absent(in + dmRequest)
+	noLive := t.absent(in + dmResume)
 	t.mu.Lock()
 	defer t.mu.Unlock()
 	changed := t.setAbility(AbilityDM, missing)
@@ -400,9 +397,15 @@ func (t *tracefs) countLosses() (map[string]uint64, error) {
 	}
 	records, missed, err := t.trace.Losses()
 	losses["all"] = records + t.damaged
+	delete(missed, evOpened) // calls.missed tells
 	for name, n := range missed {
 		losses[lostWith(name)] += n
 	}
+	t.calls.mu.Lock()
+	for what, n := range t.calls.missed {
+		losses[what] = max(losses[what], n)
+	}
+	t.calls.mu.Unlock()
 	maps.DeleteFunc(losses, func(_ string, n uint64) bool { return n == 0 })
 	return losses, err
 }
@@ -410,13 +413,20 @@ func (t *tracefs) countLosses() (map[string]uint64, error) {
 // lostWith says what is not told when a probe misses a hit.
 func lostWith(name string) string {
 	switch {
-	case name == evOpen, name == evOpened:
-		return "open"
+	case name == evOpen:
+		return lossOpen
 	case strings.HasPrefix(name, "dm_"):
-		return "dm"
+		return lossDM
 	}
-	return "link"
+	return lossLink
 }
+
+// What losses are of.
+const (
+	lossOpen = "open"
+	lossDM   = "dm"
+	lossLink = "link"
+)
 
 // Close detaches and removes everything. Run, if it still runs, fails.
 func (t *tracefs) Close() error {

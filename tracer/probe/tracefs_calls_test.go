@@ -6,6 +6,7 @@ import (
 
 	"golang.org/x/sys/unix"
 
+	"github.com/bootrace/bootrace/bpf"
 	"github.com/bootrace/bootrace/tracer/event"
 	"github.com/bootrace/bootrace/tracer/probe/procs"
 )
@@ -75,26 +76,26 @@ func TestCallsOpens(t *testing.T) {
 func TestCallsDeviceMapper(t *testing.T) {
 	const dev = 253 << 8
 	c := testCalls()
-	request := func(at event.Time, name string, flags uint32) hit {
-		return hit{at: at, tid: otherPID, event: name + dmPositions[1], name: "vg-lv", uuid: "LVM-x", dev: dev, flags: flags, cookie: 77, start: dmData, new: "vg-new"}
+	request := func(at event.Time, nr, flags uint32) hit {
+		return hit{at: at, tid: otherPID, event: evRequest, nr: nr, name: "vg-lv", uuid: "LVM-x", dev: dev, flags: flags, cookie: 77, start: dmData, new: "vg-new"}
 	}
-	done := func(at event.Time, name string, ret int64) hit {
-		return hit{at: at, tid: otherPID, event: name + suffixReturn, ret: ret}
+	done := func(at event.Time, ret int64) hit {
+		return hit{at: at, tid: otherPID, event: evRequest + suffixReturn, ret: ret}
 	}
-	resume := request(30, "dm_suspend", 0)
+	resume := request(30, bpf.DMDevResume, 0)
 	resume.name, resume.uuid = "", "" // LVM resumes by number
 	events := handleAll(c,
-		request(10, "dm_create", 0), done(12, "dm_create", 0),
-		request(20, "dm_load", 0), done(22, "dm_load", 0),
+		request(10, bpf.DMDevCreate, 0), done(12, 0),
+		request(20, bpf.DMTableLoad, 0), done(22, 0),
 		resume,
 		hit{at: 31, tid: otherPID, event: evStatus, name: "vg-lv", uuid: "LVM-x", dev: dev},
 		hit{at: 32, tid: otherPID, event: evLive},
-		done(33, "dm_suspend", 0),
-		request(40, "dm_suspend", dmSuspendFlag), done(41, "dm_suspend", 0),
-		request(50, "dm_rename", 0), done(51, "dm_rename", 0),
-		request(60, "dm_remove", 0), done(61, "dm_remove", -int64(unix.EBUSY)),
-		request(70, "dm_remove_all", 0), done(71, "dm_remove_all", 0),
-		done(80, "dm_create", 0), // its entry was not seen
+		done(33, 0),
+		request(40, bpf.DMDevResume, dmSuspendFlag), done(41, 0),
+		request(50, bpf.DMDevRename, 0), done(51, 0),
+		request(60, bpf.DMDevRemove, 0), done(61, -int64(unix.EBUSY)),
+		request(70, bpf.DMRemoveAll, 0), done(71, 0),
+		done(80, 0), // its entry was not seen
 	)
 	var kinds []event.Kind
 	for _, e := range events {

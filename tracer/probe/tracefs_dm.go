@@ -2,7 +2,6 @@ package probe
 
 import (
 	"fmt"
-	"strings"
 
 	"golang.org/x/sys/unix"
 
@@ -11,22 +10,9 @@ import (
 	"github.com/bootrace/bootrace/tracer/event"
 )
 
-// requestNumbers are those of the ioctls, by event.
-var requestNumbers = map[string]uint32{
-	"dm_create": bpf.DMDevCreate, "dm_remove": bpf.DMDevRemove, "dm_rename": bpf.DMDevRename,
-	"dm_suspend": bpf.DMDevResume, "dm_load": bpf.DMTableLoad, "dm_remove_all": bpf.DMRemoveAll,
-}
-
-func (c *calls) deviceMapper(h *hit) []event.Event {
-	if name, ok := strings.CutSuffix(h.event, suffixReturn); ok {
-		return c.requestDone(name, h)
-	}
-	name := h.event
-	for _, position := range dmPositions {
-		name = strings.TrimSuffix(name, position)
-	}
-	c.requests[h.tid] = &request{hit: *h, nr: requestNumbers[name]}
-	return nil
+// request notes a request under way.
+func (c *calls) request(h *hit) {
+	begin(c, c.requests, h.tid, &request{hit: *h}, lossDM)
 }
 
 // status completes what the caller gave of a request by what the kernel found.
@@ -41,10 +27,10 @@ func (c *calls) status(h *hit) {
 	}
 }
 
-func (c *calls) requestDone(name string, h *hit) []event.Event {
+func (c *calls) requestDone(h *hit) []event.Event {
 	r := c.requests[h.tid]
 	delete(c.requests, h.tid)
-	if r == nil || r.nr != requestNumbers[name] {
+	if r == nil {
 		return nil
 	}
 	who := c.who(h.tid)

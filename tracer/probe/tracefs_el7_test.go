@@ -8,6 +8,7 @@ import (
 	"strings"
 	"testing"
 
+	"github.com/bootrace/bootrace/tracer/probe/execs"
 	"github.com/bootrace/bootrace/tracer/probe/ftrace"
 )
 
@@ -77,13 +78,19 @@ func TestProbesAreOfferedByEl7(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	probes := append(dmProbes(a, "dm_mod:"), statusProbe(a, "dm_mod:"), liveProbe("dm_mod:"),
+	probes := append(dmProbes(a, ftrace.UserMemory{}, "dm_mod:"), statusProbe(a, "dm_mod:"), liveProbe("dm_mod:"),
 		openProbe(a, openSymbols[0]),
-		openedProbe(openSymbols[0], &layout{inode: 32, mapping: 240, rdev: 76, size: 80}),
-		ftrace.Probe{Name: "layout", Symbol: chrdevOpen, Fields: append(words(a.Args[1], searchFile, 8, "u64", true), words(a.Args[0], searchInode, 4, "u32", false)...)})
+		openedProbe(openSymbols[0], &layout{inode: 32, mapping: 240, rdev: 76, size: 80}))
+	search, _, _ := inodeProbe(a)
+	probes = append(probes, search)
 	for _, c := range linkCalls {
 		if c.name != "renameat2" { // since Linux 3.15; where it is missing it is not missed
-			probes = append(probes, c.probes(a, false)...)
+			probes = append(probes, c.probes(a, ftrace.UserMemory{}, false)...)
+		}
+	}
+	for _, p := range execs.Probes(a, ftrace.UserMemory{}, false) {
+		if !strings.HasPrefix(p.Name, "execveat_") { // since Linux 3.19; where it is missing it is not missed
+			probes = append(probes, p)
 		}
 	}
 	names := map[string]bool{}
@@ -98,7 +105,7 @@ func TestProbesAreOfferedByEl7(t *testing.T) {
 			t.Errorf("probe %s has %d fields", p.Name, n)
 		}
 	}
-	if !slices.Contains(offers["event"], "sched/"+evExec) || !slices.Contains(offers["clock"], string(ftrace.GlobalClock)) {
+	if !slices.Contains(offers["event"], "sched/"+evExec) || !slices.Contains(offers["event"], "sched/sched_process_exit") || !slices.Contains(offers["clock"], string(ftrace.GlobalClock)) {
 		t.Error("the list lacks the event of execs or the global clock")
 	}
 }

@@ -3,6 +3,7 @@ package probe
 import (
 	"errors"
 	"fmt"
+	"maps"
 	"os"
 	"runtime"
 	"slices"
@@ -36,10 +37,11 @@ func findLayout(t *ftrace.Instance, a ftrace.ABI, openSymbol string) (*layout, e
 	runtime.LockOSThread() // the probes are told by the thread that hits them
 	defer runtime.UnlockOSThread()
 	l := &layout{}
-	if err := l.findFile(t, a); err != nil {
+	pointers, err := l.findInode(t, a)
+	if err != nil {
 		return nil, err
 	}
-	if err := l.findRdev(t, a); err != nil {
+	if err := l.findMapping(t, a, pointers); err != nil {
 		return nil, err
 	}
 	if err := l.findSize(t, openSymbol); err != nil {
@@ -54,53 +56,72 @@ var knownDevices = map[string]uint64{"/dev/null": 1<<20 | 3, "/dev/zero": 1<<20 
 // chrdev_open(struct inode *, struct file *) is the same from 3.10 to 7.2.
 const chrdevOpen = "chrdev_open"
 
-// findFile looks for two pointers in struct file: one to the inode, and one to
-// what begins with a pointer to the inode.
-func (l *layout) findFile(t *ftrace.Instance, a ftrace.ABI) error {
-	inode := ftrace.Field{Name: "inode", Fetch: a.Args[0], Type: "u64"}
-	direct := words(a.Args[1], searchFile, 8, "u64", false)
-	indirect := words(a.Args[1], searchFile, 8, "u64", true)
-	var found, mapped [][]int
-	for path := range knownDevices {
-		for _, search := range []struct {
-			fields []ftrace.Field
-			at     *[][]int
-		}{{direct, &found}, {indirect, &mapped}} {
-			p := ftrace.Probe{Name: "layout", Symbol: chrdevOpen, Fields: append([]ftrace.Field{inode}, search.fields...)}
-			r, err := provoke(t, p, func() error { return openAndClose(path) })
-			if err != nil {
-				return err
-			}
-			*search.at = append(*search.at, offsets(r, search.fields, 8, r.Uint("inode")))
-		}
-	}
-	var ok1, ok2 bool
-	l.inode, ok1 = common(found)
-	l.mapping, ok2 = common(mapped)
-	if !ok1 || !ok2 {
-		return errLayout
-	}
-	return nil
+// inodeProbe records the inode, its mode, and both structures.
+func inodeProbe(a ftrace.ABI) (p ftrace.Probe, file, inode []ftrace.Field) {
+	file = words("f", a.Args[1], searchFile, 8, "u64")
+	inode = words("i", a.Args[0], searchInode, 4, "u32")
+	p = ftrace.Probe{Name: "layout", Symbol: chrdevOpen, Fields: slices.Concat([]ftrace.Field{
+		{Name: "inode", Fetch: a.Args[0], Type: "u64"},
+		{Name: "mode", Fetch: ftrace.At(0, a.Args[0]), Type: "u16"},
+	}, file, inode)}
+	return p, file, inode
 }
 
-func (l *layout) findRdev(t *ftrace.Instance, a ftrace.ABI) error {
-	mode := ftrace.Field{Name: "mode", Fetch: ftrace.At(0, a.Args[0]), Type: "u16"}
-	fields := words(a.Args[0], searchInode, 4, "u32", false)
-	var found [][]int
-	for path, number := range knownDevices {
-		r, err := provoke(t, ftrace.Probe{Name: "layout", Symbol: chrdevOpen, Fields: append([]ftrace.Field{mode}, fields...)}, func() error { return openAndClose(path) })
-		if err != nil {
-			return err
-		}
+// findInode looks for the pointer to the inode in struct file, and for the
+// device's number in the inode. It returns where else struct file has pointers.
+func (l *layout) findInode(t *ftrace.Instance, a ftrace.ABI) (pointers []int, err error) {
+	p, file, inode := inodeProbe(a)
+	var inodes, rdevs, kernel [][]int
+	err = provoke(t, p, func(path string, r *ftrace.Record) error {
 		if r.Uint("mode")&unix.S_IFMT != unix.S_IFCHR {
 			return errLayout
 		}
-		found = append(found, offsets(r, fields, 4, number))
+		inodes = append(inodes, offsets(r, file, 8, r.Uint("inode")))
+		rdevs = append(rdevs, offsets(r, inode, 4, knownDevices[path]))
+		kernel = append(kernel, pointersIn(r, file, r.Uint("inode")))
+		return nil
+	}, slices.Collect(maps.Keys(knownDevices))...)
+	if err != nil {
+		return nil, err
 	}
-	var ok bool
-	if l.rdev, ok = common(found); !ok {
+	found, ok := common(inodes)
+	rdev, ok2 := common(rdevs)
+	if !ok || !ok2 {
+		return nil, errLayout
+	}
+	l.inode, l.rdev = found[0], rdev[0]
+	pointers, ok = common(kernel)
+	if !ok {
+		return nil, errLayout
+	}
+	return pointers, nil
+}
+
+// findMapping looks for the pointer to what begins with a pointer to the inode.
+// It follows pointers only: some kernels warn of anything else.
+func (l *layout) findMapping(t *ftrace.Instance, a ftrace.ABI, pointers []int) error {
+	p := ftrace.Probe{Name: "layout", Symbol: chrdevOpen, Fields: []ftrace.Field{{Name: "inode", Fetch: a.Args[0], Type: "u64"}}}
+	for _, offset := range pointers {
+		p.Fields = append(p.Fields, ftrace.Field{Name: fmt.Sprint("m", offset), Fetch: ftrace.At(0, ftrace.At(offset, a.Args[1])), Type: "u64"})
+	}
+	var found [][]int
+	err := provoke(t, p, func(_ string, r *ftrace.Record) error {
+		found = append(found, nil)
+		for _, offset := range pointers {
+			if r.Uint(fmt.Sprint("m", offset)) == r.Uint("inode") {
+				found[len(found)-1] = append(found[len(found)-1], offset)
+			}
+		}
+		return nil
+	}, slices.Collect(maps.Keys(knownDevices))...)
+	if err != nil {
+		return err
+	}
+	mapping, ok := common(found)
+	if !ok {
 		return errLayout
 	}
+	l.mapping = mapping[0]
 	return nil
 }
 
@@ -111,16 +132,19 @@ func (l *layout) findSize(t *ftrace.Instance, openSymbol string) error {
 	if err != nil {
 		return err
 	}
-	inode := ftrace.At(l.inode, "$retval")
-	fields := words(inode, searchInode, 8, "u64", false)
-	r, err := provoke(t, ftrace.Probe{Name: "layout", Symbol: openSymbol, Return: true, Fields: fields}, func() error { return openAndClose(self) })
+	fields := words("w", ftrace.At(l.inode, "$retval"), searchInode, 8, "u64")
+	var found []int
+	err = provoke(t, ftrace.Probe{Name: "layout", Symbol: openSymbol, Return: true, Fields: fields}, func(_ string, r *ftrace.Record) error {
+		found = offsets(r, fields, 8, uint64(info.Size()))
+		return nil
+	}, self)
 	if err != nil {
 		return err
 	}
-	var ok bool
-	if l.size, ok = common([][]int{offsets(r, fields, 8, uint64(info.Size()))}); !ok {
+	if len(found) == 0 {
 		return errLayout
 	}
+	l.size = found[0]
 	return nil
 }
 
@@ -132,15 +156,11 @@ func openAndClose(path string) error {
 	return unix.Close(fd)
 }
 
-// words are fetches of each word of a structure, or of what each points to.
-func words(base string, length, step int, kind string, deref bool) []ftrace.Field {
+// words are fetches of each word of a structure.
+func words(name, base string, length, step int, kind string) []ftrace.Field {
 	var fields []ftrace.Field
 	for offset := 0; offset < length; offset += step {
-		fetch := ftrace.At(offset, base)
-		if deref {
-			fetch = ftrace.At(0, fetch)
-		}
-		fields = append(fields, ftrace.Field{Name: fmt.Sprintf("w%d", offset), Fetch: fetch, Type: kind})
+		fields = append(fields, ftrace.Field{Name: fmt.Sprint(name, offset), Fetch: ftrace.At(offset, base), Type: kind})
 	}
 	return fields
 }
@@ -156,43 +176,62 @@ func offsets(r *ftrace.Record, fields []ftrace.Field, step int, value uint64) []
 	return found
 }
 
-// common returns the first offset that is in all lists.
-func common(lists [][]int) (int, bool) {
-	if len(lists) == 0 {
-		return 0, false
-	}
-next:
-	for _, offset := range lists[0] {
-		for _, l := range lists[1:] {
-			if !slices.Contains(l, offset) {
-				continue next
-			}
+// halfBits are those that all addresses of one half of the memory have in
+// common, with the narrowest page tables that there are.
+const halfBits = 47
+
+// pointersIn lists the words that can be pointers to where a known one leads.
+func pointersIn(r *ftrace.Record, fields []ftrace.Field, known uint64) []int {
+	var found []int
+	for i, f := range fields {
+		if r.Uint(f.Name)>>halfBits == known>>halfBits {
+			found = append(found, i*8)
 		}
-		return offset, true
 	}
-	return 0, false
+	return found
 }
 
-// provoke returns the record of the probe that this thread causes.
-func provoke(t *ftrace.Instance, p ftrace.Probe, cause func() error) (*ftrace.Record, error) {
+// common returns the offsets that are in all lists, if there are any.
+func common(lists [][]int) ([]int, bool) {
+	var all []int
+	for _, offset := range slices.Concat(lists...) {
+		if !slices.Contains(all, offset) && !slices.ContainsFunc(lists, func(l []int) bool { return !slices.Contains(l, offset) }) {
+			all = append(all, offset)
+		}
+	}
+	return all, len(all) > 0
+}
+
+// provoke opens each file, and has told see the record of the probe that this
+// causes.
+func provoke(t *ftrace.Instance, p ftrace.Probe, told func(path string, r *ftrace.Record) error, paths ...string) error {
 	if err := t.Define(p); err != nil {
-		return nil, err
+		return err
 	}
 	err := t.Enable(p.Name)
-	if err == nil {
-		err = cause()
+	for _, path := range paths {
+		if err == nil {
+			err = provokeOne(t, p.Name, path, told)
+		}
+	}
+	return errors.Join(err, t.Undefine(p.Name))
+}
+
+func provokeOne(t *ftrace.Instance, name, path string, told func(path string, r *ftrace.Record) error) error {
+	if err := openAndClose(path); err != nil {
+		return err
 	}
 	var found *ftrace.Record
-	if err == nil {
-		_, err = t.Read(func(r *ftrace.Record) {
-			if r.TID == unix.Gettid() && r.Format.Name == p.Name && found == nil {
-				found = r.Clone()
-			}
-		})
+	_, err := t.Read(func(r *ftrace.Record) {
+		if r.TID == unix.Gettid() && r.Format.Name == name && found == nil {
+			found = r.Clone()
+		}
+	})
+	if err != nil {
+		return err
 	}
-	err = errors.Join(err, t.Undefine(p.Name))
-	if err == nil && found == nil {
-		err = errLayout
+	if found == nil {
+		return errLayout
 	}
-	return found, err
+	return told(path, found)
 }

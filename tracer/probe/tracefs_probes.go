@@ -7,6 +7,7 @@ import (
 
 	"golang.org/x/sys/unix"
 
+	"github.com/bootrace/bootrace/bpf"
 	"github.com/bootrace/bootrace/tracer/devmap"
 	"github.com/bootrace/bootrace/tracer/probe/ftrace"
 )
@@ -18,11 +19,12 @@ import (
 
 // The names of the events.
 const (
-	evExec   = "sched_process_exec"
-	evOpen   = "open"
-	evOpened = "opened"
-	evStatus = "dm_status"
-	evLive   = "dm_live"
+	evExec    = "sched_process_exec"
+	evOpen    = "open"
+	evOpened  = "opened"
+	evRequest = "dm_request"
+	evStatus  = "dm_status"
+	evLive    = "dm_live"
 
 	// An event at a function's return is named like that at its entry.
 	suffixReturn = "_done"
@@ -95,63 +97,57 @@ const (
 	dmData      = 312
 )
 
-// dmFunctions are device-mapper's requests: event and function.
-var dmFunctions = []struct{ event, symbol string }{
-	{"dm_create", "dev_create"},
-	{"dm_remove", "dev_remove"},
-	{"dm_rename", "dev_rename"},
-	{"dm_suspend", "dev_suspend"}, // and resume
-	{"dm_load", "table_load"},
-	{"dm_remove_all", "remove_all"},
-}
+// dmRequest is the function of all requests: (struct file *, unsigned int
+// command, the caller's struct dm_ioctl *), the same from 3.10 to 7.2.
+const dmRequest = "dm_ctl_ioctl"
 
-// dmPositions are where the functions above get their struct dm_ioctl: the
-// first argument before dm 4.37, the second since. There is a probe for each,
-// and only that with the interface's version at the structure's beginning
-// passes its filter: so the first request of a module that is not loaded yet is
-// read right.
-var dmPositions = []string{"_1", "_2"}
+// dmNumbers are the requests that change something.
+var dmNumbers = []int{bpf.DMRemoveAll, bpf.DMDevCreate, bpf.DMDevRemove, bpf.DMDevRename, bpf.DMDevResume, bpf.DMTableLoad}
 
-// dmProbes are the probes in device-mapper; in is where its functions are.
-func dmProbes(a ftrace.ABI, in string) []ftrace.Probe {
-	var probes []ftrace.Probe
-	for _, f := range dmFunctions {
-		probes = append(probes, ftrace.Probe{
-			Name: f.event + suffixReturn, Symbol: in + f.symbol, Return: true,
-			Fields: []ftrace.Field{{Name: "ret", Fetch: "$retval", Type: "s32"}},
-		})
-		for i, position := range dmPositions {
-			p := dmProbe(f.event+position, in+f.symbol, a.Args[i])
-			if f.event == "dm_rename" {
-				p.Fields = append(p.Fields, ftrace.Field{Name: "new", Fetch: ftrace.At(dmData, a.Args[i]), Type: "string"})
-			}
-			probes = append(probes, p)
-		}
+// dmProbes are at the entry and the return of a request; in is where
+// device-mapper's functions are. The return comes first, so that every request
+// that is noted is also completed.
+func dmProbes(a ftrace.ABI, m ftrace.UserMemory, in string) []ftrace.Probe {
+	request := dmProbe(evRequest, in+dmRequest, a.Args[2], m.At, m.String())
+	var wanted []string
+	for _, nr := range dmNumbers {
+		wanted = append(wanted, fmt.Sprintf("nr == %d", nr))
 	}
-	return probes
+	request.Filter += " && (" + strings.Join(wanted, " || ") + ")"
+	request.Fields = append(request.Fields,
+		ftrace.Field{Name: "nr", Fetch: a.Args[1], Type: "u8"}, // the command's lowest byte
+		ftrace.Field{Name: "new", Fetch: m.At(dmData, a.Args[2]), Type: m.String()})
+	return []ftrace.Probe{
+		{Name: evRequest + suffixReturn, Symbol: in + dmRequest, Return: true, Fields: []ftrace.Field{{Name: "ret", Fetch: "$retval", Type: "s32"}}},
+		request,
+	}
 }
 
-func dmProbe(event, symbol, param string) ftrace.Probe {
+// dmProbe records a struct dm_ioctl, in the kernel's memory or a task's.
+func dmProbe(event, symbol, param string, at func(int, string) string, text string) ftrace.Probe {
 	return ftrace.Probe{Name: event, Symbol: symbol, Filter: "version == 4", Fields: []ftrace.Field{
-		{Name: "version", Fetch: ftrace.At(dmVersion, param), Type: "u32"},
-		{Name: "start", Fetch: ftrace.At(dmDataStart, param), Type: "u32"},
-		{Name: "flags", Fetch: ftrace.At(dmFlags, param), Type: "u32"},
-		{Name: "cookie", Fetch: ftrace.At(dmEventNr, param), Type: "u32"},
-		{Name: "dev", Fetch: ftrace.At(dmDev, param), Type: "u64"},
-		{Name: "name", Fetch: ftrace.At(dmName, param), Type: "string"},
-		{Name: "uuid", Fetch: ftrace.At(dmUUID, param), Type: "string"},
+		{Name: "version", Fetch: at(dmVersion, param), Type: "u32"},
+		{Name: "start", Fetch: at(dmDataStart, param), Type: "u32"},
+		{Name: "flags", Fetch: at(dmFlags, param), Type: "u32"},
+		{Name: "cookie", Fetch: at(dmEventNr, param), Type: "u32"},
+		{Name: "dev", Fetch: at(dmDev, param), Type: "u64"},
+		{Name: "name", Fetch: at(dmName, param), Type: text},
+		{Name: "uuid", Fetch: at(dmUUID, param), Type: text},
 	}}
 }
 
 // statusProbe is where the kernel fills in its answer: by then the request has
 // name and uuid, whatever the caller gave: __dev_status(md, param).
 func statusProbe(a ftrace.ABI, in string) ftrace.Probe {
-	return dmProbe(evStatus, in+"__dev_status", a.Args[1])
+	return dmProbe(evStatus, in+"__dev_status", a.Args[1], ftrace.At, "string")
 }
+
+// dmResume is where a table goes live.
+const dmResume = "dm_resume"
 
 // liveProbe is the instant at which a table is live, as in bpf/dm.h.
 func liveProbe(in string) ftrace.Probe {
-	return ftrace.Probe{Name: evLive, Symbol: in + "dm_resume", Return: true,
+	return ftrace.Probe{Name: evLive, Symbol: in + dmResume, Return: true,
 		Fields: []ftrace.Field{{Name: "ret", Fetch: "$retval", Type: "s32"}}}
 }
 
@@ -169,13 +165,13 @@ var linkCalls = []linkCall{
 
 // probes are at the entry and the return of the system call. Its names are in
 // the caller's memory.
-func (c linkCall) probes(a ftrace.ABI, wrapped bool) []ftrace.Probe {
+func (c linkCall) probes(a ftrace.ABI, m ftrace.UserMemory, wrapped bool) []ftrace.Probe {
 	symbol, args := a.SystemCall(c.name, wrapped)
 	return []ftrace.Probe{
 		{Name: c.name + suffixReturn, Symbol: symbol, Return: true, Fields: []ftrace.Field{{Name: "ret", Fetch: "$retval", Type: "s64"}}},
 		{Name: c.name, Symbol: symbol, Filter: `path ~ "/dev/*"`, Fields: []ftrace.Field{
-			{Name: "from", Fetch: ftrace.At(0, args[c.from]), Type: "string"},
-			{Name: "path", Fetch: ftrace.At(0, args[c.to]), Type: "string"},
+			{Name: "from", Fetch: m.At(0, args[c.from]), Type: m.String()},
+			{Name: "path", Fetch: m.At(0, args[c.to]), Type: m.String()},
 		}},
 	}
 }

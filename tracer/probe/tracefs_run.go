@@ -32,7 +32,7 @@ type hit struct {
 	proc  procEvent
 
 	path, from, name, uuid, new string
-	flags, cookie, start        uint32
+	nr, flags, cookie, start    uint32
 	mode                        uint32
 	rdev                        uint32
 	dev                         uint64
@@ -181,7 +181,7 @@ func readHit(r *ftrace.Record) hit {
 	h := hit{
 		tid: r.TID, event: r.Format.Name,
 		path: text("path"), from: text("from"), name: text("name"), uuid: text("uuid"), new: text("new"),
-		flags: uint32(r.Uint("flags")), cookie: uint32(r.Uint("cookie")), start: uint32(r.Uint("start")),
+		nr: uint32(r.Uint("nr")), flags: uint32(r.Uint("flags")), cookie: uint32(r.Uint("cookie")), start: uint32(r.Uint("start")),
 		mode: uint32(r.Uint("mode")), rdev: uint32(r.Uint("rdev")), dev: r.Uint("dev"),
 		size: r.Int("size"), ret: r.Int("ret"),
 	}

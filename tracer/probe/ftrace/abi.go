@@ -53,6 +53,29 @@ func (a ABI) SystemCall(name string, wrapped bool) (symbol string, args []string
 // At is a fetch of what lies at an offset from where another fetch leads.
 func At(offset int, fetch string) string { return fmt.Sprintf("%+d(%s)", offset, fetch) }
 
+// UserMemory fetches from the memory of the task that hits a probe. What is
+// there, and the addresses themselves, are the caller's: anything. From Linux
+// 5.3 on there are fetches that refuse addresses that are no user's; the others
+// are as good up to 4.19, and in between a wild address makes the kernel warn.
+type UserMemory struct{ Own bool }
+
+// At is a fetch of what lies at an offset from where another fetch leads.
+func (m UserMemory) At(offset int, fetch string) string {
+	if m.Own {
+		plain := At(offset, fetch)
+		return plain[:1] + "u" + plain[1:]
+	}
+	return At(offset, fetch)
+}
+
+// String is the type of strings.
+func (m UserMemory) String() string {
+	if m.Own {
+		return "ustring"
+	}
+	return "string"
+}
+
 // NoSymbol reports whether a probe was refused because its function is not in
 // this kernel. Before Linux 5.x the kernel says EINVAL for some of these.
 func NoSymbol(err error) bool {

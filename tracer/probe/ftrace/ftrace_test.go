@@ -196,12 +196,14 @@ func FuzzFormat(f *testing.F) {
 
 func TestDefinition(t *testing.T) {
 	p := Probe{Name: "open", Symbol: "do_filp_open", Fields: []Field{{"path", "+0(+0(%si))", "string"}, {"flags", "+0(%dx)", "u32"}}}
-	if got, want := p.definition("g"), "p:g/open do_filp_open path=+0(+0(%si)):string flags=+0(%dx):u32"; got != want {
+	if got, want := p.definition("g", 0), "p:g/open do_filp_open path=+0(+0(%si)):string flags=+0(%dx):u32"; got != want {
 		t.Errorf("got %s, want %s", got, want)
 	}
 	p = Probe{Name: "done", Symbol: "dm_mod:dev_create", Return: true}
-	if got, want := p.definition("g"), "r:g/done dm_mod:dev_create"; got != want {
-		t.Errorf("got %s, want %s", got, want)
+	for active, want := range map[int]string{0: "r:g/done dm_mod:dev_create", 64: "r64:g/done dm_mod:dev_create"} {
+		if got := p.definition("g", active); got != want {
+			t.Errorf("got %s, want %s", got, want)
+		}
 	}
 }
 
@@ -325,7 +327,10 @@ func TestNeedsOnlyWhatEl7Has(t *testing.T) {
 			continue
 		}
 		names := []string{f[1]}
-		if strings.Contains(f[1], "NAME") {
+		switch {
+		case strings.Contains(f[1], "GROUP"):
+			names = []string{strings.Replace(f[1], "GROUP", me.String(), 1)}
+		case strings.Contains(f[1], "NAME"):
 			names = []string{strings.Replace(f[1], "NAME", events[0], 1), strings.Replace(f[1], "NAME", events[1], 1)}
 		}
 		for _, name := range names {
@@ -345,7 +350,7 @@ func TestNeedsOnlyWhatEl7Has(t *testing.T) {
 	}
 	for _, err := range []error{
 		i.Define(Probe{Name: "open", Symbol: "do_filp_open", Filter: "first != 47"}), i.Enable("open"),
-		i.EnableEvent("sched", "sched_process_exec", ""),
+		i.EnableEvent("sched", "sched_process_exec", ""), i.EnableAll(),
 	} {
 		if err != nil {
 			t.Error(err)

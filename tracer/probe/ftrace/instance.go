@@ -27,6 +27,7 @@ type Instance struct {
 	root     Dir
 	dir      Dir
 	group    string // of our kprobe events
+	features features
 	clock    Clock
 	restore  []setting // of a trace that is not our own
 	defined  []definedEvent
@@ -51,13 +52,13 @@ func (d Dir) Open(o Options) (*Instance, error) {
 	if err != nil {
 		return nil, fmt.Errorf("name a trace instance: %w", err)
 	}
-	if !d.Has(probesFile) {
+	if !d.HasProbes() {
 		return nil, ErrNoKprobes
 	}
 	if err := d.RemoveStale(); err != nil {
 		return nil, err
 	}
-	i := &Instance{root: d, group: me.String(), formats: map[uint16]*Format{}, pageSize: os.Getpagesize()}
+	i := &Instance{root: d, group: me.String(), features: d.features(), formats: map[uint16]*Format{}, pageSize: os.Getpagesize()}
 	if err := i.makeDir(); err != nil {
 		return nil, err
 	}
@@ -66,6 +67,9 @@ func (d Dir) Open(o Options) (*Instance, error) {
 	}
 	return i, nil
 }
+
+// HasProbes reports whether the kernel has kprobe events.
+func (d Dir) HasProbes() bool { return d.Has(probesFile) }
 
 const instancesDir = "instances"
 
@@ -178,16 +182,46 @@ func (i *Instance) openPipes() error {
 // Clock is the instance's trace clock.
 func (i *Instance) Clock() Clock { return i.clock }
 
+// UserMemory is how to fetch from a task's memory on this kernel.
+func (i *Instance) UserMemory() UserMemory { return UserMemory{i.features.user} }
+
 // Define makes a kprobe event. It is not on yet.
-func (i *Instance) Define(p Probe) error {
-	if err := i.root.define(i.group, p); err != nil {
-		return err
+func (i *Instance) Define(p Probe) error { return i.DefineAll([]Probe{p}) }
+
+// DefineAll makes kprobe events, all or none, with as few writes as the kernel
+// allows. They are not on yet.
+func (i *Instance) DefineAll(probes []Probe) error {
+	err := i.root.defineAll(i.group, i.features.active, probes)
+	for _, p := range probes {
+		if err == nil && p.Filter != "" {
+			err = i.filter(i.group, p.Name, p.Filter)
+		}
 	}
-	i.defined = append(i.defined, definedEvent{i.group, p.Name})
-	if p.Filter == "" {
-		return nil
+	if err != nil {
+		return errors.Join(err, i.root.undefineAny(i.group, probes))
 	}
-	return i.filter(i.group, p.Name, p.Filter)
+	for _, p := range probes {
+		i.defined = append(i.defined, definedEvent{i.group, p.Name})
+	}
+	return nil
+}
+
+// EnableAll turns all of the defined events on, in the order in which they were
+// defined.
+func (i *Instance) EnableAll() error {
+	for _, e := range i.defined {
+		format, err := i.format(e.group, e.name)
+		if err != nil {
+			return err
+		}
+		i.formats[format.ID] = format
+	}
+	file := i.dir.path("events", i.group, "enable")
+	if err := write(file, "1"); err != nil {
+		return fmt.Errorf("turn the probes on: %w", permission(err))
+	}
+	i.enabled = append(i.enabled, file)
+	return nil
 }
 
 // Undefine turns a kprobe event off and removes it.

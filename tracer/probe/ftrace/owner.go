@@ -20,6 +20,13 @@ type owner struct {
 
 func (o owner) String() string { return fmt.Sprintf("%s%d_%d", prefix, o.pid, o.start) }
 
+// Owner is the name of this process, with which the names of whatever it makes in
+// the trace files begin.
+func Owner() (string, error) {
+	me, err := self()
+	return me.String(), err
+}
+
 // parseOwner reads such a name.
 func parseOwner(name string) (owner, bool) {
 	rest, ok := strings.CutPrefix(name, prefix)

@@ -6,6 +6,7 @@ import (
 	"io/fs"
 	"os"
 	"slices"
+	"strconv"
 	"strings"
 
 	"golang.org/x/sys/unix"
@@ -32,11 +33,21 @@ type Field struct {
 	Type  string // string, u8 to u64, s8 to s64
 }
 
-// definition is the line that makes the event.
-func (p Probe) definition(group string) string {
+// MaxActive is how many calls of a function may be under way for its return to
+// be seen, where the kernel lets us say so. By itself it keeps as few as there
+// are processors, where it is not preemptible and older than 6.2: one open that
+// has to wait for a disk hides others.
+const MaxActive = 256
+
+// definition is the line that makes the event. active is how many calls may be
+// under way, 0 for as many as the kernel likes.
+func (p Probe) definition(group string, active int) string {
 	kind := "p"
 	if p.Return {
 		kind = "r"
+		if active > 0 {
+			kind += strconv.Itoa(active)
+		}
 	}
 	words := []string{fmt.Sprintf("%s:%s/%s %s", kind, group, p.Name, p.Symbol)}
 	for _, f := range p.Fields {
@@ -50,9 +61,50 @@ const (
 	profileFile = "kprobe_profile"
 )
 
-// define makes the event.
-func (d Dir) define(group string, p Probe) error {
-	err := write(d.path(probesFile), p.definition(group)+"\n")
+// features are what the kernel says in its README that it can.
+type features struct {
+	active int  // calls that may be under way at a return: a number is taken since Linux 4.12; 0: the kernel's default
+	user   bool // fetches from user memory of their own, since Linux 5.3
+}
+
+func (d Dir) features() features {
+	text, err := os.ReadFile(d.path("README"))
+	if err != nil {
+		return features{}
+	}
+	f := features{user: strings.Contains(string(text), "ustring")}
+	if strings.Contains(string(text), "r[maxactive]") {
+		f.active = MaxActive
+	}
+	return f
+}
+
+// defineAll makes the events. One write can define many: the kernel takes it
+// line by line, and stops at the first that it refuses.
+func (d Dir) defineAll(group string, active int, probes []Probe) error {
+	var lines strings.Builder
+	for _, p := range probes {
+		lines.WriteString(p.definition(group, active) + "\n")
+	}
+	if err := write(d.path(probesFile), lines.String()); err != nil {
+		return d.defineError(probes[0], err)
+	}
+	return nil
+}
+
+// undefineAny removes those of the events that are there.
+func (d Dir) undefineAny(group string, probes []Probe) error {
+	there, err := d.defined(func(g string) bool { return g == group })
+	if err != nil {
+		return err
+	}
+	return d.undefine(slices.DeleteFunc(there, func(e definedEvent) bool {
+		return !slices.ContainsFunc(probes, func(p Probe) bool { return p.Name == e.name })
+	}))
+}
+
+// defineError says what kept a probe from being defined.
+func (d Dir) defineError(p Probe, err error) error {
 	switch {
 	case err == nil:
 		return nil
@@ -64,15 +116,37 @@ func (d Dir) define(group string, p Probe) error {
 	return fmt.Errorf("probe %s: %w", p.Symbol, err)
 }
 
-// undefine removes events, all that can be.
+// undefine removes events, all that can be: at once, or those one by one that
+// are left then.
 func (d Dir) undefine(events []definedEvent) error {
+	if len(events) == 0 || write(d.path(probesFile), removal(events...)) == nil {
+		return nil
+	}
+	left, err := d.defined(func(group string) bool {
+		return slices.ContainsFunc(events, func(e definedEvent) bool { return e.group == group })
+	})
+	if err != nil {
+		return err
+	}
 	var errs []error
-	for _, e := range events {
-		if err := write(d.path(probesFile), "-:"+e.group+"/"+e.name+"\n"); err != nil {
+	for _, e := range left {
+		if !slices.Contains(events, e) {
+			continue
+		}
+		if err := write(d.path(probesFile), removal(e)); err != nil {
 			errs = append(errs, fmt.Errorf("remove probe %s/%s: %w", e.group, e.name, err))
 		}
 	}
 	return errors.Join(errs...)
+}
+
+// removal are the lines that remove events.
+func removal(events ...definedEvent) string {
+	var lines strings.Builder
+	for _, e := range events {
+		lines.WriteString("-:" + e.group + "/" + e.name + "\n")
+	}
+	return lines.String()
 }
 
 type definedEvent struct{ group, name string }
