@@ -10,13 +10,16 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// fanotify is a Gate made of fanotify's permission events
-// (FAN_OPEN_EXEC_PERM, Linux 5.0): an execve of a marked file waits in the
-// kernel until the group answers, or is closed. One group serves all programs:
-// a user may have 128.
+// fanotify is a Gate made of fanotify's permission events: an execve of a marked
+// file waits in the kernel until the group answers, or is closed. One group
+// serves all programs: a user may have 128.
+//
+// FAN_OPEN_EXEC_PERM (Linux 5.0) is about execs alone. Before, there is
+// FAN_OPEN_PERM, which is about every open of the file.
 type fanotify struct {
 	group *os.File
 	raw   syscall.RawConn
+	event uint64
 }
 
 // reserved descriptors are left for everything else that this process opens. An
@@ -27,12 +30,28 @@ const reserved = 1024
 // and a goroutine. The kernel queues no more than 16384.
 const maxHeld = 16384
 
-// OpenFanotify makes a group that keeps nothing back yet. The error is an
-// *UnsupportedError where the kernel or our rights don't allow it.
+// groupFlags are those that every kernel has.
+const groupFlags = unix.FAN_CLASS_CONTENT | unix.FAN_CLOEXEC | unix.FAN_NONBLOCK
+
+// OpenFanotify makes a group that keeps nothing back yet, and then execs. The
+// error is an *UnsupportedError where the kernel or our rights don't allow it.
 func OpenFanotify() (Gate, error) {
+	return openGroup(unix.FAN_OPEN_EXEC_PERM, groupFlags|unix.FAN_REPORT_TID)
+}
+
+// OpenFanotifyOfOpens makes one that keeps back all opens, as it has to be before
+// Linux 5.0.
+func OpenFanotifyOfOpens() (Gate, error) {
+	gate, err := openGroup(unix.FAN_OPEN_PERM, groupFlags|unix.FAN_REPORT_TID)
+	if errors.Is(err, unix.EINVAL) { // before Linux 4.20
+		return openGroup(unix.FAN_OPEN_PERM, groupFlags)
+	}
+	return gate, err
+}
+
+func openGroup(event uint64, flags uint) (Gate, error) {
 	raiseDescriptors()
-	fd, err := unix.FanotifyInit(unix.FAN_CLASS_CONTENT|unix.FAN_CLOEXEC|unix.FAN_NONBLOCK|unix.FAN_REPORT_TID,
-		unix.O_RDONLY|unix.O_CLOEXEC|unix.O_LARGEFILE)
+	fd, err := unix.FanotifyInit(flags, unix.O_RDONLY|unix.O_CLOEXEC|unix.O_LARGEFILE)
 	if err != nil {
 		return nil, &UnsupportedError{initReason(err), err}
 	}
@@ -42,7 +61,7 @@ func OpenFanotify() (Gate, error) {
 		group.Close()
 		return nil, fmt.Errorf("open fanotify: %w", err)
 	}
-	return &fanotify{group, raw}, nil
+	return &fanotify{group, raw, event}, nil
 }
 
 func initReason(err error) string {
@@ -81,7 +100,7 @@ func (f *fanotify) Capacity() int {
 func (f *fanotify) Guard(path string) error {
 	var err error
 	ctlErr := f.raw.Control(func(fd uintptr) {
-		err = unix.FanotifyMark(int(fd), unix.FAN_MARK_ADD, unix.FAN_OPEN_EXEC_PERM, unix.AT_FDCWD, path)
+		err = unix.FanotifyMark(int(fd), unix.FAN_MARK_ADD, f.event, unix.AT_FDCWD, path)
 	})
 	if err == nil {
 		err = ctlErr
@@ -115,10 +134,10 @@ func (f *fanotify) Next() (Exec, error) {
 			return Exec{}, ErrOverflow
 		case m.Fd < 0:
 			return Exec{}, fmt.Errorf("fanotify event without a descriptor: mask %#x", m.Mask)
-		case m.Mask&unix.FAN_OPEN_EXEC_PERM == 0:
+		case m.Mask&f.event == 0:
 			unix.Close(int(m.Fd)) // nothing that waits
 		default:
-			return Exec{TID: int(m.Pid), Key: int(m.Fd)}, nil
+			return Exec{TID: int(m.Pid), Key: int(m.Fd), Open: f.event == unix.FAN_OPEN_PERM}, nil
 		}
 	}
 }

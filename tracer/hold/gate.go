@@ -5,8 +5,9 @@ import (
 	"errors"
 )
 
-// Gate keeps back the execs of the programs that it guards. Whatever becomes of
-// this process, what it keeps back goes on when the gate is closed.
+// Gate keeps back the execs of the programs that it guards, and on old kernels
+// all other opens of them, too. Whatever becomes of this process, what it keeps
+// back goes on when the gate is closed.
 type Gate interface {
 	// Guard begins to keep back the execs of a program: of the file that path
 	// leads to now, by whichever name it is called later.
@@ -31,9 +32,12 @@ var ErrOverflow = errors.New("more starts at a time than the kernel queues: some
 
 // Exec is one exec that a gate keeps back.
 type Exec struct {
-	TID int // the thread that executes the program, in our pid namespace
+	TID int // the thread that executes the program, in our pid namespace; before Linux 4.20 its process
 	// Key tells it from all others that are kept back.
 	Key int
+	// Open is set where the kernel doesn't tell an exec from another open of the
+	// program.
+	Open bool
 }
 
 // Task is what is known of a task that waits in its exec.
@@ -54,11 +58,15 @@ type Task struct {
 // block for as long as the task waits, so nobody's answer depends on it.
 //
 // There is one way for Linux 5.7 and newer, which reads the task itself. Before
-// that, whoever does is blocked until the exec goes on, and the arguments would
-// have to come from a probe at the entry of execve.
+// that, whoever does is blocked until the exec goes on, and the arguments come
+// from a probe at the entry of execve.
 type Arguments interface {
+	// Of returns ErrNoExec where no exec is known of the task.
 	Of(ctx context.Context, tid int) (*Task, error)
 }
+
+// ErrNoExec says that a task is in no exec, as far as is known.
+var ErrNoExec = errors.New("the task is in no execve of a 64-bit program")
 
 // UnsupportedError says why starts can't be held on this host.
 type UnsupportedError struct {
@@ -66,11 +74,14 @@ type UnsupportedError struct {
 	Err    error // nil where there is no cause beneath
 }
 
-func (e *UnsupportedError) Error() string {
+func (e *UnsupportedError) Error() string { return "starts can't be held on this host: " + e.text() }
+
+// text is the error alone.
+func (e *UnsupportedError) text() string {
 	if e.Err == nil {
-		return "starts can't be held on this host: " + e.Reason
+		return e.Reason
 	}
-	return "starts can't be held on this host: " + e.Reason + ": " + e.Err.Error()
+	return e.Reason + ": " + e.Err.Error()
 }
 
 // Unwrap returns the cause.

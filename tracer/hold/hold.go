@@ -59,7 +59,7 @@ type Doubt struct {
 
 // Options say how starts are held.
 type Options struct {
-	Open      func() (Gate, error) // OpenFanotify
+	Open      func() (Gate, error) // nil: in the best way that is possible
 	Arguments Arguments            // nil: read from the task itself
 	Watch     func(readiness.Request) (Watch, error)
 	// Compare tells where the disks of a guest, all ready, are not what it last
@@ -76,6 +76,7 @@ type Options struct {
 // Holder holds starts while it runs.
 type Holder struct {
 	opts     Options
+	way      *Way
 	cfg      atomic.Pointer[config.Enforce]
 	gate     Gate
 	nice     int // of this process before
@@ -105,22 +106,20 @@ type counts struct {
 // programs. From then on their execs wait for Run, which must follow. The error
 // is an *UnsupportedError where they can't be held.
 func Open(ctx context.Context, o Options) (*Holder, error) {
-	if o.Arguments == nil {
-		o.Arguments = heldTask{}
-	}
-	if err := Try(ctx, o.Open, o.Arguments, tryLimit); err != nil {
-		return nil, err
-	}
-	gate, err := o.Open()
+	way, err := o.way(ctx)
 	if err != nil {
 		return nil, err
+	}
+	gate, err := way.Gate()
+	if err != nil {
+		return nil, errors.Join(err, way.Close())
 	}
 	nice := niceNow()
 	if err := setNice(urgent); err != nil {
 		o.Log.Warn("starts are held at the priority of everything else: on a busy host they may go on unseen", "error", err)
 	}
 	h := &Holder{
-		opts: o, gate: gate, nice: nice, reload: make(chan struct{}, 1), failed: make(chan error, 4),
+		opts: o, way: way, gate: gate, nice: nice, reload: make(chan struct{}, 1), failed: make(chan error, 4),
 		running: map[*hold]struct{}{}, letGo: map[process]event.Time{},
 	}
 	h.cfg.Store(&o.Config)
@@ -130,10 +129,22 @@ func Open(ctx context.Context, o Options) (*Holder, error) {
 	if err != nil {
 		gate.Close()
 		_ = setNice(nice)
-		return nil, err
+		return nil, errors.Join(err, way.Close())
 	}
 	h.warnUnused()
 	return h, nil
+}
+
+// way is the one that is asked for, if it is possible, or the best.
+func (o *Options) way(ctx context.Context) (*Way, error) {
+	if o.Open == nil {
+		return Choose(ctx, o.Log)
+	}
+	way := &Way{Gate: o.Open, Arguments: o.Arguments}
+	if way.Arguments == nil {
+		way.Arguments = heldTask{}
+	}
+	return way, Try(ctx, way.Gate, way.Arguments, tryLimit)
 }
 
 const (
@@ -174,7 +185,7 @@ func (h *Holder) Run(ctx context.Context) error {
 	helpers.Wait()
 	h.workers.Wait()
 	_ = setNice(h.nice) // it may not be lowered without rights: no harm
-	return err
+	return errors.Join(err, h.way.Close())
 }
 
 // guarded runs f; its error, or a panic, ends all holding.
@@ -243,10 +254,10 @@ type hold struct {
 	since    event.Time
 	answered atomic.Bool
 	// allow is the decision of the clock; free is set where it was answered
-	// before the disks were ready.
-	allow, free atomic.Bool
-	clock       *time.Timer
-	done        chan struct{} // closed when it is answered
+	// before the disks were ready; noExec where the program was only opened.
+	allow, free, noExec atomic.Bool
+	clock               *time.Timer
+	done                chan struct{} // closed when it is answered
 
 	mu       sync.Mutex
 	told     bool // it is recorded as a hold
@@ -299,10 +310,15 @@ func (h *Holder) begin(e Exec) {
 func (h *Holder) decide(d *hold) {
 	ctx, cancel := context.WithTimeout(context.Background(), readLimit)
 	defer cancel()
-	task, err := h.opts.Arguments.Of(ctx, d.exec.TID)
+	task, err := h.way.Arguments.Of(ctx, d.exec.TID)
 	d.mu.Lock()
 	d.task = task
 	d.mu.Unlock()
+	if errors.Is(err, ErrNoExec) && d.exec.Open {
+		d.noExec.Store(true)
+		h.pass(d)
+		return
+	}
 	if err != nil {
 		h.counts.unread.Add(1)
 		h.pass(d)
@@ -310,7 +326,7 @@ func (h *Holder) decide(d *hold) {
 		return
 	}
 	g := parse(task)
-	policy := h.cfg.Load().For(g.Name, g.UUID)
+	policy := h.policy(&g)
 	disks := readiness.Disks(&g)
 	if !g.IsGuest || len(disks) == 0 || policy.Deadline == 0 || h.wasLetGo(task) {
 		h.pass(d)
@@ -326,6 +342,15 @@ func (h *Holder) decide(d *hold) {
 	}
 	defer watch.Close()
 	h.await(d, watch)
+}
+
+// policy is what holds for a guest, as far as this kernel allows.
+func (h *Holder) policy(g *guest.Guest) config.Policy {
+	p := h.cfg.Load().For(g.Name, g.UUID)
+	if h.way.Longest > 0 {
+		p.Deadline = min(p.Deadline, h.way.Longest)
+	}
+	return p
 }
 
 // pass lets an exec go on that is no hold.
@@ -580,6 +605,9 @@ func (h *Holder) account(d *hold, allow bool, why string, at event.Time) {
 	told, task := d.told, d.task
 	d.mu.Unlock()
 	switch {
+	case d.noExec.Load():
+		h.counts.seen.Add(^uint64(0)) // it was no start
+		return
 	case !told && allow:
 		h.counts.pass(at.Sub(d.since))
 		return

@@ -221,7 +221,7 @@ func (h *host) held(n int) []Held {
 		}
 		time.Sleep(5 * time.Millisecond)
 	}
-	h.t.Fatalf("%d starts are held, want %d", len(h.Status().Holds), n)
+	h.t.Fatalf("%d starts are held, want %d; counts %+v; log:\n%s", len(h.Status().Holds), n, h.Status().Counts, &h.log)
 	return nil
 }
 

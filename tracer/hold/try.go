@@ -1,6 +1,7 @@
 package hold
 
 import (
+	"bytes"
 	"context"
 	"errors"
 	"fmt"
@@ -19,6 +20,52 @@ import (
 // Where reading them blocks, as it does before Linux 5.7, closing the gate ends
 // that.
 func Try(ctx context.Context, open func() (Gate, error), args Arguments, limit time.Duration) error {
+	ctx, cancel := context.WithTimeout(ctx, limit)
+	defer cancel()
+	return withChild(ctx, open, func(gate Gate, e Exec, _ int) error {
+		return tryArguments(ctx, gate, e, args, limit)
+	})
+}
+
+// tryKill finds out whether a task that is held can be killed: it can't before
+// Linux 5.1.
+func tryKill(ctx context.Context, open func() (Gate, error)) (killable bool, err error) {
+	ctx, cancel := context.WithTimeout(ctx, tryLimit)
+	defer cancel()
+	err = withChild(ctx, open, func(_ Gate, _ Exec, pid int) error {
+		if err := unix.Kill(pid, unix.SIGKILL); err != nil {
+			return &UnsupportedError{"it can't be tried", err}
+		}
+		killable = ends(ctx, pid)
+		return nil
+	})
+	return killable, err
+}
+
+// killLimit is how long a process that is killed may take to end.
+const killLimit = 2 * time.Second
+
+// ends reports whether a child of ours ends by itself within killLimit.
+func ends(ctx context.Context, pid int) bool {
+	ctx, cancel := context.WithTimeout(ctx, killLimit)
+	defer cancel()
+	for {
+		data, err := os.ReadFile(procPath(pid, "stat"))
+		_, rest, _ := bytes.Cut(data, []byte(") "))
+		if err != nil || bytes.HasPrefix(rest, []byte("Z")) || bytes.HasPrefix(rest, []byte("X")) {
+			return true
+		}
+		select {
+		case <-ctx.Done():
+			return false
+		case <-time.After(5 * time.Millisecond):
+		}
+	}
+}
+
+// withChild has a child of ours execute a program that a gate guards, and calls
+// what while the child waits. Then it goes on, and is killed.
+func withChild(ctx context.Context, open func() (Gate, error), what func(gate Gate, e Exec, pid int) error) error {
 	gate, err := open()
 	if err != nil {
 		return err
@@ -32,58 +79,105 @@ func Try(ctx context.Context, open func() (Gate, error), args Arguments, limit t
 	if err := gate.Guard(fmt.Sprintf("/proc/self/fd/%d", file.Fd())); err != nil {
 		return err
 	}
-	ctx, cancel := context.WithTimeout(ctx, limit)
-	defer cancel()
 	child, err := startChild(file)
 	if err != nil {
 		return &UnsupportedError{"it can't be tried", err}
 	}
-	err = tryChild(ctx, gate, args)
+	e, err := nextOf(ctx, gate)
+	if err == nil {
+		err = what(gate, e, child.Process.Pid)
+	}
 	gate.Close() // before the child is waited for
 	_ = child.Process.Kill()
 	_ = child.Wait()
 	return err
 }
 
-// Possible finds out whether this host's starts can be held, as Open would.
-func Possible(ctx context.Context) error { return Try(ctx, OpenFanotify, heldTask{}, tryLimit) }
+// nextOf waits for an exec as long as ctx lasts.
+func nextOf(ctx context.Context, gate Gate) (Exec, error) {
+	type outcome struct {
+		exec Exec
+		err  error
+	}
+	done := make(chan outcome, 1)
+	go func() {
+		e, err := gate.Next()
+		done <- outcome{e, err}
+	}()
+	select {
+	case <-ctx.Done():
+		return Exec{}, &UnsupportedError{"a start of our own was not kept back in time: the kernel doesn't do it, or this host is very slow", ctx.Err()}
+	case o := <-done:
+		if o.err != nil {
+			return Exec{}, &UnsupportedError{"a start of our own is not kept back", o.err}
+		}
+		return o.exec, nil
+	}
+}
 
 // emptyProgram is a file that may be executed, and does nothing.
 func emptyProgram() (*os.File, error) {
-	fd, err := unix.MemfdCreate("bootrace-try", unix.MFD_CLOEXEC|unix.MFD_EXEC)
-	if errors.Is(err, unix.EINVAL) { // before Linux 6.3 all may be executed
-		fd, err = unix.MemfdCreate("bootrace-try", unix.MFD_CLOEXEC)
+	file, err := inMemory()
+	if errors.Is(err, unix.ENOSYS) { // before Linux 3.17
+		file, err = onDisk()
 	}
 	if err != nil {
 		return nil, fmt.Errorf("make an empty program: %w", err)
 	}
-	return os.NewFile(uintptr(fd), "bootrace-try"), nil
+	return file, nil
 }
 
-// tried are the arguments that the child executes the file with.
-var tried = []string{"/proc/self/fd/3", "-name", "bootrace-try"}
+const programName = "bootrace-try"
+
+func inMemory() (*os.File, error) {
+	fd, err := unix.MemfdCreate(programName, unix.MFD_CLOEXEC|unix.MFD_EXEC)
+	if errors.Is(err, unix.EINVAL) { // before Linux 6.3 all may be executed
+		fd, err = unix.MemfdCreate(programName, unix.MFD_CLOEXEC)
+	}
+	if err != nil {
+		return nil, err
+	}
+	return os.NewFile(uintptr(fd), programName), nil
+}
+
+// onDisk makes a file that is gone when it is closed.
+func onDisk() (*os.File, error) {
+	file, err := os.CreateTemp("", programName+"-")
+	if err != nil {
+		return nil, err
+	}
+	if err := errors.Join(file.Chmod(0o700), os.Remove(file.Name())); err != nil {
+		return nil, errors.Join(err, file.Close())
+	}
+	return file, nil
+}
+
+// tried are the arguments that the child executes the file with: more than a
+// probe records at a time.
+var tried = []string{"/proc/self/fd/3", "-name", programName, "-nodefaults", "-display", "none", "-monitor", "none", "-serial", "none", "-S"}
 
 // startChild starts a shell that executes the file in its own stead. This
 // process must not: a fork is not done before its exec is, and all of Go waits
 // for it.
 func startChild(file *os.File) (*exec.Cmd, error) {
-	child := exec.Command("/bin/sh", "-c", `exec "$0" "$@"`, tried[0], tried[1], tried[2])
+	child := exec.Command("/bin/sh", append([]string{"-c", `exec "$0" "$@"`}, tried...)...)
 	child.ExtraFiles = []*os.File{file} // descriptor 3
 	return child, child.Start()
 }
 
-func tryChild(ctx context.Context, gate Gate, args Arguments) error {
+// readTrial is how long the arguments of the child may take to read: it takes a
+// fraction of a millisecond, or for ever.
+const readTrial = 2 * time.Second
+
+func tryArguments(ctx context.Context, gate Gate, e Exec, args Arguments, limit time.Duration) error {
+	ctx, cancel := context.WithTimeout(ctx, min(limit, readTrial))
+	defer cancel()
 	type outcome struct {
 		task *Task
 		err  error
 	}
 	done := make(chan outcome, 1)
 	go func() {
-		e, err := gate.Next()
-		if err != nil {
-			done <- outcome{nil, err}
-			return
-		}
 		task, err := args.Of(ctx, e.TID)
 		done <- outcome{task, errors.Join(err, gate.Answer(e, true))}
 	}()

@@ -82,7 +82,6 @@ func (e *enforcer) open(ctx context.Context, cfg config.Enforce) (*enforcement, 
 		return nil, err
 	}
 	holder, err := hold.Open(ctx, hold.Options{
-		Open:    hold.OpenFanotify,
 		Watch:   func(r readiness.Request) (hold.Watch, error) { return tracker.Watch(r) },
 		Compare: e.s.compare, Activate: e.s.activator(cfg.ActivateAlso),
 		Record: e.s.rec.Record, Config: cfg, Log: e.s.log,
