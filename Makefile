@@ -67,6 +67,10 @@ MATRIX ?= .*
 matrix: build ## both ways to watch a kernel, on each kernel, compared: MATRIX=5.10 for one (20 minutes)
 	BOOTRACE_LAB=1 BOOTRACE_MATRIX=1 $(GO) test -count=1 -timeout 2h -v -run 'TestMatrix/^$(MATRIX)$$' ./kernels/scenarios
 
+.PHONY: arm64-test
+arm64-test: ## the eBPF programs on Debian's arm64 kernel, emulated (2 minutes)
+	BOOTRACE_ARM64=1 BOOTRACE_KERNEL=$(KERNEL) $(GO) test -count=1 -timeout 20m -v -run 'TestARM64' ./kernels/scenarios
+
 .PHONY: metrics-test
 metrics-test: ## the metrics and the example alerts, judged by promtool
 	$(call need,prometheus)

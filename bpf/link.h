@@ -99,25 +99,37 @@ static __always_inline unsigned long user_name(unsigned long name, bool by_filen
 	return name;
 }
 
+/* The registers at a kprobe. A kernel of arm64 has other ones, and no di. */
+struct pt_regs___arm64 {
+	unsigned long regs[31];
+} __attribute__((preserve_access_index));
+
+#define ARGUMENT(ctx, n, x86)                       \
+	(bpf_core_field_exists((ctx)->di) ?         \
+		 BPF_CORE_READ(ctx, x86) :          \
+		 BPF_CORE_READ((struct pt_regs___arm64 *)(ctx), regs[n]))
+
+#define RESULT(ctx) ARGUMENT(ctx, 0, ax)
+
 /* do_symlinkat(from, int newdfd, to) */
 SEC("kprobe/do_symlinkat")
 int probe_enter_symlink(struct pt_regs *ctx)
 {
-	return link_enter(LINK_SYMLINK, user_name(ctx->di, symlink_by_filename),
-			  user_name(ctx->dx, symlink_by_filename));
+	return link_enter(LINK_SYMLINK, user_name(ARGUMENT(ctx, 0, di), symlink_by_filename),
+			  user_name(ARGUMENT(ctx, 2, dx), symlink_by_filename));
 }
 
 /* do_renameat2(int olddfd, from, int newdfd, to, unsigned int flags) */
 SEC("kprobe/do_renameat2")
 int probe_enter_rename(struct pt_regs *ctx)
 {
-	return link_enter(LINK_RENAME, user_name(ctx->si, rename_by_filename),
-			  user_name(ctx->cx, rename_by_filename));
+	return link_enter(LINK_RENAME, user_name(ARGUMENT(ctx, 1, si), rename_by_filename),
+			  user_name(ARGUMENT(ctx, 3, cx), rename_by_filename));
 }
 
 /* For the returns of both. */
 SEC("kretprobe/do_symlinkat")
 int probe_exit_link(struct pt_regs *ctx)
 {
-	return link_exit((int)ctx->ax);
+	return link_exit((int)RESULT(ctx));
 }
