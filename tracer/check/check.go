@@ -128,14 +128,36 @@ func deviceMapper(root, release string) Item {
 func (o Options) probes(ctx context.Context) []Item {
 	i := slices.IndexFunc(o.Sources, func(s event.SourceInfo) bool { return probe.IsBackend(s.Name) })
 	if i >= 0 {
-		return abilities(o.Sources[i])
+		return o.withReason(ctx, o.Sources[i].Name, abilities(o.Sources[i]))
 	}
 	b, err := probe.Open(ctx, o.Probes, probe.Options{Guests: o.Guests})
 	if err != nil {
-		return []Item{{"probes", Bad, err.Error(), remedy(err)}}
+		return []Item{{"probes", Bad, err.Error(), o.remedy(err)}}
 	}
-	defer b.Close()
-	return abilities(b.Info())
+	items := abilities(b.Info())
+	if err := b.Close(); err != nil {
+		items[0].Text += "; " + err.Error()
+	}
+	return o.withReason(ctx, b.Info().Name, items)
+}
+
+// withReason adds to the second best way why it is not the best one, where
+// nobody insisted on it.
+func (o Options) withReason(ctx context.Context, backend string, items []Item) []Item {
+	way := &items[0]
+	if backend != "tracefs" || o.Probes == probe.Tracefs || way.Grade != Good {
+		return items
+	}
+	b, err := probe.OpenEBPF(ctx, probe.Options{Guests: o.Guests})
+	if err != nil {
+		way.Grade, way.Remedy = Warning, o.remedy(err)
+		way.Text += ": " + err.Error()
+		return items
+	}
+	if err := b.Close(); err != nil {
+		way.Text += "; " + err.Error()
+	}
+	return items
 }
 
 // backendTexts say what a way to watch the kernel is.
@@ -204,7 +226,8 @@ func abilities(info event.SourceInfo) []Item {
 	return items
 }
 
-func remedy(err error) string {
+// remedy is for probes that can't be attached.
+func (o Options) remedy(err error) string {
 	switch {
 	case errors.Is(err, probe.ErrNotPermitted):
 		return "run it with sudo; in a container it needs CAP_SYS_ADMIN; kernel lockdown must not forbid eBPF"
@@ -212,6 +235,8 @@ func remedy(err error) string {
 		return "boot a kernel with CONFIG_DEBUG_INFO_BTF: Debian 11, RHEL 8.2, Ubuntu 20.10 or newer have one"
 	case errors.Is(err, probe.ErrNoTracefs):
 		return "mount -t tracefs tracefs /sys/kernel/tracing"
+	case o.Probes == probe.Tracefs:
+		return "boot a kernel with kprobes (CONFIG_KPROBE_EVENTS), or set probes: auto"
 	default:
 		return "boot kernel 5.8 or newer"
 	}
@@ -225,9 +250,10 @@ func udevd(root string) Item {
 }
 
 // makers are what makes an initramfs, in the order in which they are looked for.
+// (Other packages have files for initramfs-tools where it is not installed.)
 var makers = []struct{ name, there, installed, install, rebuild string }{
-	{"initramfs-tools", "usr/share/initramfs-tools/scripts", "usr/share/initramfs-tools/scripts/init-top/bootrace", "make install INITRAMFS=yes", "update-initramfs -u"},
-	{"dracut", "usr/lib/dracut/modules.d", "usr/lib/dracut/modules.d/90bootrace/module-setup.sh", "make install DRACUT=yes", "dracut --force"},
+	{"initramfs-tools", "usr/share/initramfs-tools/init", "usr/share/initramfs-tools/scripts/init-top/bootrace", "make install INITRAMFS=yes", "update-initramfs -u"},
+	{"dracut", "usr/lib/dracut/dracut-functions.sh", "usr/lib/dracut/modules.d/90bootrace/module-setup.sh", "make install DRACUT=yes", "dracut --force"},
 }
 
 // early says whether bootrace starts early enough on this host: before the first

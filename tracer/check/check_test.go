@@ -73,21 +73,28 @@ func TestUdev(t *testing.T) {
 }
 
 func TestEarly(t *testing.T) {
-	const tools, dracut = "usr/share/initramfs-tools/scripts/", "usr/lib/dracut/modules.d/"
+	const tools, dracut = "usr/share/initramfs-tools/", "usr/lib/dracut/"
+	const script, module = tools + "scripts/init-top/bootrace*", dracut + "modules.d/90bootrace/module-setup.sh*"
 	for name, tt := range map[string]struct {
-		files   map[string]string
+		files   []string
 		options Options
 		want    want
 	}{
-		"initramfs-tools":    {map[string]string{tools + "init-top/bootrace*": "#!/bin/sh\n"}, Options{}, want{Good, "initramfs-tools starts bootrace (after update-initramfs -u)", ""}},
-		"without ours":       {map[string]string{tools + "local-top/x*": ""}, Options{}, want{Warning, "not installed", "make install INITRAMFS=yes, then update-initramfs -u"}},
-		"dracut":             {map[string]string{dracut + "90bootrace/module-setup.sh*": ""}, Options{}, want{Good, "dracut starts bootrace", ""}},
-		"dracut without":     {map[string]string{dracut + "90lvm/module-setup.sh*": ""}, Options{}, want{Warning, "not installed", "make install DRACUT=yes, then dracut --force"}},
+		"initramfs-tools":    {[]string{tools + "init", script}, Options{}, want{Good, "initramfs-tools starts bootrace (after update-initramfs -u)", ""}},
+		"without ours":       {[]string{tools + "init"}, Options{}, want{Warning, "not installed", "make install INITRAMFS=yes, then update-initramfs -u"}},
+		"dracut":             {[]string{tools + "hooks/lvm2*", dracut + "dracut-functions.sh", module}, Options{}, want{Good, "dracut starts bootrace", ""}},
+		"dracut without":     {[]string{dracut + "dracut-functions.sh", script}, Options{}, want{Warning, "not installed", "make install DRACUT=yes, then dracut --force"}},
 		"neither":            {nil, Options{}, want{Warning, "neither initramfs-tools nor dracut", ""}},
 		"it was there":       {nil, Options{Service: "process 7", FromInitramfs: true}, want{Good, "in this boot it was there from the initramfs on", ""}},
-		"installed too late": {map[string]string{dracut + "90bootrace/module-setup.sh*": ""}, Options{Service: "process 7"}, want{Warning, "in this boot it was not there", "dracut --force, and reboot"}},
+		"installed too late": {[]string{dracut + "dracut-functions.sh", module}, Options{Service: "process 7"}, want{Warning, "in this boot it was not there", "dracut --force, and reboot"}},
 	} {
-		t.Run(name, func(t *testing.T) { tt.want.check(t, tt.options.early(host(t, tt.files))) })
+		t.Run(name, func(t *testing.T) {
+			files := map[string]string{}
+			for _, f := range tt.files {
+				files[f] = ""
+			}
+			tt.want.check(t, tt.options.early(host(t, files)))
+		})
 	}
 }
 
@@ -168,7 +175,7 @@ func TestRemedy(t *testing.T) {
 		probe.ErrNoTracefs:    "mount -t tracefs",
 		probe.ErrNotSupported: "5.8 or newer",
 	} {
-		if got := remedy(fmt.Errorf("attach: %w", err)); !strings.Contains(got, want) {
+		if got := (Options{}).remedy(fmt.Errorf("attach: %w", err)); !strings.Contains(got, want) {
 			t.Errorf("%v: %s", err, got)
 		}
 	}

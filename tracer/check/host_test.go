@@ -4,10 +4,15 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"os"
 	"os/exec"
+	"slices"
 	"strings"
 	"testing"
 
+	"golang.org/x/sys/unix"
+
+	"github.com/bootrace/bootrace/tracer/devmap"
 	"github.com/bootrace/bootrace/tracer/event"
 	"github.com/bootrace/bootrace/tracer/hold"
 	"github.com/bootrace/bootrace/tracer/memory"
@@ -168,4 +173,34 @@ func TestThisHost(t *testing.T) {
 			t.Errorf("%+v does not fit on lines", i)
 		}
 	}
+}
+
+// A kernel made for one purpose, such as that of many virtual machines, which
+// has eBPF and neither device-mapper nor kprobes: each lack is told, with what
+// to do.
+func TestOddKernel(t *testing.T) {
+	var u unix.Utsname
+	if err := unix.Uname(&u); err != nil {
+		t.Fatal(err)
+	}
+	if devmap.Registered("/") || devmap.Available("/", unix.ByteSliceToString(u.Release[:])) {
+		t.Skip("NOT TESTED: this kernel has device-mapper")
+	}
+	find := func(r Report, name string) Item {
+		i := slices.IndexFunc(r.Items, func(i Item) bool { return i.Name == name })
+		if i < 0 {
+			t.Fatalf("no item %s in %+v", name, r)
+		}
+		return r.Items[i]
+	}
+	r := Host(t.Context(), Options{StateDir: t.TempDir()})
+	want{Bad, "has none, so it has no logical volumes", "CONFIG_BLK_DEV_DM"}.check(t, find(r, "device-mapper"))
+	if r.Trace || r.Enforce {
+		t.Errorf("there is nothing to trace: %+v", r)
+	}
+	if _, err := os.Stat("/sys/kernel/tracing/kprobe_events"); err == nil || os.Geteuid() != 0 {
+		t.Skip("NOT TESTED: this kernel has kprobes, or this is not root")
+	}
+	r = Host(t.Context(), Options{StateDir: t.TempDir(), Probes: probe.Tracefs})
+	want{Bad, "no kprobe events", "set probes: auto"}.check(t, find(r, "probes"))
 }
