@@ -137,6 +137,7 @@ install: build ## the program, its units and its early start: DESTDIR, PREFIX, I
 	install -D -m 0755 $(BINARY) $(DESTDIR)$(SBINDIR)/bootrace
 	install -D -m 0755 $(SERVICE) $(DESTDIR)$(LIBDIR)/bootraced
 	$(call place,0644,packaging/systemd/bootrace.service,$(UNITDIR)/bootrace.service)
+	$(call place,0644,packaging/systemd/bootrace-attached.target,$(UNITDIR)/bootrace-attached.target)
 	$(call place,0644,packaging/systemd/bootrace-flush.socket,$(UNITDIR)/bootrace-flush.socket)
 	$(call place,0644,packaging/systemd/bootrace-flush.service,$(UNITDIR)/bootrace-flush.service)
 	$(call place,0644,packaging/systemd/bootrace-deliver.service,$(UNITDIR)/bootrace-deliver.service)
@@ -161,7 +162,7 @@ install-libvirt:
 
 uninstall: ## everything that install put in place, but the recorded boots and the configuration
 	rm -f $(DESTDIR)$(SBINDIR)/bootrace $(DESTDIR)$(LIBDIR)/bootraced
-	rm -f $(DESTDIR)$(UNITDIR)/bootrace.service $(DESTDIR)$(UNITDIR)/bootrace-flush.socket $(DESTDIR)$(UNITDIR)/bootrace-flush.service
+	rm -f $(DESTDIR)$(UNITDIR)/bootrace.service $(DESTDIR)$(UNITDIR)/bootrace-attached.target $(DESTDIR)$(UNITDIR)/bootrace-flush.socket $(DESTDIR)$(UNITDIR)/bootrace-flush.service
 	rm -f $(DESTDIR)$(UNITDIR)/bootrace-deliver.service $(DESTDIR)$(UNITDIR)/bootrace-metrics.service
 	rm -f $(DESTDIR)$(LIBVIRTDIR)/hooks/qemu.d/bootrace
 	rm -f $(DESTDIR)$(INITTOOLS)/hooks/bootrace $(DESTDIR)$(INITTOOLS)/scripts/init-top/bootrace
