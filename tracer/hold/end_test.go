@@ -8,10 +8,15 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"runtime"
+	"slices"
+	"strconv"
 	"strings"
 	"syscall"
 	"testing"
 	"time"
+
+	"golang.org/x/sys/unix"
 
 	"github.com/bootrace/bootrace/tracer/config"
 	"github.com/bootrace/bootrace/tracer/event"
@@ -50,9 +55,9 @@ func (l *launched) held() bool {
 	return err == nil && strings.Contains(string(where), "fanotify")
 }
 
-// The process that holds is stopped, and then killed, with 200 starts held. None
-// goes on before its end, and all of them after it.
-func TestKill(t *testing.T) {
+// holdElsewhere has another process hold the starts of a program.
+func holdElsewhere(t *testing.T) (*host, *exec.Cmd) {
+	t.Helper()
 	if os.Geteuid() != 0 {
 		t.Skip("NOT RUN: only root may hold starts")
 	}
@@ -71,7 +76,13 @@ func TestKill(t *testing.T) {
 	if line, _ := bufio.NewReader(out).ReadString('\n'); line != "ready\n" {
 		t.Skip("NOT RUN: ", line)
 	}
-	list := make([]*launched, 200)
+	return h, holder
+}
+
+// heldGuests returns n guests whose starts wait in the kernel.
+func (h *host) heldGuests(n int) []*launched {
+	h.t.Helper()
+	list := make([]*launched, n)
 	for i := range list {
 		list[i] = h.guest(fmt.Sprint("g", i))
 	}
@@ -80,6 +91,14 @@ func TestKill(t *testing.T) {
 			l.waits()
 		}
 	}
+	return list
+}
+
+// The process that holds is stopped, and then killed, with 200 starts held. None
+// goes on before its end, and all of them after it.
+func TestKill(t *testing.T) {
+	h, holder := holdElsewhere(t)
+	list := h.heldGuests(200)
 	if err := holder.Process.Signal(syscall.SIGSTOP); err != nil {
 		t.Fatal(err)
 	}
@@ -94,6 +113,119 @@ func TestKill(t *testing.T) {
 		}
 	}
 	t.Logf("200 held starts went on and ended within %v of the kill", time.Since(begin).Round(time.Millisecond))
+}
+
+// The process that holds is killed, and one of its threads does not go, as one
+// that waits for a disk that is dead. Starts go on all the same.
+func TestKillStuck(t *testing.T) {
+	h, holder := holdElsewhere(t)
+	list := h.heldGuests(5)
+	stuck := stopAtExit(t, holder.Process.Pid)
+	if err := holder.Process.Kill(); err != nil {
+		t.Fatal(err)
+	}
+	<-stuck
+	for _, l := range list {
+		if status := l.ends(); status != 0 {
+			t.Errorf("%q ended with %d", l.Args, status)
+		}
+	}
+	if _, err := os.Stat(fmt.Sprintf("/proc/%d", holder.Process.Pid)); err != nil {
+		t.Errorf("the process is gone, so nothing was shown: %v", err)
+	}
+}
+
+// stopAtExit has thread tid stop at its exit, before it closes anything, until
+// the test ends. The channel is closed when it has.
+func stopAtExit(t *testing.T, tid int) <-chan struct{} {
+	t.Helper()
+	traced, over := make(chan error), make(chan struct{})
+	stuck, done := make(chan struct{}), make(chan struct{})
+	go func() {
+		defer close(done)
+		runtime.LockOSThread() // one thread traces another
+		defer runtime.UnlockOSThread()
+		var status syscall.WaitStatus
+		err := syscall.PtraceAttach(tid)
+		if err == nil {
+			_, err = syscall.Wait4(tid, &status, syscall.WALL, nil)
+		}
+		if err == nil {
+			err = syscall.PtraceSetOptions(tid, unix.PTRACE_O_TRACEEXIT)
+		}
+		if err == nil {
+			err = syscall.PtraceCont(tid, 0)
+		}
+		traced <- err
+		if err != nil {
+			return
+		}
+		if _, err := syscall.Wait4(tid, &status, syscall.WALL, nil); err != nil || status.TrapCause() != unix.PTRACE_EVENT_EXIT {
+			t.Errorf("thread %d does not stop at its exit: %v, %#x", tid, err, status)
+		}
+		close(stuck)
+		<-over
+		_ = syscall.PtraceDetach(tid)
+	}()
+	if err := <-traced; err != nil {
+		t.Skip("NOT RUN: no thread can be stopped: ", err)
+	}
+	t.Cleanup(func() { close(over); <-done })
+	return stuck
+}
+
+// The thread that has the group has nothing else of this process, and no other
+// thread has the group.
+func TestThread(t *testing.T) {
+	h := newHost(t, nil)
+	threads, err := filepath.Glob("/proc/self/task/*/fd")
+	if err != nil {
+		t.Fatal(err)
+	}
+	found := 0
+	for _, dir := range threads {
+		if what := descriptors(dir); slices.Contains(what, "anon_inode:[fanotify]") {
+			found++
+			for _, one := range what {
+				switch one {
+				case "anon_inode:[fanotify]", "anon_inode:[eventpoll]", "anon_inode:[eventfd]":
+				default:
+					t.Errorf("%s has %s, too", dir, one)
+				}
+			}
+		}
+	}
+	if found != 1 {
+		t.Errorf("%d threads have the group", found)
+	}
+	for range 20 { // Go's runtime works on that thread, too
+		l := h.guest("g")
+		for !l.held() {
+			l.waits()
+		}
+		runtime.GC()
+		h.disks.set("/dev/vg0/g", true)
+		if status := l.ends(); status != 0 {
+			t.Errorf("a guest ended with %d", status)
+		}
+		h.disks.set("/dev/vg0/g", false)
+	}
+}
+
+// descriptors are what the descriptors in a folder of /proc are, but for the
+// standard ones.
+func descriptors(dir string) []string {
+	list, _ := os.ReadDir(dir)
+	var what []string
+	for _, entry := range list {
+		if n, err := strconv.Atoi(entry.Name()); err != nil || n <= 2 {
+			continue
+		}
+		if target, err := os.Readlink(filepath.Join(dir, entry.Name())); err == nil {
+			what = append(what, target)
+		}
+	}
+	return what
 }
 
 // What a start costs: of a program that nobody guards, and of one that is looked

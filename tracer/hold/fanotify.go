@@ -4,8 +4,7 @@ import (
 	"encoding/binary"
 	"errors"
 	"fmt"
-	"os"
-	"syscall"
+	"strconv"
 
 	"golang.org/x/sys/unix"
 )
@@ -16,10 +15,19 @@ import (
 //
 // FAN_OPEN_EXEC_PERM (Linux 5.0) is about execs alone. Before, there is
 // FAN_OPEN_PERM, which is about every open of the file.
+//
+// The group is known to one thread only (see thread), which does everything
+// that is to be done with it.
 type fanotify struct {
-	group *os.File
-	raw   syscall.RawConn
-	event uint64
+	thread *thread
+	execs  chan taken
+	event  uint64
+}
+
+// taken is what was read from the group.
+type taken struct {
+	exec Exec
+	err  error // ErrOverflow
 }
 
 // reserved descriptors are left for everything else that this process opens. An
@@ -29,6 +37,10 @@ const reserved = 1024
 // maxHeld is how many execs are kept back at the most: each takes a descriptor
 // and a goroutine. The kernel queues no more than 16384.
 const maxHeld = 16384
+
+// ahead is how many execs are taken from the group before somebody asks for
+// them.
+const ahead = 256
 
 // groupFlags are those that every kernel has.
 const groupFlags = unix.FAN_CLASS_CONTENT | unix.FAN_CLOEXEC | unix.FAN_NONBLOCK
@@ -51,17 +63,19 @@ func OpenFanotifyOfOpens() (Gate, error) {
 
 func openGroup(event uint64, flags uint) (Gate, error) {
 	raiseDescriptors()
-	fd, err := unix.FanotifyInit(flags, unix.O_RDONLY|unix.O_CLOEXEC|unix.O_LARGEFILE)
-	if err != nil {
-		return nil, &UnsupportedError{initReason(err), err}
+	f := &fanotify{execs: make(chan taken, ahead), event: event}
+	open := func() (int, error) {
+		fd, err := unix.FanotifyInit(flags, unix.O_RDONLY|unix.O_CLOEXEC|unix.O_LARGEFILE)
+		if err != nil {
+			return -1, &UnsupportedError{initReason(err), err}
+		}
+		return fd, nil
 	}
-	group := os.NewFile(uintptr(fd), "fanotify")
-	raw, err := group.SyscallConn()
-	if err != nil {
-		group.Close()
-		return nil, fmt.Errorf("open fanotify: %w", err)
+	var err error
+	if f.thread, err = newThread(open, metadataLen, f.room, f.take); err != nil {
+		return nil, err
 	}
-	return &fanotify{group, raw, event}, nil
+	return f, nil
 }
 
 func initReason(err error) string {
@@ -97,13 +111,20 @@ func (f *fanotify) Capacity() int {
 	return int(min(max(free, 0), maxHeld))
 }
 
+// Guard finds the file itself: only the mark is left to the thread, which must
+// never wait for a disk.
 func (f *fanotify) Guard(path string) error {
-	var err error
-	ctlErr := f.raw.Control(func(fd uintptr) {
-		err = unix.FanotifyMark(int(fd), unix.FAN_MARK_ADD, f.event, unix.AT_FDCWD, path)
+	file, err := unix.Open(path, unix.O_PATH|unix.O_CLOEXEC, 0)
+	if err != nil {
+		return fmt.Errorf("guard %s: %w", path, err)
+	}
+	defer unix.Close(file)
+	here := "/proc/self/fd/" + strconv.Itoa(file) // the process's descriptors, not the thread's
+	doErr := f.thread.do(func(group int) {
+		err = unix.FanotifyMark(group, unix.FAN_MARK_ADD, f.event, unix.AT_FDCWD, here)
 	})
-	if err == nil {
-		err = ctlErr
+	if doErr != nil {
+		err = doErr
 	}
 	switch {
 	case errors.Is(err, unix.EINVAL):
@@ -114,32 +135,36 @@ func (f *fanotify) Guard(path string) error {
 	return nil
 }
 
+func (f *fanotify) Next() (Exec, error) {
+	select {
+	case t := <-f.execs:
+		return t.exec, t.err
+	case <-f.thread.ended:
+		return Exec{}, fmt.Errorf("take starts from fanotify: %w", f.thread.err)
+	}
+}
+
 const metadataLen = unix.FAN_EVENT_METADATA_LEN
 
-// Next reads one event at a time: the buffer has room for no more, so no event
+func (f *fanotify) room() bool { return len(f.execs) < cap(f.execs) }
+
+// take is given one event at a time: the buffer has room for no more, so no event
 // is taken from the queue that nobody looks after.
-func (f *fanotify) Next() (Exec, error) {
-	var buf [metadataLen]byte
-	for {
-		n, err := f.group.Read(buf[:])
-		if err != nil {
-			return Exec{}, fmt.Errorf("read from fanotify: %w", err)
-		}
-		m, err := parseMetadata(buf[:n])
-		if err != nil {
-			return Exec{}, err
-		}
-		switch {
-		case m.Mask&unix.FAN_Q_OVERFLOW != 0:
-			return Exec{}, ErrOverflow
-		case m.Fd < 0:
-			return Exec{}, fmt.Errorf("fanotify event without a descriptor: mask %#x", m.Mask)
-		case m.Mask&f.event == 0:
-			unix.Close(int(m.Fd)) // nothing that waits
-		default:
-			return Exec{TID: int(m.Pid), Key: int(m.Fd), Open: f.event == unix.FAN_OPEN_PERM}, nil
-		}
+func (f *fanotify) take(event []byte) error {
+	m, err := parseMetadata(event)
+	switch {
+	case err != nil:
+		return err
+	case m.Mask&unix.FAN_Q_OVERFLOW != 0:
+		f.execs <- taken{err: ErrOverflow}
+	case m.Fd < 0:
+		return fmt.Errorf("event without a descriptor: mask %#x", m.Mask)
+	case m.Mask&f.event == 0:
+		unix.Close(int(m.Fd)) // nothing that waits
+	default:
+		f.execs <- taken{exec: Exec{TID: int(m.Pid), Key: int(m.Fd), Open: f.event == unix.FAN_OPEN_PERM}}
 	}
+	return nil
 }
 
 func parseMetadata(buf []byte) (unix.FanotifyEventMetadata, error) {
@@ -158,13 +183,10 @@ func parseMetadata(buf []byte) (unix.FanotifyEventMetadata, error) {
 
 func (f *fanotify) Waiting() bool {
 	var n int
-	var err error
-	ctlErr := f.raw.Control(func(fd uintptr) { n, err = unix.IoctlGetInt(int(fd), unix.TIOCINQ) }) // FIONREAD
-	return err == nil && ctlErr == nil && n > 0
+	err := f.thread.do(func(group int) { n, _ = unix.IoctlGetInt(group, unix.TIOCINQ) }) // FIONREAD
+	return err == nil && (n > 0 || len(f.execs) > 0)
 }
 
-// Answer writes past the poller and its lock: the write never waits, and a
-// reader that does must not be in its way.
 func (f *fanotify) Answer(e Exec, allow bool) error {
 	r := unix.FanotifyResponse{Fd: int32(e.Key), Response: unix.FAN_ALLOW}
 	if !allow {
@@ -174,10 +196,12 @@ func (f *fanotify) Answer(e Exec, allow bool) error {
 	if err != nil {
 		return fmt.Errorf("answer an exec: %w", err)
 	}
-	ctlErr := f.raw.Control(func(fd uintptr) { _, err = unix.Write(int(fd), buf) })
-	unix.Close(e.Key)
-	if ctlErr != nil {
-		return fmt.Errorf("answer the exec of task %d: %w", e.TID, os.ErrClosed)
+	doErr := f.thread.do(func(group int) {
+		_, err = unix.Write(group, buf) // it never waits
+		unix.Close(e.Key)
+	})
+	if doErr != nil {
+		return fmt.Errorf("answer the exec of task %d: %w", e.TID, doErr)
 	}
 	// ENOENT: the task was killed, and waits no longer.
 	if err != nil && !errors.Is(err, unix.ENOENT) {
@@ -186,4 +210,4 @@ func (f *fanotify) Answer(e Exec, allow bool) error {
 	return nil
 }
 
-func (f *fanotify) Close() error { return f.group.Close() }
+func (f *fanotify) Close() error { return f.thread.close() }

@@ -18,7 +18,7 @@ type Gate interface {
 	Next() (Exec, error)
 	// Waiting reports whether there is an exec that Next has not returned yet.
 	Waiting() bool
-	// Answer lets an exec go on, or fail with EPERM. It does not block.
+	// Answer lets an exec go on, or fail with EPERM. It waits for nothing else.
 	Answer(e Exec, allow bool) error
 	// Capacity is how many execs it can keep back at a time.
 	Capacity() int

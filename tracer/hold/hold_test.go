@@ -529,14 +529,17 @@ func TestIdentity(t *testing.T) {
 // beneath it, too.
 func TestActivate(t *testing.T) {
 	var h *host
+	there := make(chan struct{})
 	h = newHost(t, func(o *Options) {
 		o.Config.Activate = config.Activate{After: 100 * time.Millisecond, On: true}
 		o.Activate = func(_ context.Context, blockers []readiness.Blocker) {
+			<-there
 			for _, b := range blockers {
 				h.disks.set(b.Path, true)
 			}
 		}
 	})
+	close(there)
 	a := h.guest("a", "-drive", "file=/dev/vg0/more")
 	if status := a.ends(); status != 0 {
 		t.Errorf("ended with %d", status)

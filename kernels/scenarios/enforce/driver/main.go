@@ -24,7 +24,7 @@ func main() {
 
 func run(args []string) error {
 	if len(args) == 0 {
-		return fmt.Errorf("usage: driver mass|killed|stopped|launcher|upgrade|replaced|probes|orders N")
+		return fmt.Errorf("usage: driver mass|killed|stuck|stopped|launcher|upgrade|replaced|probes|orders N")
 	}
 	n := 0
 	if len(args) > 1 {
@@ -38,6 +38,8 @@ func run(args []string) error {
 		return mass()
 	case "killed":
 		return killed()
+	case "stuck":
+		return stuck()
 	case "stopped":
 		return stopped()
 	case "launcher":

@@ -1,0 +1,226 @@
+package hold
+
+import (
+	"errors"
+	"fmt"
+	"os"
+	"runtime"
+	"strconv"
+	"sync"
+	"time"
+
+	"golang.org/x/sys/unix"
+)
+
+// thread is a thread with a table of descriptors of its own, in which there is
+// one that the rest of this process does not have.
+//
+// A process that is killed is gone when the last of its threads is, and what its
+// threads share is closed only then. One that waits for a disk that is dead, in
+// an fsync of the log, say, does not go: starts that are held would stay held for
+// as long as the disk takes, although nobody is there to answer. What a thread
+// has for itself is closed when this one thread ends, and it never waits for a
+// disk. Nor has anybody else to end first: not the memory of the process, not its
+// probes in the kernel.
+type thread struct {
+	mu       sync.Mutex
+	file     *os.File // to be used by that thread, but for its deadline
+	requests []request
+	closed   bool
+
+	ended chan struct{} // closed when the descriptor is
+	err   error         // why it ended, valid from then on
+}
+
+// request is something to be done with the descriptor.
+type request struct {
+	do   func(fd int)
+	done chan struct{}
+}
+
+// newThread starts a thread that calls open, and then take with what can be read,
+// up to size bytes at a time, while there is room.
+func newThread(open func() (int, error), size int, room func() bool, take func([]byte) error) (*thread, error) {
+	if err := startPoller(); err != nil {
+		return nil, fmt.Errorf("start a thread: %w", err)
+	}
+	t := &thread{ended: make(chan struct{})}
+	opened := make(chan error)
+	onThread(func() {
+		fd, err := separately(open)
+		if err == nil {
+			t.file = os.NewFile(uintptr(fd), "fanotify")
+			if err = t.file.SetReadDeadline(time.Time{}); err != nil { // it can't be polled
+				t.file.Close()
+			}
+		}
+		opened <- err
+		if err == nil {
+			t.end(t.serve(fd, make([]byte, size), room, take))
+		}
+	})
+	if err := <-opened; err != nil {
+		return nil, err
+	}
+	return t, nil
+}
+
+// onThread calls f on a thread that ends with it. Go starts no thread from one
+// that is locked, so none inherits its table. It is not the first one of the
+// process, which can't end, and whose descriptors /proc/self/fd has.
+func onThread(f func()) {
+	go func() {
+		runtime.LockOSThread()
+		if unix.Gettid() != unix.Getpid() {
+			f()
+			return
+		}
+		defer runtime.UnlockOSThread()
+		locked := make(chan struct{})
+		go func() {
+			runtime.LockOSThread()
+			close(locked)
+			f()
+		}()
+		<-locked
+	}()
+}
+
+// startPoller has Go's runtime make its descriptors, if it has none yet, so that
+// the thread gets them, too.
+func startPoller() error {
+	r, w, err := os.Pipe()
+	if err != nil {
+		return err
+	}
+	return errors.Join(r.Close(), w.Close())
+}
+
+// separately calls open with a table of descriptors that is this thread's own.
+func separately(open func() (int, error)) (int, error) {
+	if err := unix.Unshare(unix.CLONE_FILES); err != nil {
+		return -1, &UnsupportedError{"a thread can't have descriptors of its own", err}
+	}
+	if err := closeOthers(); err != nil {
+		return -1, fmt.Errorf("close what is another thread's: %w", err)
+	}
+	return open()
+}
+
+// closeOthers closes in the table of this thread what it has no business with:
+// what is closed elsewhere must be closed. Go's runtime needs its poller on any
+// thread, an epoll and an eventfd; whose they are can't be told. (It is one poller
+// for all threads: the descriptor is added to it by this thread, and whichever
+// thread polls wakes this one.)
+func closeOthers() error {
+	own := fmt.Sprintf("/proc/self/task/%d/fd/", unix.Gettid())
+	list, err := os.ReadDir(own)
+	if err != nil {
+		return err
+	}
+	for _, entry := range list {
+		fd, err := strconv.Atoi(entry.Name())
+		if err != nil || fd <= 2 {
+			continue
+		}
+		switch what, _ := os.Readlink(own + entry.Name()); what {
+		case "anon_inode:[eventpoll]", "anon_inode:[eventfd]":
+		default:
+			unix.Close(fd) // the list's own is closed already
+		}
+	}
+	return nil
+}
+
+// crowded is how long is waited where there is no room for what there is to read.
+const crowded = time.Millisecond
+
+// serve does what is asked for until the thread is closed. Between the two it
+// sleeps in Go's poller: in a system call, such as poll, it would keep a processor
+// of Go's, on a small host the only one, until Go takes that away (4 ms, where
+// timers are coarse).
+func (t *thread) serve(fd int, buf []byte, room func() bool, take func([]byte) error) error {
+	for {
+		if closed := t.answer(fd); closed {
+			return os.ErrClosed
+		}
+		if !room() {
+			time.Sleep(crowded)
+			continue
+		}
+		n, err := t.file.Read(buf)
+		if errors.Is(err, os.ErrDeadlineExceeded) {
+			continue // there are requests
+		}
+		if err == nil {
+			err = take(buf[:n])
+		}
+		if err != nil {
+			return err
+		}
+	}
+}
+
+// answer does what is asked for. It reports whether that is to end.
+func (t *thread) answer(fd int) (closed bool) {
+	t.mu.Lock()
+	requests := t.requests
+	t.requests, closed = nil, t.closed
+	_ = t.file.SetReadDeadline(time.Time{}) // the next request sets it again
+	t.mu.Unlock()
+	for _, r := range requests {
+		if !closed {
+			r.do(fd)
+		}
+		close(r.done)
+	}
+	return closed
+}
+
+// do has the thread call f with the descriptor, and returns when it has. The
+// error is os.ErrClosed where there is none any more.
+func (t *thread) do(f func(fd int)) error {
+	called := false
+	r := request{func(fd int) { called = true; f(fd) }, make(chan struct{})}
+	t.mu.Lock()
+	if t.closed {
+		t.mu.Unlock()
+		return os.ErrClosed
+	}
+	t.requests = append(t.requests, r)
+	t.rouse()
+	t.mu.Unlock()
+	<-r.done
+	if !called {
+		return os.ErrClosed
+	}
+	return nil
+}
+
+// rouse ends the thread's read. The lock is held: the file must not be closed
+// meanwhile, as the last one to use it would do that, on another thread.
+func (t *thread) rouse() { _ = t.file.SetReadDeadline(time.Unix(1, 0)) }
+
+// close closes the descriptor, and returns when it is.
+func (t *thread) close() error {
+	t.mu.Lock()
+	if !t.closed {
+		t.closed = true
+		t.rouse()
+	}
+	t.mu.Unlock()
+	<-t.ended
+	return nil
+}
+
+// end closes the descriptor, and tells everybody.
+func (t *thread) end(err error) {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	t.closed, t.err = true, errors.Join(err, t.file.Close())
+	for _, r := range t.requests {
+		close(r.done)
+	}
+	t.requests = nil
+	close(t.ended)
+}
