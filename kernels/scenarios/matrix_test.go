@@ -18,7 +18,8 @@ import (
 )
 
 // TestMatrix has both backends watch the same boot of each kernel: the findings
-// are the same, and so are the times.
+// are the same, and so are the times. The scenario also does what old kernels
+// need, kills the services, and has other users beside them.
 func TestMatrix(t *testing.T) {
 	if os.Getenv("BOOTRACE_MATRIX") == "" {
 		t.Skip("NOT RUN: boots each kernel; `make matrix` runs it")
@@ -31,21 +32,52 @@ func TestMatrix(t *testing.T) {
 			})
 			ebpf := readTimeline(t, filepath.Join(out, "trace.json"))
 			tracefs := readTimeline(t, filepath.Join(out, "tracefs", "trace.json"))
+			held := dropFindings(ebpf, timeline.Held)
+			if len(held) != 1 || held[0].Guest != "held" || len(dropFindings(tracefs, timeline.Held)) != 0 {
+				t.Errorf("held: %+v", held)
+			}
 			if diff := cmp.Diff(kinds(ebpf), kinds(tracefs)); diff != "" || len(ebpf.Findings) < 7 {
 				t.Errorf("findings (-eBPF +tracefs):\n%s", diff)
 			}
 			for _, tl := range []*timeline.Timeline{ebpf, tracefs} {
-				if len(tl.Losses) > 0 {
-					t.Errorf("losses: %+v", tl.Losses)
-				}
+				checkWhole(t, tl)
 			}
 			compareTimes(t, ebpf, tracefs)
 		})
 	}
 }
 
+// checkWhole: nothing was lost, and no mapping was there before it was seen being
+// made, the first included, for which device-mapper had to be loaded.
+func checkWhole(t *testing.T, tl *timeline.Timeline) {
+	t.Helper()
+	if len(tl.Losses) > 0 {
+		t.Errorf("losses: %+v", tl.Losses)
+	}
+	for _, m := range tl.Mappings {
+		for _, l := range m.Lives {
+			if l.Backfilled || l.Created == nil {
+				t.Errorf("%s was not seen being made: %+v", m.Name, l)
+			}
+		}
+	}
+}
+
+// dropFindings takes the findings of one kind out of a timeline.
+func dropFindings(tl *timeline.Timeline, kind string) []*timeline.Finding {
+	var dropped []*timeline.Finding
+	tl.Findings = slices.DeleteFunc(tl.Findings, func(f *timeline.Finding) bool {
+		if f.Kind != kind {
+			return false
+		}
+		dropped = append(dropped, f)
+		return true
+	})
+	return dropped
+}
+
 // prepareMatrix puts into the folder that the machine shares: the script of the
-// scenario "findings", and the tests of the probes.
+// scenario "findings", and the tests of the probes and of holds.
 func prepareMatrix(t *testing.T, out string) {
 	t.Helper()
 	if err := os.MkdirAll(out, 0o755); err != nil {
@@ -60,10 +92,12 @@ func prepareMatrix(t *testing.T, out string) {
 	}
 	ctx, cancel := context.WithTimeout(t.Context(), 10*time.Minute)
 	defer cancel()
-	build := exec.CommandContext(ctx, "go", "test", "-c", "-o", filepath.Join(out, "probe.test"), "./tracer/probe")
-	build.Dir, build.Env = repo(t), append(os.Environ(), "CGO_ENABLED=0")
-	if text, err := build.CombinedOutput(); err != nil {
-		t.Fatalf("build the tests of the probes: %v: %s", err, text)
+	for _, name := range []string{"probe", "hold"} {
+		build := exec.CommandContext(ctx, "go", "test", "-c", "-o", filepath.Join(out, name+".test"), "./tracer/"+name)
+		build.Dir, build.Env = repo(t), append(os.Environ(), "CGO_ENABLED=0")
+		if text, err := build.CombinedOutput(); err != nil {
+			t.Fatalf("build the tests of package %s: %v: %s", name, err, text)
+		}
 	}
 }
 
@@ -73,6 +107,12 @@ const apart = 50 * time.Millisecond
 
 func compareTimes(t *testing.T, ebpf, tracefs *timeline.Timeline) {
 	t.Helper()
+	var most event.Duration
+	defer func() { t.Logf("instants are %v apart at the most", most) }()
+	sameInstant := func(what string, a, b *timeline.Instant) {
+		t.Helper()
+		most = max(most, gap(t, what, a, b))
+	}
 	for _, f := range ebpf.Findings {
 		i := slices.IndexFunc(tracefs.Findings, func(g *timeline.Finding) bool { return g.Guest == f.Guest && g.Kind == f.Kind })
 		if i < 0 {
@@ -93,24 +133,28 @@ func compareTimes(t *testing.T, ebpf, tracefs *timeline.Timeline) {
 			continue
 		}
 		for i, l := range m.Lives {
-			sameInstant(t, m.Name+" created", l.Created, other.Lives[i].Created)
-			sameInstant(t, m.Name+" live", l.Live, other.Lives[i].Live)
-			sameInstant(t, m.Name+" removed", l.Removed, other.Lives[i].Removed)
+			sameInstant(m.Name+" created", l.Created, other.Lives[i].Created)
+			sameInstant(m.Name+" live", l.Live, other.Lives[i].Live)
+			sameInstant(m.Name+" removed", l.Removed, other.Lives[i].Removed)
 		}
 	}
 }
 
-func sameInstant(t *testing.T, what string, a, b *timeline.Instant) {
+// gap is how far two accounts of an instant are apart: 0 where their windows
+// overlap.
+func gap(t *testing.T, what string, a, b *timeline.Instant) event.Duration {
 	t.Helper()
 	if (a == nil) != (b == nil) {
 		t.Errorf("%s: %v and %v", what, a, b)
 	}
 	if a == nil || b == nil {
-		return
+		return 0
 	}
-	if gap := max(from(b)-a.At, from(a)-b.At); event.Duration(gap) > apart {
+	gap := event.Duration(max(from(b)-a.At, from(a)-b.At, 0))
+	if gap > apart {
 		t.Errorf("%s: [%d, %d] and [%d, %d]", what, a.From, a.At, b.From, b.At)
 	}
+	return gap
 }
 
 func from(i *timeline.Instant) event.Time {

@@ -118,7 +118,7 @@ func (i *Instance) borrow() error {
 func (i *Instance) own() bool { return i.dir != i.root }
 
 func (i *Instance) setUp(o Options) error {
-	text, err := os.ReadFile(i.dir.path("trace_clock"))
+	text, err := os.ReadFile(i.root.path("trace_clock"))
 	if err != nil {
 		return fmt.Errorf("read the trace clocks: %w", permission(err))
 	}
