@@ -23,8 +23,12 @@ const maxWindow = 100 * time.Millisecond
 // The host of the demo: traced from the initramfs on, over a real reboot.
 func TestDemo(t *testing.T) {
 	out, _ := play(t, "demo", nil)
-	tl := readTimeline(t, filepath.Join(out, "trace.json"))
+	checkDemo(t, out)
+}
 
+func checkDemo(t *testing.T, out string) {
+	t.Helper()
+	tl := readTimeline(t, filepath.Join(out, "trace.json"))
 	if !tl.Complete || len(tl.Losses) > 0 {
 		t.Errorf("the record is not complete: %+v, losses %+v", tl.Incomplete, tl.Losses)
 	}
