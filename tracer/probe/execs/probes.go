@@ -11,9 +11,7 @@ import (
 // function: a record must fit into a page, and one argument can be long.
 const (
 	portion  = 8
-	portions = 32
-	// maxArgs is how many arguments are recorded. Real guests have up to 200.
-	maxArgs = portion * portions
+	portions = 32 // 256 arguments: real guests have up to 200
 )
 
 // The kernel's own events.
