@@ -85,7 +85,7 @@ func Host(ctx context.Context, o Options) Report {
 	r.add(o.probes(ctx)...)
 	r.add(udevd("/"), o.early("/"), state(o.StateDir), programs("/"))
 	r.add(libvirt("/")...)
-	r.add(o.volumes(ctx)...)
+	r.add(o.volumes(ctx, "/")...)
 	r.add(o.service())
 	r.Trace = !slices.ContainsFunc(r.Items, func(i Item) bool { return i.Grade == Bad })
 	hold := o.hold(ctx)

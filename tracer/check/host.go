@@ -113,7 +113,7 @@ var settingTexts = map[string]struct{ text, remedy string }{
 
 // volumes warns of each logical volume that a guest last ran on and that
 // nothing will activate by itself.
-func (o Options) volumes(ctx context.Context) []Item {
+func (o Options) volumes(ctx context.Context, root string) []Item {
 	const name = "lvm"
 	run := o.LVM
 	if run == nil {
@@ -123,6 +123,7 @@ func (o Options) volumes(ctx context.Context) []Item {
 	if err != nil {
 		return []Item{{Name: name, Grade: Warning, Text: "what guests ran on is not known: " + err.Error()}}
 	}
+	units := activationUnits(root)
 	config, err := lvm.Config(ctx, run)
 	if lvm.Missing(err) {
 		return []Item{{Name: name, Grade: Good, Text: "not installed"}}
@@ -131,17 +132,17 @@ func (o Options) volumes(ctx context.Context) []Item {
 		return []Item{{Name: name, Grade: Warning, Text: "its settings are not known: " + err.Error()}}
 	}
 	if len(used) == 0 {
-		return []Item{settings(config), {Name: "guest volumes", Grade: Good, Text: "none is known yet: no recorded guest ran on a logical volume"}}
+		return []Item{settings(config, units), {Name: "guest volumes", Grade: Good, Text: "none is known yet: no recorded guest ran on a logical volume"}}
 	}
 	answers := lvm.Ask(ctx, run, used)
-	items := []Item{settings(config)}
+	items := []Item{settings(config, units)}
 	for i := range answers {
 		switch v := &answers[i]; {
 		case v.VG == "":
 		case v.Why != "":
 			return append(items, Item{Name: "guest volumes", Grade: Warning, Text: "LVM gave no answer about them: " + v.Why})
 		default:
-			items = append(items, volume(v, config)...)
+			items = append(items, volume(v, config, units)...)
 		}
 	}
 	if len(items) == 1 {
@@ -150,8 +151,20 @@ func (o Options) volumes(ctx context.Context) []Item {
 	return items
 }
 
+// activationUnits says whether systemd has units that activate everything once
+// where event activation is off: LVM's generator makes them, in the versions
+// that have one.
+func activationUnits(root string) bool {
+	for _, dir := range []string{"usr/lib", "lib"} {
+		if _, err := os.Stat(filepath.Join(root, dir, "systemd/system-generators/lvm2-activation-generator")); err == nil {
+			return true
+		}
+	}
+	return false
+}
+
 // settings are those that hold for all volumes.
-func settings(config map[string]string) Item {
+func settings(config map[string]string, units bool) Item {
 	var parts []string
 	for _, key := range []string{"global/event_activation", "activation/auto_activation_volume_list", "activation/volume_list", "devices/use_devicesfile", "devices/global_filter", "devices/filter"} {
 		if value, set := config[key]; set {
@@ -165,14 +178,20 @@ func settings(config map[string]string) Item {
 	if config["global/event_activation"] == "0" {
 		item.Grade = Warning
 		item.Remedy = settingTexts[timeline.SettingEventActivation].remedy
+		if units {
+			item.Text += "; units of systemd activate once what is there when they run, and nothing that comes later"
+		}
 	}
 	return item
 }
 
-func volume(v *event.LVMInfo, config map[string]string) []Item {
+func volume(v *event.LVMInfo, config map[string]string, units bool) []Item {
 	id := v.VG + "/" + v.LV
 	var items []Item
 	for _, setting := range timeline.Settings(v, config) {
+		if setting == timeline.SettingEventActivation && units {
+			continue
+		}
 		t := settingTexts[setting]
 		items = append(items, Item{"volume " + id, Warning, "a guest's, and nothing activates it: " + t.text, strings.ReplaceAll(t.remedy, "{volume}", id)})
 	}

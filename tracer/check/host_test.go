@@ -81,7 +81,7 @@ func TestVolumes(t *testing.T) {
 	} {
 		t.Run(name, func(t *testing.T) {
 			items := map[string]Item{}
-			for _, i := range (Options{StateDir: remembered(t), LVM: tt.lvm}).volumes(t.Context()) {
+			for _, i := range (Options{StateDir: remembered(t), LVM: tt.lvm}).volumes(t.Context(), t.TempDir()) {
 				items[i.Name] = i
 			}
 			for name, w := range tt.want {
@@ -89,7 +89,14 @@ func TestVolumes(t *testing.T) {
 			}
 		})
 	}
-	none := Options{StateDir: t.TempDir(), LVM: answers(allEvents)}.volumes(t.Context())
+	// Where systemd activates them all the same, once, no volume is warned of.
+	const generator = "usr/lib/systemd/system-generators/lvm2-activation-generator*"
+	items := Options{StateDir: remembered(t), LVM: answers("global {\n\tevent_activation=0\n}\n")}.volumes(t.Context(), host(t, map[string]string{generator: ""}))
+	want{Warning, "units of systemd activate once", "vgchange -aay"}.check(t, items[0])
+	if slices.ContainsFunc(items, func(i Item) bool { return i.Name == "volume vg0/web-a" }) {
+		t.Errorf("a volume that systemd activates: %+v", items)
+	}
+	none := Options{StateDir: t.TempDir(), LVM: answers(allEvents)}.volumes(t.Context(), t.TempDir())
 	if len(none) != 2 || !strings.Contains(none[1].Text, "none is known yet") {
 		t.Errorf("without a memory: %+v", none)
 	}
