@@ -7,6 +7,8 @@ DESTDIR ?=
 # Debian and Ubuntu keep initramfs-tools here; INITRAMFS=no leaves the early
 # start out.
 INITRAMFS ?= auto
+# The same for dracut, with systemd in the initramfs.
+DRACUT ?= auto
 # The hook for libvirt goes where libvirt is; LIBVIRT=yes places it anywhere.
 LIBVIRT ?= auto
 KERNEL  ?= 6.1
@@ -15,6 +17,7 @@ OUT     ?= build/lab
 VERSION  := $(shell git describe --tags --always --dirty 2>/dev/null || echo unknown)
 UNITDIR  := $(PREFIX)/lib/systemd/system
 INITTOOLS := /usr/share/initramfs-tools
+DRACUTDIR := /usr/lib/dracut
 LIBVIRTDIR := /etc/libvirt
 BINARY   := build/bootrace
 # The service alone, which boots have to wait for.
@@ -28,7 +31,7 @@ export CGO_ENABLED := 0
 .PHONY: help build generate generate-check matrix test unit lab-test browser-test demo soak soak-enforce fuzz bench bench-boot bench-latency lint lab install uninstall clean
 
 help: ## this list
-	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sort | awk -F ':.*## ' '{printf "  %-16s %s\n", $$1, $$2}'
+	@grep -hE '^[a-z0-9-]+:.*##' $(MAKEFILE_LIST) | sort | awk -F ':.*## ' '{printf "  %-16s %s\n", $$1, $$2}'
 
 GOBUILD  := $(GO) build -trimpath -tags urfave_cli_no_docs -ldflags '-s -w -X main.version=$(VERSION)'
 
@@ -132,12 +135,12 @@ lab: build ## boot a host in a virtual machine: SCENARIO=DIR [KERNEL=6.1] OUT=DI
 # What the installed files are made from, with the place of the program put in.
 define place
 	install -d $(DESTDIR)$(dir $(3))
-	sed 's|@SBINDIR@|$(SBINDIR)|g; s|@LIBDIR@|$(LIBDIR)|g' $(2) > $(DESTDIR)$(3).new
+	sed 's|@SBINDIR@|$(SBINDIR)|g; s|@LIBDIR@|$(LIBDIR)|g; s|@UNITDIR@|$(UNITDIR)|g' $(2) > $(DESTDIR)$(3).new
 	chmod $(1) $(DESTDIR)$(3).new
 	mv $(DESTDIR)$(3).new $(DESTDIR)$(3)
 endef
 
-install: build ## the program, its units and its early start: DESTDIR, PREFIX, INITRAMFS and LIBVIRT=auto|yes|no
+install: build ## the program, its units and its early start: DESTDIR, PREFIX, INITRAMFS, DRACUT and LIBVIRT=auto|yes|no
 	install -D -m 0755 $(BINARY) $(DESTDIR)$(SBINDIR)/bootrace
 	install -D -m 0755 $(SERVICE) $(DESTDIR)$(LIBDIR)/bootraced
 	$(call place,0644,packaging/systemd/bootrace.service,$(UNITDIR)/bootrace.service)
@@ -150,15 +153,23 @@ install: build ## the program, its units and its early start: DESTDIR, PREFIX, I
 ifneq ($(INITRAMFS),no)
 	if [ $(INITRAMFS) = yes ] || [ -d $(DESTDIR)$(INITTOOLS) ]; then $(MAKE) --no-print-directory install-initramfs; fi
 endif
+ifneq ($(DRACUT),no)
+	if [ $(DRACUT) = yes ] || [ -d $(DESTDIR)$(DRACUTDIR) ]; then $(MAKE) --no-print-directory install-dracut; fi
+endif
 ifneq ($(LIBVIRT),no)
 	if [ $(LIBVIRT) = yes ] || [ -d $(DESTDIR)$(LIBVIRTDIR) ]; then $(MAKE) --no-print-directory install-libvirt; fi
 endif
-	@[ -n "$(DESTDIR)" ] || echo "Installed. Next: systemctl enable --now bootrace; update-initramfs -u"
+	@[ -n "$(DESTDIR)" ] || echo "Installed. Next: systemctl enable --now bootrace; update-initramfs -u, or dracut --force"
 
 .PHONY: install-initramfs
 install-initramfs:
 	$(call place,0755,packaging/initramfs-tools/hooks/bootrace,$(INITTOOLS)/hooks/bootrace)
 	$(call place,0755,packaging/initramfs-tools/init-top/bootrace,$(INITTOOLS)/scripts/init-top/bootrace)
+
+.PHONY: install-dracut
+install-dracut:
+	$(call place,0755,packaging/dracut/module-setup.sh,$(DRACUTDIR)/modules.d/90bootrace/module-setup.sh)
+	$(call place,0644,packaging/systemd/bootrace-early.service,$(UNITDIR)/bootrace-early.service)
 
 .PHONY: install-libvirt
 install-libvirt:
@@ -170,7 +181,8 @@ uninstall: ## everything that install put in place, but the recorded boots and t
 	rm -f $(DESTDIR)$(UNITDIR)/bootrace-deliver.service $(DESTDIR)$(UNITDIR)/bootrace-metrics.service
 	rm -f $(DESTDIR)$(LIBVIRTDIR)/hooks/qemu.d/bootrace
 	rm -f $(DESTDIR)$(INITTOOLS)/hooks/bootrace $(DESTDIR)$(INITTOOLS)/scripts/init-top/bootrace
-	@[ -n "$(DESTDIR)" ] || echo "Removed. Next: systemctl daemon-reload; update-initramfs -u"
+	rm -rf $(DESTDIR)$(DRACUTDIR)/modules.d/90bootrace $(DESTDIR)$(UNITDIR)/bootrace-early.service
+	@[ -n "$(DESTDIR)" ] || echo "Removed. Next: systemctl daemon-reload; update-initramfs -u, or dracut --force"
 
 clean: ## what was built here
 	rm -rf build

@@ -46,14 +46,14 @@ type baseRecipe struct {
 // kernelPackage is where a base's kernel comes from.
 type kernelPackage struct{ Name, Suite, Package string }
 
-// keptBases is two more than there are kernels to boot: one with further
+// keptBases is three more than there are kernels to boot: two with other
 // packages, and one that is out of date.
-var keptBases = len(kernels.Bootable()) + 2
+var keptBases = len(kernels.Bootable()) + 3
 
 // base returns the entry whose root.tar is Debian with the kernel.
 func (b builder) base(ctx context.Context) (*entry, string, error) {
 	kernel := kernelPackage{b.kernel.Name, b.kernel.Suite, b.kernel.Package}
-	recipe := baseRecipe{1, kernel, kernels.Userland, slices.Concat(userland, b.packages), leftOut}
+	recipe := baseRecipe{1, kernel, kernels.Userland, choose(userland, b.packages), leftOut}
 	key, err := keyOf(recipe)
 	if err != nil {
 		return nil, "", err
@@ -68,6 +68,20 @@ func (b builder) base(ctx context.Context) (*entry, string, error) {
 	return e, key, b.cache.keep("base", keptBases)
 }
 
+// choose adds the wanted packages to the usual ones; NAME- leaves one of those
+// out, as apt writes it.
+func choose(usual, wanted []string) []string {
+	all := slices.Clone(usual)
+	for _, name := range wanted {
+		if unwanted, ok := strings.CutSuffix(name, "-"); ok {
+			all = slices.DeleteFunc(all, func(p string) bool { return p == unwanted })
+			continue
+		}
+		all = append(all, name)
+	}
+	return all
+}
+
 func (b builder) makeBase(ctx context.Context, r baseRecipe, tarball string) error {
 	archives, err := b.archives(ctx)
 	if err != nil {
@@ -80,6 +94,10 @@ func (b builder) makeBase(ctx context.Context, r baseRecipe, tarball string) err
 	if r.foreign() {
 		// Newer kernels bring hooks that the userland's run-parts cannot run.
 		args = append(args, "--setup-hook="+kernelHook(r.Kernel.Suite), "--dpkgopt=path-exclude=/usr/share/kernel/*")
+	}
+	if slices.Contains(r.Packages, "dracut") {
+		// What its package makes is made anew in each image; packing it takes minutes.
+		args = append(args, `--setup-hook=mkdir -p "$1/etc/dracut.conf.d" && echo 'compress="cat"' >"$1/etc/dracut.conf.d/lab.conf"`)
 	}
 	pkgs := append(slices.Clone(r.Packages), r.Kernel.Package)
 	args = append(args, "--include="+strings.Join(pkgs, ","), r.Userland, tarball, "-")

@@ -1,6 +1,7 @@
 package lab
 
 import (
+	"slices"
 	"testing"
 
 	"github.com/bootrace/bootrace/kernels"
@@ -56,5 +57,21 @@ deb http://a.example/security/ bookworm-security main
 		if got := sourceList(archives{"http://a.example/debian/", "http://a.example/security/"}, r); got != want {
 			t.Errorf("kernel of %s: got:\n%s\nwant:\n%s", suite, got, want)
 		}
+	}
+}
+
+func TestChoose(t *testing.T) {
+	usual := []string{"udev", "initramfs-tools", "strace"}
+	for _, tt := range []struct{ wanted, want []string }{
+		{nil, usual},
+		{[]string{"libvirt-clients"}, []string{"udev", "initramfs-tools", "strace", "libvirt-clients"}},
+		{[]string{"dracut", "initramfs-tools-"}, []string{"udev", "strace", "dracut"}},
+	} {
+		if got := choose(usual, tt.wanted); !slices.Equal(got, tt.want) {
+			t.Errorf("%v: got %v, want %v", tt.wanted, got, tt.want)
+		}
+	}
+	if len(usual) != 3 || usual[1] != "initramfs-tools" {
+		t.Errorf("the usual ones were changed: %v", usual)
 	}
 }

@@ -36,8 +36,9 @@ type Options struct {
 	// Enable names the systemd units to enable after Install; nil means
 	// bootrace.service, if Install is set.
 	Enable []string
-	// Packages are further Debian packages of the machine. With any, a base of
-	// its own is made, so that others stay small.
+	// Packages are further Debian packages of the machine; NAME- leaves one of
+	// the usual ones out. With any, a base of its own is made, so that others
+	// stay small.
 	Packages []string
 	// Append is added to the kernel's command line.
 	Append string

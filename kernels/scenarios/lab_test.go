@@ -12,6 +12,7 @@ import (
 	"testing"
 
 	"github.com/bootrace/bootrace/kernels/lab"
+	"github.com/bootrace/bootrace/tracer/check"
 	"github.com/bootrace/bootrace/tracer/timeline"
 )
 
@@ -137,4 +138,30 @@ func mappingNamed(t *testing.T, tl *timeline.Timeline, name string) *timeline.Ma
 	}
 	t.Fatalf("no mapping %s in the timeline", name)
 	return nil
+}
+
+// report is what `bootrace check --format json` said.
+type report struct{ check.Report }
+
+func readReport(t *testing.T, out, name string) *report {
+	t.Helper()
+	data, err := os.ReadFile(filepath.Join(out, name+".json"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	var r report
+	if err := json.Unmarshal(data, &r.Report); err != nil {
+		t.Fatalf("%s: %v", name, err)
+	}
+	return &r
+}
+
+func (r *report) item(t *testing.T, name string) check.Item {
+	t.Helper()
+	i := slices.IndexFunc(r.Items, func(i check.Item) bool { return i.Name == name })
+	if i < 0 {
+		t.Errorf("no item %q in %+v", name, r.Items)
+		return check.Item{}
+	}
+	return r.Items[i]
 }

@@ -10,6 +10,7 @@ import (
 	"syscall"
 	"time"
 
+	"github.com/coreos/go-systemd/v22/daemon"
 	"golang.org/x/sys/unix"
 
 	"github.com/bootrace/bootrace/tracer/service"
@@ -35,7 +36,8 @@ func Early(ctx context.Context, version string) error {
 // detach makes this a process that the initramfs leaves behind: in a session
 // of its own, with a log in the place of its standard error. The initramfs
 // reads the standard output, and goes on when release closes it: uevents queue
-// from then on, so udev may begin, and the probes attach while it does.
+// from then on, so udev may begin, and the probes attach while it does. Where
+// systemd runs the initramfs it is told the same.
 func detach() (release func(), err error) {
 	if err := os.Chdir("/"); err != nil {
 		return nil, err
@@ -54,7 +56,10 @@ func detach() (release func(), err error) {
 	if _, err := syscall.Setsid(); err != nil && !errors.Is(err, unix.EPERM) { // EPERM: it leads one already
 		return nil, fmt.Errorf("begin a session: %w", err)
 	}
-	release = sync.OnceFunc(func() { _ = unix.Dup3(2, 1, 0) })
+	release = sync.OnceFunc(func() {
+		_ = unix.Dup3(2, 1, 0)
+		_, _ = daemon.SdNotify(false, "READY=1")
+	})
 	time.AfterFunc(startLimit, release)
 	return release, nil
 }

@@ -15,4 +15,14 @@ systemctl --quiet mask getty@.service serial-getty@.service \
 	e2scrub_all.timer e2scrub_reap.service fstrim.timer
 systemctl --quiet enable lab.service "$@"
 
-update-initramfs -u
+if command -v update-initramfs >/dev/null; then
+	update-initramfs -u
+	exit
+fi
+# dracut's bash reads from /dev/fd, which leads to /proc.
+mount -t proc proc /proc
+trap 'umount /proc' EXIT
+for modules in /lib/modules/*; do
+	version=${modules##*/}
+	dracut --quiet --force "/boot/initrd.img-$version" "$version"
+done

@@ -1,0 +1,22 @@
+#!/bin/bash
+# dracut module: starts bootrace in an initramfs with systemd in it, so that it
+# sees the volume groups that come up there. Sourced by dracut. Whatever is
+# missing, the initramfs is made without bootrace, and the host boots as before.
+# shellcheck disable=SC2154 # dracut sets initdir and systemdsystemunitdir
+
+check() {
+	[ -x @LIBDIR@/bootraced ] && [ -r @UNITDIR@/bootrace-early.service ]
+}
+
+install() {
+	# Without systemd nothing would start it, nor spare it at the switch of root.
+	if ! dracut_module_included systemd; then
+		dwarn "bootrace: no systemd in this initramfs; tracing starts in the host's root instead"
+		return 0
+	fi
+	inst @LIBDIR@/bootraced || return 0
+	[ -r /etc/bootrace/config.yaml ] && inst_simple /etc/bootrace/config.yaml
+	inst_simple @UNITDIR@/bootrace-early.service "$systemdsystemunitdir/bootrace-early.service"
+	mkdir -p "$initdir$systemdsystemunitdir/sysinit.target.wants"
+	ln -sfn ../bootrace-early.service "$initdir$systemdsystemunitdir/sysinit.target.wants/bootrace-early.service"
+}
