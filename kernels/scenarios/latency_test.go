@@ -5,6 +5,7 @@ import (
 	"math"
 	"os"
 	"path/filepath"
+	"regexp"
 	"slices"
 	"strings"
 	"testing"
@@ -27,6 +28,7 @@ func TestLatency(t *testing.T) {
 		o.Append = "lab.rounds=" + cmp.Or(os.Getenv("BOOTRACE_ROUNDS"), "10")
 		o.Timeout = time.Hour
 	})
+	checkPassed(t, out)
 	took := latencies(readLog(t, filepath.Join(out, "trace.jsonl")))
 	for _, who := range []string{"held", "wait", "udevadm", "poll"} {
 		times := took[who]
@@ -47,6 +49,53 @@ func TestLatency(t *testing.T) {
 	if wait := quantile(took["wait"], 0.5); wait > quantile(took["udevadm"], 0.5) {
 		t.Errorf("`bootrace wait` takes longer than `udevadm wait`: %v", wait)
 	}
+}
+
+// undelayed is how much longer the exec of a guest may take that has nothing to
+// wait for, because enforce mode looks at it.
+const undelayed = 5 * time.Millisecond
+
+// checkPassed compares starts that had nothing to wait for, looked at and not.
+func checkPassed(t *testing.T, out string) {
+	t.Helper()
+	enforce, trace := execTimes(t, filepath.Join(out, "enforce.execs")), execTimes(t, filepath.Join(out, "trace.execs"))
+	if len(enforce) < 20 || len(trace) < 20 {
+		t.Fatalf("%d starts in enforce mode, %d in trace mode", len(enforce), len(trace))
+	}
+	slices.Sort(trace)
+	usual, first := quantile(trace, 0.5), enforce[0].Round(10*time.Microsecond)
+	slices.Sort(enforce)
+	slowest := quantile(enforce, 1)
+	t.Logf("nothing to wait for: an exec takes %v in trace mode (at most %v), in enforce mode %v (p50), %v (the first), %v (the slowest)",
+		usual, quantile(trace, 1), quantile(enforce, 0.5), first, slowest)
+	if delay := slowest - usual; delay > undelayed {
+		t.Errorf("a start with nothing to wait for was delayed by %v", delay)
+	}
+}
+
+// execTimes are the times from the entry of each exec of a guest until it is done,
+// in order, out of the kernel's tracing.
+func execTimes(t *testing.T, path string) []time.Duration {
+	t.Helper()
+	data, err := os.ReadFile(path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	line := regexp.MustCompile(`-(\d+) +\[\d+\] \S+ +(\d+\.\d+): (execs: |sched_process_exec: .*/qemu-system-held )`)
+	entered := map[string]time.Duration{}
+	var times []time.Duration
+	for _, m := range line.FindAllStringSubmatch(string(data), -1) {
+		at, err := time.ParseDuration(m[2] + "s")
+		if err != nil {
+			t.Fatal(err)
+		}
+		if task := m[1]; m[3] == "execs: " {
+			entered[task] = at
+		} else {
+			times = append(times, at-entered[task])
+		}
+	}
+	return times
 }
 
 // latencies are the times from the moment that the volume was live and linked
