@@ -12,8 +12,8 @@
 // the gate closes, so the end of this process in any way is enough; and the
 // gate is closed when its reader fails or makes no progress. An answer is given
 // first, and told afterwards: whoever stores or prints may be the one that
-// waits. A hold's deadline is a timer of its own that takes no lock and starts
-// no read; nothing that can block stands between it and the answer.
+// waits. A hold's deadline is a timer of its own that starts no read; between it
+// and the answer there is only the gate's thread, which waits for nobody.
 package hold
 
 import (
