@@ -179,7 +179,11 @@ func (t *tracefs) attachExec(ftrace.ABI) (string, error) {
 // attachOpen attaches to opens, and looks at the layout of files first.
 func (t *tracefs) attachOpen(a ftrace.ABI) (limits string, err error) {
 	for _, symbol := range openSymbols {
-		if err = t.trace.Define(openProbe(a, symbol)); err == nil {
+		p := openProbe(a, symbol)
+		if !t.trace.SeesReturns() {
+			p.Filter = "" // else a return could be taken for that of an earlier open, whose own was missed
+		}
+		if err = t.trace.Define(p); err == nil {
 			t.calls.openSymbol = symbol
 			break
 		}

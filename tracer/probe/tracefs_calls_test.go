@@ -73,6 +73,30 @@ func TestCallsOpens(t *testing.T) {
 	}
 }
 
+// A call whose return was not told is counted, and not taken for another.
+func TestCallsMissed(t *testing.T) {
+	c := testCalls()
+	events := handleAll(c,
+		hit{at: 1, tid: otherPID, event: evOpen, path: "/dev/vg/lv"},
+		hit{at: 2, tid: otherPID, event: evOpen, path: "/usr/lib/x"},
+		hit{at: 3, tid: otherPID, event: evOpened, ret: 1},
+		hit{at: 4, tid: otherPID, event: evRequest, nr: bpf.DMDevCreate},
+		hit{at: 5, tid: otherPID, event: evRequest, nr: bpf.DMDevCreate},
+		hit{at: 6, tid: otherPID, event: "symlink", path: "/dev/a"}, // calls symlinkat, before Linux 4.17
+		hit{at: 7, tid: otherPID, event: "symlinkat", path: "/dev/a"},
+		hit{at: 8, tid: otherPID, event: "symlinkat" + suffixReturn},
+		hit{at: 9, tid: otherPID, event: "symlink" + suffixReturn},
+		hit{at: 10, tid: otherPID, event: "rename", path: "/dev/a"},
+		hit{at: 11, tid: otherPID, event: "rename", path: "/dev/a"},
+	)
+	if len(events) != 1 || events[0].Kind != event.Link {
+		t.Errorf("events %+v", events)
+	}
+	if c.missed[lossOpen] != 1 || c.missed[lossDM] != 1 || c.missed[lossLink] != 1 {
+		t.Errorf("missed %v", c.missed)
+	}
+}
+
 func TestCallsDeviceMapper(t *testing.T) {
 	const dev = 253 << 8
 	c := testCalls()

@@ -207,6 +207,45 @@ func TestDefinition(t *testing.T) {
 	}
 }
 
+// What a kernel can is in its README, where it has one.
+func TestFeatures(t *testing.T) {
+	for text, want := range map[string]features{
+		"tracing mini-HOWTO:\n\n# echo 0 > tracing_on : quick way to disable tracing\n":             {},
+		"\t           r[maxactive][:[<group>/]<event>] <place> [<args>]\n":                          {active: MaxActive},
+		"r[maxactive][:[<group>/]<event>]\n b<bit-width>@<bit-offset>/<container-size>, ustring,\n": {active: MaxActive, user: true},
+	} {
+		d := Dir(t.TempDir())
+		write2(t, d.path("README"), text)
+		if got := d.features(); got != want {
+			t.Errorf("%q: got %+v", text, got)
+		}
+	}
+	if got := Dir(t.TempDir()).features(); got != (features{}) {
+		t.Errorf("without one: got %+v", got)
+	}
+}
+
+func TestFetches(t *testing.T) {
+	a, err := ABIOf("amd64")
+	if err != nil {
+		t.Fatal(err)
+	}
+	old, _ := a.SystemCall("execve", false)
+	symbol, args := a.SystemCall("execve", true)
+	if old != "sys_execve" || symbol != "__x64_sys_execve" || args[1] != "+104(%di)" {
+		t.Errorf("%s, %s with %v", old, symbol, args)
+	}
+	if got := (UserMemory{}).At(8, args[1]); got != "+8(+104(%di))" {
+		t.Errorf("got %s", got)
+	}
+	if got := (UserMemory{Own: true}).At(-8, args[1]); got != "-u8(+104(%di))" {
+		t.Errorf("got %s", got)
+	}
+	if _, err := ABIOf("s390x"); !errors.Is(err, ErrNoABI) {
+		t.Errorf("got %v", err)
+	}
+}
+
 func TestParseDefined(t *testing.T) {
 	text := "p:bootrace_1_2/open do_filp_open path=+0(%si):string\nr:kprobes/mine do_exit\nr12:bootrace_1_2/opened do_filp_open\nnonsense\n"
 	want := []definedEvent{{"bootrace_1_2", "open"}, {"kprobes", "mine"}, {"bootrace_1_2", "opened"}}

@@ -185,6 +185,10 @@ func (i *Instance) Clock() Clock { return i.clock }
 // UserMemory is how to fetch from a task's memory on this kernel.
 func (i *Instance) UserMemory() UserMemory { return UserMemory{i.features.user} }
 
+// SeesReturns reports whether the kernel keeps room for as many returns as we
+// ask for. Where it doesn't, some are missed.
+func (i *Instance) SeesReturns() bool { return i.features.active > 0 }
+
 // Define makes a kprobe event. It is not on yet.
 func (i *Instance) Define(p Probe) error { return i.DefineAll([]Probe{p}) }
 
