@@ -42,7 +42,29 @@ func TestMatrix(t *testing.T) {
 				checkWhole(t, tl)
 			}
 			compareTimes(t, ebpf, tracefs)
+			if matrixAll() {
+				compareCauses(t, out)
+			}
 		})
+	}
+}
+
+// matrixAll is set where there is time for everything.
+func matrixAll() bool { return os.Getenv("BOOTRACE_MATRIX") == "all" }
+
+// compareCauses: after the scenario "causes" both tell the same, LVM's settings
+// included.
+func compareCauses(t *testing.T, out string) {
+	t.Helper()
+	ebpf := readTimeline(t, filepath.Join(out, "causes.json"))
+	tracefs := readTimeline(t, filepath.Join(out, "tracefs", "causes.json"))
+	checkHeld(t, dropFindings(ebpf, "held"), dropFindings(tracefs, "held"))
+	if diff := cmp.Diff(kinds(ebpf), kinds(tracefs)); diff != "" {
+		t.Errorf("findings of \"causes\" (-eBPF +tracefs):\n%s", diff)
+	}
+	told := causes(ebpf)
+	if diff := cmp.Diff(told, causes(tracefs)); diff != "" || len(told) < 20 {
+		t.Errorf("verdicts of \"causes\" (-eBPF +tracefs):\n%s", diff)
 	}
 }
 
@@ -50,14 +72,13 @@ func TestMatrix(t *testing.T) {
 // backends, from the initramfs on: where the first mapping is made. One of them
 // is played always, on the oldest kernel in the way of older ones.
 func TestMatrixDemo(t *testing.T) {
-	all := os.Getenv("BOOTRACE_MATRIX") == "all"
 	if os.Getenv("BOOTRACE_MATRIX") == "" {
 		t.Skip("NOT RUN: boots each kernel; `make matrix` runs it")
 	}
 	for i, k := range kernels.Bootable() {
 		for _, probes := range []string{"ebpf", "tracefs"} {
 			t.Run(k.Name+" "+probes, func(t *testing.T) {
-				if !all && (i > 0 || probes != "tracefs") {
+				if !matrixAll() && (i > 0 || probes != "tracefs") {
 					t.Skip("NOT RUN: `make matrix-all` does, in half an hour")
 				}
 				out, _ := play(t, "demo", func(o *lab.Options) {
@@ -138,19 +159,25 @@ func checkHeld(t *testing.T, holder, other []*timeline.Finding) {
 	}
 }
 
-// prepareMatrix puts into the folder that the machine shares: the script of the
-// scenario "findings", and the tests of the probes and of holds.
+// prepareMatrix puts into the folder that the machine shares: the scripts of
+// other scenarios, and the tests of the probes and of holds.
 func prepareMatrix(t *testing.T, out string) {
 	t.Helper()
 	if err := os.MkdirAll(out, 0o755); err != nil {
 		t.Fatal(err)
 	}
-	script, err := os.ReadFile(filepath.Join("findings", "boot1.sh"))
-	if err != nil {
-		t.Fatal(err)
+	scripts := []string{"findings"}
+	if matrixAll() {
+		scripts = append(scripts, "causes")
 	}
-	if err := os.WriteFile(filepath.Join(out, "findings.sh"), script, 0o755); err != nil {
-		t.Fatal(err)
+	for _, name := range scripts {
+		script, err := os.ReadFile(filepath.Join(name, "boot1.sh"))
+		if err != nil {
+			t.Fatal(err)
+		}
+		if err := os.WriteFile(filepath.Join(out, name+".sh"), script, 0o755); err != nil {
+			t.Fatal(err)
+		}
 	}
 	ctx, cancel := context.WithTimeout(t.Context(), 10*time.Minute)
 	defer cancel()
