@@ -143,7 +143,10 @@ func (s *Source) Of(id int) (Call, error) {
 	if err := errors.Join(s.err, s.read()); err != nil {
 		return Call{}, err
 	}
-	c := s.calls.newest(append(threadsOf(id), id))
+	c := s.calls[id]
+	if c == nil {
+		c = s.calls.newest(threadsOf(id))
+	}
 	if c == nil {
 		return Call{}, s.missing()
 	}
