@@ -1,13 +1,16 @@
 package scenarios
 
 import (
+	"encoding/json"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"testing"
 
 	"github.com/google/go-cmp/cmp"
 
+	"github.com/bootrace/bootrace/tracer/service"
 	"github.com/bootrace/bootrace/tracer/timeline"
 )
 
@@ -42,10 +45,60 @@ func TestFirstReport(t *testing.T) {
 		t.Fatal(err)
 	}
 	t.Logf("the guest's XFS on what is left: %s", strings.TrimSpace(string(mounted)))
-	// On the repaired concatenation the guest is right again.
+	checkTemplateHeld(t, out, template)
+	// Released by hand it ran on what is left once more, which is found once more. On
+	// the repaired concatenation it is right again, and is not held.
 	repaired := readTimeline(t, filepath.Join(out, "repaired.json"))
+	for _, kind := range []string{"held", "shrunk", "substituted", "vanished"} {
+		want = append(want, "vm-"+template+" "+kind)
+	}
+	slices.Sort(want)
 	if diff := cmp.Diff(want, kinds(repaired)); diff != "" {
 		t.Errorf("findings after the repair (-want +got):\n%s", diff)
+	}
+	var ends []string
+	for _, g := range repaired.Guests {
+		for _, h := range g.Holds {
+			ends = append(ends, g.Name+" "+h.Outcome+" "+h.Reason)
+		}
+	}
+	if diff := cmp.Diff([]string{"vm-" + template + " allowed by hand"}, ends); diff != "" {
+		t.Errorf("holds (-want +got):\n%s", diff)
+	}
+}
+
+// checkTemplateHeld: with identity: hold the status says why the guest does not
+// start on what is left of its disk, and what to do.
+func checkTemplateHeld(t *testing.T, out, template string) {
+	t.Helper()
+	data, err := os.ReadFile(filepath.Join(out, "held.json"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	var st service.Status
+	if err := json.Unmarshal(data, &st); err != nil || st.Hold == nil || len(st.Hold.Holds) != 1 {
+		t.Fatalf("not one hold: %v, %s", err, data)
+	}
+	held := st.Hold.Holds[0]
+	var doubts []string
+	for _, d := range held.Doubts {
+		doubts = append(doubts, d.Kind)
+	}
+	slices.Sort(doubts)
+	if diff := cmp.Diff([]string{"shrunk", "substituted", "vanished"}, doubts); diff != "" {
+		t.Errorf("doubts (-want +got):\n%s", diff)
+	}
+	if held.Guest != "vm-"+template || held.OnTimeout != "deny" {
+		t.Errorf("hold: %+v", held)
+	}
+	text, err := os.ReadFile(filepath.Join(out, "held.txt"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, words := range []string{"dm_" + template, "416 MiB", "320 MiB", "bootrace release"} {
+		if !strings.Contains(string(text), words) {
+			t.Errorf("the status does not say %q: %s", words, text)
+		}
 	}
 }
 

@@ -31,6 +31,22 @@ bootrace show
 bootrace races | tee /lab/out/races.txt
 bootrace show --format json >/lab/out/trace.json
 
+echo "== with identity: hold it does not start on what is left, until somebody says so"
+running() { pgrep -f "qemu.*-name .vm-$template.*$1" >/dev/null; }
+held() { bootrace status --format json | grep -q '"reason": "identity"'; }
+systemctl stop launch@$template
+printf 'mode: enforce\nenforce:\n  identity: hold\n' >/etc/bootrace/config.yaml
+systemctl reload bootrace
+timeout 300 sh -c 'until bootrace status | grep -q "^hold *attached"; do sleep 0.2; done'
+systemctl start launch@$template
+for _ in $(seq 600); do held && break; sleep 0.2; done
+bootrace status | tee /lab/out/held.txt
+bootrace status --format json >/lab/out/held.json
+if running ""; then echo "it started on what is left" >&2; exit 1; fi
+bootrace release "vm-$template"
+for _ in $(seq 600); do running "/dev/vgdata/$template" && break; sleep 0.2; done
+running "/dev/vgdata/$template"
+
 echo "== repaired with the table that was remembered"
 systemctl stop launch@$template
 grep -o '"name":"dm_[^]]*\]' $memory | head -1 | sed 's/.*"table":\[//; s/\]//; s/"//g' | tr , '\n' | tee /lab/out/table.txt |
@@ -38,7 +54,9 @@ grep -o '"name":"dm_[^]]*\]' $memory | head -1 | sed 's/.*"table":\[//; s/\]//; 
 mount -o ro /dev/mapper/dm_$template /mnt
 [ -e /mnt/marker ]
 umount /mnt
-systemctl start launch@$template
-timeout 300 sh -c "until pgrep -f 'qemu.*-name .vm-$template.*dm_$template' >/dev/null; do sleep 0.2; done"
+systemctl start launch@$template # held no longer: it is what the guest ran on
+for _ in $(seq 600); do running "dm_$template" && break; sleep 0.2; done
+running "dm_$template"
+held && exit 1
 sleep 2
 bootrace show --format json >/lab/out/repaired.json
