@@ -6,6 +6,7 @@ import (
 	"encoding/binary"
 	"errors"
 	"os"
+	"runtime"
 	"strings"
 	"testing"
 	"time"
@@ -132,16 +133,23 @@ func TestStuckReader(t *testing.T) {
 	}
 }
 
-// While starts are held this process comes first, with all its threads.
+// While starts are held this process comes first, with all its threads, and none
+// of them has to wait for one that waits for a disk.
 func TestPriority(t *testing.T) {
-	before := niceNow()
+	before, processors := niceNow(), runtime.GOMAXPROCS(0)
 	h := newHost(t, nil)
 	if n := niceNow(); n != urgent {
 		t.Errorf("nice %d while starts are held", n)
+	}
+	if n := runtime.GOMAXPROCS(0); n < enough {
+		t.Errorf("%d processors while starts are held", n)
 	}
 	h.stop(nil)
 	<-h.ended
 	if n := niceNow(); n != before {
 		t.Errorf("nice %d afterwards, %d before", n, before)
+	}
+	if n := runtime.GOMAXPROCS(0); n != processors {
+		t.Errorf("%d processors afterwards, %d before", n, processors)
 	}
 }

@@ -79,7 +79,8 @@ type Holder struct {
 	way      *Way
 	cfg      atomic.Pointer[config.Enforce]
 	gate     Gate
-	nice     int // of this process before
+	nice     int    // of this process before
+	restore  func() // puts back its number of processors
 	programs *programs
 	reload   chan struct{}
 	// progress counts what the reader has taken from the gate, and swept is when
@@ -119,7 +120,7 @@ func Open(ctx context.Context, o Options) (*Holder, error) {
 		o.Log.Warn("starts are held at the priority of everything else: on a busy host they may go on unseen", "error", err)
 	}
 	h := &Holder{
-		opts: o, way: way, gate: gate, nice: nice, reload: make(chan struct{}, 1), failed: make(chan error, 4),
+		opts: o, way: way, gate: gate, nice: nice, restore: raiseProcessors(), reload: make(chan struct{}, 1), failed: make(chan error, 4),
 		running: map[*hold]struct{}{}, letGo: map[process]event.Time{},
 	}
 	h.cfg.Store(&o.Config)
@@ -129,6 +130,7 @@ func Open(ctx context.Context, o Options) (*Holder, error) {
 	if err != nil {
 		gate.Close()
 		_ = setNice(nice)
+		h.restore()
 		return nil, errors.Join(err, way.Close())
 	}
 	h.warnUnused()
@@ -185,6 +187,7 @@ func (h *Holder) Run(ctx context.Context) error {
 	helpers.Wait()
 	h.workers.Wait()
 	_ = setNice(h.nice) // it may not be lowered without rights: no harm
+	h.restore()
 	return errors.Join(err, h.way.Close())
 }
 

@@ -3,6 +3,7 @@ package hold
 import (
 	"fmt"
 	"os"
+	"runtime"
 	"strconv"
 
 	"golang.org/x/sys/unix"
@@ -43,4 +44,19 @@ func niceNow() int {
 		return 0
 	}
 	return 20 - raw // the system call returns 1 to 40
+}
+
+// enough is how many of Go's processors there are at least while starts are held.
+// A goroutine that waits in a system call, such as the log's for its disk, keeps
+// one until Go takes it away, which is noticed after 20 µs, or 4 ms where timers
+// are coarse. On a host with one or two, whoever has to answer would wait for that.
+const enough = 4
+
+// raiseProcessors makes sure of enough, and returns what puts back what was before.
+func raiseProcessors() (restore func()) {
+	if runtime.GOMAXPROCS(0) >= enough {
+		return func() {}
+	}
+	runtime.GOMAXPROCS(enough)
+	return runtime.SetDefaultGOMAXPROCS
 }
