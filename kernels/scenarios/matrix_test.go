@@ -94,6 +94,26 @@ func TestMatrixDemo(t *testing.T) {
 	}
 }
 
+// TestMatrixOthers has bpftrace and trace-cmd beside both backends. They take a
+// machine of their own, a quarter of a gigabyte larger.
+func TestMatrixOthers(t *testing.T) {
+	if !matrixAll() {
+		t.Skip("NOT RUN: needs bpftrace; `make matrix-all` runs it")
+	}
+	out, _ := play(t, "others", func(o *lab.Options) { o.Packages = []string{"bpftrace", "trace-cmd"} })
+	ebpf, tracefs := readTimeline(t, filepath.Join(out, "trace.json")), readTimeline(t, filepath.Join(out, "tracefs.json"))
+	want := []string{"early missing", "early would-hold"}
+	for name, tl := range map[string]*timeline.Timeline{"eBPF": ebpf, "tracefs": tracefs} {
+		if diff := cmp.Diff(want, kinds(tl)); diff != "" {
+			t.Errorf("findings with %s (-want +got):\n%s", name, diff)
+		}
+		if len(tl.Losses) > 0 {
+			t.Errorf("lost with %s: %+v", name, tl.Losses)
+		}
+	}
+	compareTimes(t, ebpf, tracefs)
+}
+
 // installWith installs bootrace with a line of its configuration changed.
 func installWith(repo, setting string) lab.Install {
 	install := lab.MakeInstall(repo)
