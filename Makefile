@@ -67,7 +67,7 @@ browser-test: ## the page in a real browser (Chromium, headless); its screenshot
 	cd exporters/html/browsertest && $(GO) test -count=1 -v .
 
 MATRIX ?= .*
-matrix: build ## both ways to watch a kernel, on each kernel, compared: MATRIX=5.10 for one (20 minutes)
+matrix: build ## both ways to watch a kernel, on each kernel, compared: MATRIX=5.10 for one (10 minutes)
 	BOOTRACE_LAB=1 BOOTRACE_MATRIX=1 $(GO) test -count=1 -timeout 2h -v -run 'TestMatrix/^$(MATRIX)$$' ./kernels/scenarios
 
 .PHONY: arm64-test
