@@ -7,6 +7,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"runtime"
 	"slices"
 	"strings"
 	"testing"
@@ -290,6 +291,8 @@ func TestAddGuest(t *testing.T) {
 }
 
 func TestLinks(t *testing.T) {
+	runtime.LockOSThread() // who makes a link renames it
+	defer runtime.UnlockOSThread()
 	dir, err := os.MkdirTemp("/dev", "bootrace-test-")
 	if err != nil {
 		t.Fatal(err)

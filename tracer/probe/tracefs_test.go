@@ -6,6 +6,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"runtime"
 	"slices"
 	"strings"
 	"testing"
@@ -60,6 +61,8 @@ func TestTracefsTellsTheSame(t *testing.T) {
 
 func actBoth(t *testing.T, backends ...Backend) {
 	t.Helper()
+	runtime.LockOSThread() // who makes a link renames it
+	defer runtime.UnlockOSThread()
 	if _, err := exec.LookPath("dmsetup"); err == nil && exists("/lib/modules") {
 		_ = exec.Command("modprobe", "dm_mod").Run()
 		for _, b := range backends {
