@@ -8,7 +8,7 @@ import (
 //go:generate go run ./cmd/table README.md
 
 // abilities lists all, in the order of the table.
-var abilities = []Ability{BPF, BTF, ModuleBTF, Fentry, Kprobes, Tracefs, BootClock, Execve, ExecPerm, ReadHeld}
+var abilities = []Ability{BPF, BTF, ModuleBTF, Fentry, Kprobes, Tracefs, BootClock, Execve, ExecPerm, ReadHeld, Unpreempted}
 
 // Probes says in words how the kernel is watched.
 func (k Kernel) Probes() string {
