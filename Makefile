@@ -75,7 +75,7 @@ arm64-test: ## the eBPF programs on Debian's arm64 kernel, emulated (2 minutes)
 	BOOTRACE_ARM64=1 BOOTRACE_KERNEL=$(KERNEL) $(GO) test -count=1 -timeout 20m -v -run 'TestARM64' ./kernels/scenarios
 
 .PHONY: matrix-all
-matrix-all: build ## the same, with every cause, and the demo with both ways on each kernel (an hour)
+matrix-all: build ## the same, and the demo with both ways on each kernel (an hour)
 	BOOTRACE_LAB=1 BOOTRACE_MATRIX=all $(GO) test -count=1 -timeout 4h -v -run 'TestMatrix' ./kernels/scenarios
 
 .PHONY: metrics-test

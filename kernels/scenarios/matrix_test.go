@@ -46,31 +46,12 @@ func TestMatrix(t *testing.T) {
 				checkWhole(t, tl, k.Has(kernels.Unpreempted))
 			}
 			compareTimes(t, ebpf, tracefs)
-			if matrixAll() {
-				compareCauses(t, out)
-			}
 		})
 	}
 }
 
 // matrixAll is set where there is time for everything.
 func matrixAll() bool { return os.Getenv("BOOTRACE_MATRIX") == "all" }
-
-// compareCauses: after the scenario "causes" both tell the same, LVM's settings
-// included.
-func compareCauses(t *testing.T, out string) {
-	t.Helper()
-	ebpf := readTimeline(t, filepath.Join(out, "causes.json"))
-	tracefs := readTimeline(t, filepath.Join(out, "tracefs", "causes.json"))
-	checkHeld(t, dropFindings(ebpf, "held"), dropFindings(tracefs, "held"))
-	if diff := cmp.Diff(kinds(ebpf), kinds(tracefs)); diff != "" {
-		t.Errorf("findings of \"causes\" (-eBPF +tracefs):\n%s", diff)
-	}
-	told := causes(ebpf)
-	if diff := cmp.Diff(told, causes(tracefs)); diff != "" || len(told) < 20 {
-		t.Errorf("verdicts of \"causes\" (-eBPF +tracefs):\n%s", diff)
-	}
-}
 
 // TestMatrixDemo plays the demo, over real reboots, on each kernel with both
 // backends, from the initramfs on: where the first mapping is made. One of them
@@ -96,26 +77,6 @@ func TestMatrixDemo(t *testing.T) {
 			})
 		}
 	}
-}
-
-// TestMatrixOthers has bpftrace and trace-cmd beside both backends. They take a
-// machine of their own, a quarter of a gigabyte larger.
-func TestMatrixOthers(t *testing.T) {
-	if !matrixAll() {
-		t.Skip("NOT RUN: needs bpftrace; `make matrix-all` runs it")
-	}
-	out, _ := play(t, "others", func(o *lab.Options) { o.Packages = []string{"bpftrace", "trace-cmd"} })
-	ebpf, tracefs := readTimeline(t, filepath.Join(out, "trace.json")), readTimeline(t, filepath.Join(out, "tracefs.json"))
-	want := []string{"early missing", "early would-hold"}
-	for name, tl := range map[string]*timeline.Timeline{"eBPF": ebpf, "tracefs": tracefs} {
-		if diff := cmp.Diff(want, kinds(tl)); diff != "" {
-			t.Errorf("findings with %s (-want +got):\n%s", name, diff)
-		}
-		if len(tl.Losses) > 0 {
-			t.Errorf("lost with %s: %+v", name, tl.Losses)
-		}
-	}
-	compareTimes(t, ebpf, tracefs)
 }
 
 // installWith installs bootrace with a line of its configuration changed.
@@ -198,25 +159,19 @@ func checkHeld(t *testing.T, holder, other []*timeline.Finding) {
 	}
 }
 
-// prepareMatrix puts into the folder that the machine shares: the scripts of
-// other scenarios, and the tests of the probes and of holds.
+// prepareMatrix puts into the folder that the machine shares: the script of the
+// scenario "findings", and the tests of the probes and of holds.
 func prepareMatrix(t *testing.T, out string) {
 	t.Helper()
 	if err := os.MkdirAll(out, 0o755); err != nil {
 		t.Fatal(err)
 	}
-	scripts := []string{"findings"}
-	if matrixAll() {
-		scripts = append(scripts, "causes")
+	script, err := os.ReadFile(filepath.Join("findings", "boot1.sh"))
+	if err != nil {
+		t.Fatal(err)
 	}
-	for _, name := range scripts {
-		script, err := os.ReadFile(filepath.Join(name, "boot1.sh"))
-		if err != nil {
-			t.Fatal(err)
-		}
-		if err := os.WriteFile(filepath.Join(out, name+".sh"), script, 0o755); err != nil {
-			t.Fatal(err)
-		}
+	if err := os.WriteFile(filepath.Join(out, "findings.sh"), script, 0o755); err != nil {
+		t.Fatal(err)
 	}
 	ctx, cancel := context.WithTimeout(t.Context(), 10*time.Minute)
 	defer cancel()

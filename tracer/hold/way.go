@@ -16,7 +16,7 @@ import (
 // Way is how starts are held on a kernel.
 type Way struct {
 	Gate      func() (Gate, error)
-	Arguments Arguments // nil: read from the task itself
+	Arguments Arguments
 	// Longest bounds all holds; 0 where a held task can be killed, and nothing
 	// has to be bounded.
 	Longest time.Duration

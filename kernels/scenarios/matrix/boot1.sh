@@ -44,11 +44,6 @@ start() {
 	done
 }
 
-if [ -x /lab/out/causes.sh ]; then
-	sed -i '/^ask-lvm-after/d' /etc/bootrace/config.yaml
-	echo 'ask-lvm-after: 3s' >>/etc/bootrace/config.yaml
-fi
-
 say "both are there before device-mapper is"
 service_ends
 modprobe -r dm_mod
@@ -80,19 +75,6 @@ second bootrace show --near-miss 10s --format json >/lab/out/tracefs/trace.json
 second bootrace status --format json >/lab/out/tracefs/status.json
 bootrace show --near-miss 10s --format json >/lab/out/trace.json
 bootrace status --format json >/lab/out/status.json
-
-if [ -x /lab/out/causes.sh ]; then
-	say "the scenario \"causes\", after which both have asked LVM about everything"
-	pkill -f '^qemu-system' && sleep 2
-	dmsetup remove notlive
-	vgremove -qq -ff -y vg0
-	wipefs -qa /dev/vdb /dev/vdc
-	udevadm settle
-	/lab/out/causes.sh
-	sleep 20
-	second bootrace show --near-miss 10s --format json >/lab/out/tracefs/causes.json
-	bootrace show --near-miss 10s --format json >/lab/out/causes.json
-fi
 
 say "killed: what is left is removed by the next, and nothing grows"
 count() { grep -c 'bootrace_' $tracing/kprobe_events || true; }
