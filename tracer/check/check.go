@@ -183,21 +183,20 @@ func backend(info event.SourceInfo) Item {
 	return item
 }
 
-// whyNot is why there are no probes at all, empty where there are some.
+// whyNot is why what is missing is not seen.
 func whyNot(info event.SourceInfo) string {
-	if info.Name != "process" {
-		return ""
+	var reasons []string
+	for _, a := range info.Abilities {
+		if !a.OK && a.Why != "" && slices.Contains(probe.NotSeen(info), a.Name) && !slices.Contains(reasons, a.Why) {
+			reasons = append(reasons, a.Why)
+		}
 	}
-	i := slices.IndexFunc(info.Abilities, func(a event.Ability) bool { return a.Name == probe.AbilityDM })
-	if i < 0 {
-		return ""
-	}
-	return info.Abilities[i].Why
+	return strings.Join(reasons, "; ")
 }
 
 // backendRemedy is for rights: with them, the kernel may well have probes.
 func backendRemedy(why string) string {
-	if strings.Contains(why, probe.ErrNotPermitted.Error()) {
+	if strings.Contains(why, "not permitted") {
 		return "run it as root on the host, not in a container; kernel lockdown must not be \"confidentiality\""
 	}
 	return ""
@@ -207,14 +206,13 @@ func backendRemedy(why string) string {
 // each ability of it. Where there are no probes, the first says so for all.
 func abilities(info event.SourceInfo) []Item {
 	items := []Item{backend(info)}
-	none := whyNot(info)
 	for _, a := range info.Abilities {
 		item := Item{Name: "probe " + a.Name, Grade: Good, Text: "attached"}
 		switch {
 		case a.OK && a.Why != "":
 			item.Text += "; " + a.Why
 		case a.OK:
-		case none != "" && a.Why == none:
+		case info.Name == "process" && !slices.Contains([]string{probe.AbilityExec, probe.AbilityExit}, a.Name):
 			continue
 		case a.Name == probe.AbilityDMLiveInstant:
 			item.Grade, item.Text = Warning, a.Why+": the instant of an activation is known as a window, from entry to exit of the request"

@@ -154,7 +154,7 @@ func TestNoProbes(t *testing.T) {
 		if len(items) != 3 {
 			t.Fatalf("%d items: %+v", len(items), items)
 		}
-		want{Bad, "not seen: exit, dm, open, so no verdict is possible: " + why, remedy}.check(t, items[0])
+		want{Bad, "not seen: exit, dm, open, so no verdict is possible: connection refused; " + why, remedy}.check(t, items[0])
 		want{Good, "attached", ""}.check(t, items[1])
 		want{Warning, "connection refused", ""}.check(t, items[2])
 	}

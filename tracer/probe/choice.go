@@ -76,7 +76,7 @@ func best(ctx context.Context, opts Options, ways []func(context.Context, Option
 func oneLine(reasons []error) string {
 	var texts []string
 	for _, r := range reasons {
-		texts = append(texts, r.Error())
+		texts = append(texts, strings.ReplaceAll(r.Error(), "\n", "; "))
 	}
 	return strings.Join(texts, "; ")
 }

@@ -93,6 +93,10 @@ func checkHost() error {
 	if _, err := os.Stat("/sys/kernel/btf/vmlinux"); err != nil {
 		return fmt.Errorf("%w (%w): it needs CONFIG_DEBUG_INFO_BTF, and sysfs mounted on /sys", ErrNoBTF, err)
 	}
+	// There the verifier would say that it does not know bpf_probe_read.
+	if text, err := os.ReadFile("/sys/kernel/security/lockdown"); err == nil && strings.Contains(string(text), "[confidentiality]") {
+		return fmt.Errorf("%w: kernel lockdown is \"confidentiality\"", ErrNotPermitted)
+	}
 	if err := ensureTracefs(); err != nil {
 		return err
 	}
