@@ -76,7 +76,7 @@ func choose(ctx context.Context, attempts []attempt, log *slog.Logger) (*Way, er
 			break // nor in another way
 		}
 	}
-	if len(failed) == 1 {
+	if len(failed.texts()) == 1 {
 		return nil, failed[0]
 	}
 	return nil, &UnsupportedError{"there is no way", failed}
@@ -92,14 +92,17 @@ func (a attempt) tell(log *slog.Logger, w *Way, failed failures) {
 // failures are why ways are not possible.
 type failures []*UnsupportedError
 
-func (f failures) Error() string {
+func (f failures) Error() string { return strings.Join(f.texts(), "; ") }
+
+// texts has each reason once.
+func (f failures) texts() []string {
 	var texts []string
 	for _, e := range f {
 		if text := e.text(); !slices.Contains(texts, text) {
 			texts = append(texts, text)
 		}
 	}
-	return strings.Join(texts, "; ")
+	return texts
 }
 
 // Unwrap returns all of them.

@@ -186,6 +186,10 @@ func TestChoose(t *testing.T) {
 	if !errors.As(err, &unsupported) || !errors.Is(err, unix.EINVAL) || !strings.HasSuffix(err.Error(), "there is no way: one: invalid argument; two") {
 		t.Errorf("got %v", err)
 	}
+	_, err = choose(t.Context(), []attempt{refuse("one", unix.EINVAL), refuse("one", unix.EINVAL)}, log)
+	if !errors.As(err, &unsupported) || err.Error() != "starts can't be held on this host: one: invalid argument" {
+		t.Errorf("got %v", err)
+	}
 	_, err = choose(t.Context(), []attempt{refuse("no right", unix.EPERM), refuse("not tried", nil)}, log)
 	if err == nil || strings.Contains(err.Error(), "not tried") {
 		t.Errorf("got %v", err)
