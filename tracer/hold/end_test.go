@@ -40,7 +40,7 @@ func holdForever(dir string) error {
 	cfg := config.Default().Enforce
 	cfg.Binaries = []string{filepath.Join(dir, "qemu-system-*")}
 	h, err := Open(context.Background(), Options{
-		Open: OpenFanotify, Watch: newDisks().watch, Record: func(event.Event) {}, Config: cfg, Log: slog.New(slog.DiscardHandler),
+		attempts: allAttempts[:1], Watch: newDisks().watch, Record: func(event.Event) {}, Config: cfg, Log: slog.New(slog.DiscardHandler),
 	})
 	if err != nil {
 		return err
@@ -256,7 +256,7 @@ func BenchmarkStart(b *testing.B) {
 	cfg := config.Default().Enforce
 	cfg.Binaries = []string{filepath.Join(dir, "qemu-system-*")}
 	h, err := Open(b.Context(), Options{
-		Open: OpenFanotify, Watch: newDisks().watch, Record: func(event.Event) {}, Config: cfg, Log: slog.New(slog.DiscardHandler),
+		attempts: allAttempts[:1], Watch: newDisks().watch, Record: func(event.Event) {}, Config: cfg, Log: slog.New(slog.DiscardHandler),
 	})
 	if err != nil {
 		b.Skip("NOT RUN: ", err)

@@ -45,15 +45,15 @@ const ahead = 256
 // groupFlags are those that every kernel has.
 const groupFlags = unix.FAN_CLASS_CONTENT | unix.FAN_CLOEXEC | unix.FAN_NONBLOCK
 
-// OpenFanotify makes a group that keeps nothing back yet, and then execs. The
+// openFanotify makes a group that keeps nothing back yet, and then execs. The
 // error is an *UnsupportedError where the kernel or our rights don't allow it.
-func OpenFanotify() (Gate, error) {
+func openFanotify() (Gate, error) {
 	return openGroup(unix.FAN_OPEN_EXEC_PERM, groupFlags|unix.FAN_REPORT_TID)
 }
 
-// OpenFanotifyOfOpens makes one that keeps back all opens, as it has to be before
+// openFanotifyOfOpens makes one that keeps back all opens, as it has to be before
 // Linux 5.0.
-func OpenFanotifyOfOpens() (Gate, error) {
+func openFanotifyOfOpens() (Gate, error) {
 	gate, err := openGroup(unix.FAN_OPEN_PERM, groupFlags|unix.FAN_REPORT_TID)
 	if errors.Is(err, unix.EINVAL) { // before Linux 4.20
 		return openGroup(unix.FAN_OPEN_PERM, groupFlags)

@@ -71,7 +71,7 @@ func TestUnsupported(t *testing.T) {
 		if !strings.Contains(err.Error(), want) || strings.Contains(err.Error(), "\n") || !errors.Is(err, errno) {
 			t.Errorf("%v: %v", errno, err)
 		}
-		if err := Try(t.Context(), func() (Gate, error) { return nil, err }, nil, time.Second); !errors.Is(err, errno) {
+		if err := try(t.Context(), func() (Gate, error) { return nil, err }, nil, time.Second); !errors.Is(err, errno) {
 			t.Errorf("the trial's error is %v", err)
 		}
 	}
@@ -91,10 +91,10 @@ func TestTryBlocked(t *testing.T) {
 	if os.Geteuid() != 0 {
 		t.Skip("NOT RUN: only root may hold starts")
 	}
-	if err := Try(t.Context(), OpenFanotify, heldTask{}, tryLimit); err != nil {
+	if err := try(t.Context(), openFanotify, heldTask{}, tryLimit); err != nil {
 		t.Skip("NOT RUN: ", err)
 	}
-	err := Try(t.Context(), OpenFanotify, blocked{}, 100*time.Millisecond)
+	err := try(t.Context(), openFanotify, blocked{}, 100*time.Millisecond)
 	if unsupported := new(UnsupportedError); !errors.As(err, &unsupported) || !strings.Contains(err.Error(), "did not come in time") {
 		t.Errorf("got %v", err)
 	}

@@ -59,9 +59,7 @@ type Doubt struct {
 
 // Options say how starts are held.
 type Options struct {
-	Open      func() (Gate, error) // nil: in the best way that is possible
-	Arguments Arguments            // nil: read from the task itself
-	Watch     func(readiness.Request) (Watch, error)
+	Watch func(readiness.Request) (Watch, error)
 	// Compare tells where the disks of a guest, all ready, are not what it last
 	// ran on. Its error says why that can't be told yet, such as before the disk
 	// with the memory of earlier boots is there. nil: nothing is ever known.
@@ -71,12 +69,14 @@ type Options struct {
 	Record   func(event.Event)
 	Config   config.Enforce
 	Log      *slog.Logger
+
+	attempts []attempt // in which to hold starts; nil: all that there are
 }
 
 // Holder holds starts while it runs.
 type Holder struct {
 	opts     Options
-	way      *Way
+	way      *way
 	cfg      atomic.Pointer[config.Enforce]
 	gate     Gate
 	nice     int    // of this process before
@@ -107,13 +107,13 @@ type counts struct {
 // programs. From then on their execs wait for Run, which must follow. The error
 // is an *UnsupportedError where they can't be held.
 func Open(ctx context.Context, o Options) (*Holder, error) {
-	way, err := o.way(ctx)
+	way, err := choose(ctx, o.attempts, o.Log)
 	if err != nil {
 		return nil, err
 	}
-	gate, err := way.Gate()
+	gate, err := way.gate()
 	if err != nil {
-		return nil, errors.Join(err, way.Close())
+		return nil, errors.Join(err, way.close())
 	}
 	nice := niceNow()
 	if err := setNice(urgent); err != nil {
@@ -131,22 +131,10 @@ func Open(ctx context.Context, o Options) (*Holder, error) {
 		gate.Close()
 		_ = setNice(nice)
 		h.restore()
-		return nil, errors.Join(err, way.Close())
+		return nil, errors.Join(err, way.close())
 	}
 	h.warnUnused()
 	return h, nil
-}
-
-// way is the one that is asked for, if it is possible, or the best.
-func (o *Options) way(ctx context.Context) (*Way, error) {
-	if o.Open == nil {
-		return Choose(ctx, o.Log)
-	}
-	way := &Way{Gate: o.Open, Arguments: o.Arguments}
-	if way.Arguments == nil {
-		way.Arguments = heldTask{}
-	}
-	return way, Try(ctx, way.Gate, way.Arguments, tryLimit)
 }
 
 const (
@@ -188,7 +176,7 @@ func (h *Holder) Run(ctx context.Context) error {
 	h.workers.Wait()
 	_ = setNice(h.nice) // it may not be lowered without rights: no harm
 	h.restore()
-	return errors.Join(err, h.way.Close())
+	return errors.Join(err, h.way.close())
 }
 
 // guarded runs f; its error, or a panic, ends all holding.
@@ -313,7 +301,7 @@ func (h *Holder) begin(e Exec) {
 func (h *Holder) decide(d *hold) {
 	ctx, cancel := context.WithTimeout(context.Background(), readLimit)
 	defer cancel()
-	task, err := h.way.Arguments.Of(ctx, d.exec.TID)
+	task, err := h.way.arguments.Of(ctx, d.exec.TID)
 	d.mu.Lock()
 	d.task = task
 	d.mu.Unlock()
@@ -350,8 +338,8 @@ func (h *Holder) decide(d *hold) {
 // policy is what holds for a guest, as far as this kernel allows.
 func (h *Holder) policy(g *guest.Guest) config.Policy {
 	p := h.cfg.Load().For(g.Name, g.UUID)
-	if h.way.Longest > 0 {
-		p.Deadline = min(p.Deadline, h.way.Longest)
+	if h.way.longest > 0 {
+		p.Deadline = min(p.Deadline, h.way.longest)
 	}
 	return p
 }

@@ -106,7 +106,7 @@ func newHost(t *testing.T, change func(*Options)) *host {
 	cfg := config.Default().Enforce
 	cfg.Binaries = []string{filepath.Join(filepath.Dir(h.program), "qemu-system-*")}
 	cfg.Deadline = time.Minute
-	o := Options{Open: OpenFanotify, Watch: h.disks.watch, Record: h.record, Config: cfg,
+	o := Options{attempts: allAttempts[:1], Watch: h.disks.watch, Record: h.record, Config: cfg,
 		Log: slog.New(slog.NewTextHandler(&locked{w: &h.log}, nil))}
 	if change != nil {
 		change(&o)
@@ -237,6 +237,23 @@ func (h *host) settled() {
 	h.t.Fatal("a start is never accounted for")
 }
 
+// holdsUntilReady has guest a, of a certain uuid, wait for /dev/vg0/a and no
+// longer.
+func (h *host) holdsUntilReady(a *launched) {
+	h.t.Helper()
+	held := h.held(1)[0]
+	if held.Guest != "a" || held.Identity != "uuid:3aad3b6b-ddf8-474a-8906-06d83ef318cb" || held.PID != a.Process.Pid ||
+		held.Reason != "disks" || held.OnTimeout != "allow" || len(held.Blockers) != 1 || held.Blockers[0].Path != "/dev/vg0/a" {
+		h.t.Errorf("held: %+v", held)
+	}
+	a.waits()
+	h.disks.set("/dev/vg0/a", true)
+	if status := a.ends(); status != 0 {
+		h.t.Errorf("a ended with %d", status)
+	}
+	h.settled()
+}
+
 // A start is held until its disk is ready, and another one not at all.
 func TestHold(t *testing.T) {
 	h := newHost(t, nil)
@@ -245,17 +262,7 @@ func TestHold(t *testing.T) {
 	if status := h.guest("b").ends(); status != 0 {
 		t.Errorf("b ended with %d", status)
 	}
-	held := h.held(1)[0]
-	if held.Guest != "a" || held.Identity != "uuid:3aad3b6b-ddf8-474a-8906-06d83ef318cb" || held.PID != a.Process.Pid ||
-		held.Reason != "disks" || held.OnTimeout != "allow" || len(held.Blockers) != 1 || held.Blockers[0].Path != "/dev/vg0/a" {
-		t.Errorf("held: %+v", held)
-	}
-	a.waits()
-	h.disks.set("/dev/vg0/a", true)
-	if status := a.ends(); status != 0 {
-		t.Errorf("a ended with %d", status)
-	}
-	h.settled()
+	h.holdsUntilReady(a)
 	holds, releases := h.of(event.Hold), h.of(event.Release)
 	if len(holds) != 1 || len(releases) != 1 {
 		t.Fatalf("%d holds, %d releases are recorded", len(holds), len(releases))

@@ -13,13 +13,13 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// Try finds out whether starts can be held here: a child of our own executes a
+// try finds out whether starts can be held here: a child of our own executes a
 // file that a gate guards, and its arguments must come within limit. Kernels
 // are not told apart by their version. The error is an *UnsupportedError.
 //
 // Where reading them blocks, as it does before Linux 5.7, closing the gate ends
 // that.
-func Try(ctx context.Context, open func() (Gate, error), args Arguments, limit time.Duration) error {
+func try(ctx context.Context, open func() (Gate, error), args Arguments, limit time.Duration) error {
 	ctx, cancel := context.WithTimeout(ctx, limit)
 	defer cancel()
 	return withChild(ctx, open, func(gate Gate, e Exec, _ int) error {

@@ -13,22 +13,21 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// Way is how starts are held on a kernel.
-type Way struct {
-	Gate      func() (Gate, error)
-	Arguments Arguments
-	// Longest bounds all holds; 0 where a held task can be killed, and nothing
+// way is how starts are held on a kernel.
+type way struct {
+	gate      func() (Gate, error)
+	arguments Arguments
+	// longest bounds all holds; 0 where a held task can be killed, and nothing
 	// has to be bounded.
-	Longest time.Duration
-	close   io.Closer // nil: nothing is to be closed
+	longest time.Duration
+	probe   io.Closer // nil: no probe takes the arguments
 }
 
-// Close ends what takes the arguments.
-func (w *Way) Close() error {
-	if w.close == nil {
+func (w *way) close() error {
+	if w.probe == nil {
 		return nil
 	}
-	return w.close.Close()
+	return w.probe.Close()
 }
 
 // attempt is a way that may be possible.
@@ -40,26 +39,25 @@ type attempt struct {
 	execs bool
 }
 
-// attempts begin with the best: what Linux offers from 5.7 on, from 5.0 on, and
+// allAttempts begin with the best: what Linux offers from 5.7 on, from 5.0 on, and
 // before.
-var attempts = []attempt{
-	{OpenFanotify, false, true},
-	{OpenFanotify, true, true},
-	{OpenFanotifyOfOpens, true, false},
+var allAttempts = []attempt{
+	{openFanotify, false, true},
+	{openFanotify, true, true},
+	{openFanotifyOfOpens, true, false},
 }
 
 // longestUnkillable bounds holds where a held task can't be killed (before Linux
 // 5.1): whoever wants to be rid of it has to wait.
 const longestUnkillable = 20 * time.Second
 
-// Choose finds the best way in which starts can be held on this host, by trying.
+// choose finds the best way in which starts can be held on this host, by trying.
 // The error is an *UnsupportedError where there is none. The caller closes the
 // way after the Holder has ended.
-func Choose(ctx context.Context, log *slog.Logger) (*Way, error) {
-	return choose(ctx, attempts, log)
-}
-
-func choose(ctx context.Context, attempts []attempt, log *slog.Logger) (*Way, error) {
+func choose(ctx context.Context, attempts []attempt, log *slog.Logger) (*way, error) {
+	if attempts == nil {
+		attempts = allAttempts
+	}
 	var failed failures
 	for _, a := range attempts {
 		way, err := a.try(ctx)
@@ -83,9 +81,9 @@ func choose(ctx context.Context, attempts []attempt, log *slog.Logger) (*Way, er
 }
 
 // tell says how starts are held where it is not in the best way.
-func (a attempt) tell(log *slog.Logger, w *Way, failed failures) {
+func (a attempt) tell(log *slog.Logger, w *way, failed failures) {
 	if len(failed) > 0 {
-		log.Warn("starts are held in the way of an old kernel", "why", failed, "killable", w.Longest == 0, "arguments", "from a probe at the entry of execve")
+		log.Warn("starts are held in the way of an old kernel", "why", failed, "killable", w.longest == 0, "arguments", "from a probe at the entry of execve")
 	}
 }
 
@@ -119,16 +117,16 @@ func (f failures) Unwrap() []error {
 // kernel warn (from 4.20 on), which some hosts take for a reason to panic.
 var errUnsafe error = &UnsupportedError{Reason: "the kernel can warn of a probe at the entry of execve (before Linux 5.3), and a held task can't be read (before 5.7)"}
 
-func (a attempt) try(ctx context.Context) (*Way, error) {
+func (a attempt) try(ctx context.Context) (*way, error) {
 	if a.probed {
 		return a.tryProbed(ctx)
 	}
-	w := &Way{Gate: a.gate, Arguments: heldTask{}}
-	return w, Try(ctx, w.Gate, w.Arguments, tryLimit)
+	w := &way{gate: a.gate, arguments: heldTask{}}
+	return w, try(ctx, w.gate, w.arguments, tryLimit)
 }
 
 // tryProbed tries the gate alone first: whether a probe is safe depends on it.
-func (a attempt) tryProbed(ctx context.Context) (*Way, error) {
+func (a attempt) tryProbed(ctx context.Context) (*way, error) {
 	killable, err := tryKill(ctx, a.gate)
 	if err != nil {
 		return nil, err
@@ -140,23 +138,23 @@ func (a attempt) tryProbed(ctx context.Context) (*Way, error) {
 	if a.execs && !e.source.Safe() {
 		return nil, errors.Join(errUnsafe, e.Close())
 	}
-	w := &Way{Gate: a.gate, Arguments: e, close: e}
+	w := &way{gate: a.gate, arguments: e, probe: e}
 	if !killable {
-		w.Longest = longestUnkillable
+		w.longest = longestUnkillable
 	}
-	if err := Try(ctx, w.Gate, w.Arguments, tryLimit); err != nil {
-		return nil, errors.Join(err, w.Close())
+	if err := try(ctx, w.gate, w.arguments, tryLimit); err != nil {
+		return nil, errors.Join(err, w.close())
 	}
 	return w, nil
 }
 
-// Possible finds out whether this host's starts can be held, as Choose does.
+// Possible finds out whether this host's starts can be held, as Open does.
 func Possible(ctx context.Context) error {
-	w, err := Choose(ctx, slog.New(slog.DiscardHandler))
+	w, err := choose(ctx, nil, slog.New(slog.DiscardHandler))
 	if err != nil {
 		return err
 	}
-	if err := w.Close(); err != nil {
+	if err := w.close(); err != nil {
 		return fmt.Errorf("end the trial: %w", err)
 	}
 	return nil

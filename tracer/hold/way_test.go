@@ -20,20 +20,8 @@ import (
 // open of the program, with arguments from a probe.
 func oldHost(t *testing.T, change func(*Options)) *host {
 	t.Helper()
-	if os.Geteuid() != 0 {
-		t.Skip("NOT RUN: only root may hold starts")
-	}
-	args, err := openEntered()
-	if err != nil {
-		t.Skip("NOT RUN: ", err)
-	}
-	t.Cleanup(func() {
-		if err := args.Close(); err != nil {
-			t.Error(err)
-		}
-	})
 	return newHost(t, func(o *Options) {
-		o.Open, o.Arguments = OpenFanotifyOfOpens, args
+		o.attempts = allAttempts[2:]
 		if change != nil {
 			change(o)
 		}
@@ -54,16 +42,7 @@ func TestHoldOfOldKernels(t *testing.T) {
 	if status := h.guest("b").ends(); status != 0 {
 		t.Errorf("b ended with %d", status)
 	}
-	held := h.held(1)[0]
-	if held.Guest != "a" || held.Identity != "uuid:3aad3b6b-ddf8-474a-8906-06d83ef318cb" || held.PID != a.Process.Pid || held.Blockers[0].Path != "/dev/vg0/a" {
-		t.Errorf("held: %+v", held)
-	}
-	a.waits()
-	h.disks.set("/dev/vg0/a", true)
-	if status := a.ends(); status != 0 {
-		t.Errorf("a ended with %d", status)
-	}
-	h.settled()
+	h.holdsUntilReady(a)
 	if c := h.Status().Counts; c.Seen != 2 || c.Passed != 1 || c.Held != 1 || c.Allowed != 1 || c.Unread != 0 {
 		t.Errorf("counts %+v", c)
 	}
@@ -132,7 +111,7 @@ func TestManyOfOldKernels(t *testing.T) {
 // Where holding a task makes it unkillable, no hold lasts.
 func TestShortHolds(t *testing.T) {
 	h := newHost(t, nil)
-	h.way.Longest = 300 * time.Millisecond
+	h.way.longest = 300 * time.Millisecond
 	if status := h.guest("a").ends(); status != 0 {
 		t.Errorf("ended with %d", status)
 	}
@@ -147,15 +126,15 @@ func TestChooseOldWays(t *testing.T) {
 	if os.Geteuid() != 0 {
 		t.Skip("NOT RUN: only root may hold starts")
 	}
-	for _, a := range attempts[1:] {
+	for _, a := range allAttempts[1:] {
 		way, err := choose(t.Context(), []attempt{a}, slog.New(slog.DiscardHandler))
 		if unsupported := new(UnsupportedError); errors.As(err, &unsupported) {
 			t.Skip("NOT RUN: ", err)
 		}
-		if err != nil || way.Longest != 0 { // what is held here can be killed
+		if err != nil || way.longest != 0 { // what is held here can be killed
 			t.Fatalf("%+v, %v", way, err)
 		}
-		if err := way.Close(); err != nil {
+		if err := way.close(); err != nil {
 			t.Error(err)
 		}
 	}
@@ -166,7 +145,7 @@ func TestTryKill(t *testing.T) {
 	if os.Geteuid() != 0 {
 		t.Skip("NOT RUN: only root may hold starts")
 	}
-	killable, err := tryKill(t.Context(), OpenFanotify)
+	killable, err := tryKill(t.Context(), openFanotify)
 	if unsupported := new(UnsupportedError); errors.As(err, &unsupported) {
 		t.Skip("NOT RUN: ", err)
 	}
@@ -201,11 +180,11 @@ func TestChoose(t *testing.T) {
 	if os.Geteuid() != 0 {
 		return
 	}
-	way, err := choose(t.Context(), []attempt{refuse("one", nil), {OpenFanotify, false, true}}, log)
+	way, err := choose(t.Context(), []attempt{refuse("one", nil), {openFanotify, false, true}}, log)
 	if errors.As(err, &unsupported) {
 		t.Skip("NOT RUN: ", err)
 	}
-	if err != nil || way.Longest != 0 || way.Close() != nil {
+	if err != nil || way.longest != 0 || way.close() != nil {
 		t.Errorf("got %+v, %v", way, err)
 	}
 }
