@@ -283,7 +283,7 @@ func (t *tracefs) AddGuest(pid int) error {
 	t.calls.mu.Lock()
 	defer t.calls.mu.Unlock()
 	t.calls.addGuest(&started{proc: p})
-	for _, tid := range threadsOf(pid) {
+	for _, tid := range procs.Threads(pid) {
 		t.calls.threads[tid] = pid
 	}
 	return nil

@@ -41,18 +41,3 @@ func parseStatus(tid int, status string) event.Proc {
 	}
 	return p
 }
-
-// threadsOf lists the threads of a process.
-func threadsOf(pid int) []int {
-	entries, err := os.ReadDir(fmt.Sprintf("/proc/%d/task", pid))
-	if err != nil {
-		return nil
-	}
-	var tids []int
-	for _, e := range entries {
-		if tid, err := strconv.Atoi(e.Name()); err == nil {
-			tids = append(tids, tid)
-		}
-	}
-	return tids
-}

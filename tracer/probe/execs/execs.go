@@ -11,13 +11,12 @@ import (
 	"cmp"
 	"errors"
 	"fmt"
-	"os"
 	"slices"
-	"strconv"
 	"sync"
 	"time"
 
 	"github.com/bootrace/bootrace/tracer/probe/ftrace"
+	"github.com/bootrace/bootrace/tracer/probe/procs"
 )
 
 // Call is one execve that has not come to its end.
@@ -145,7 +144,7 @@ func (s *Source) Of(id int) (Call, error) {
 	}
 	c := s.calls[id]
 	if c == nil {
-		c = s.calls.newest(threadsOf(id))
+		c = s.calls.newest(procs.Threads(id))
 	}
 	if c == nil {
 		return Call{}, s.missing()
@@ -182,20 +181,4 @@ func (s *Source) Close() error {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	return s.trace.Close()
-}
-
-// threadsOf lists the threads of a process. (Its folder can be listed while it
-// is in execve.)
-func threadsOf(pid int) []int {
-	entries, err := os.ReadDir("/proc/" + strconv.Itoa(pid) + "/task")
-	if err != nil {
-		return nil
-	}
-	var list []int
-	for _, e := range entries {
-		if tid, err := strconv.Atoi(e.Name()); err == nil {
-			list = append(list, tid)
-		}
-	}
-	return list
 }
