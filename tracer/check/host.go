@@ -14,6 +14,7 @@ import (
 	"github.com/bootrace/bootrace/tracer/hold"
 	"github.com/bootrace/bootrace/tracer/lvm"
 	"github.com/bootrace/bootrace/tracer/memory"
+	"github.com/bootrace/bootrace/tracer/rights"
 	"github.com/bootrace/bootrace/tracer/timeline"
 )
 
@@ -32,14 +33,12 @@ func kernel(release string) Item {
 // lockdown says what the kernel's lockdown forbids.
 func lockdown(root string) []Item {
 	const name = "lockdown"
-	text, err := os.ReadFile(filepath.Join(root, "sys/kernel/security/lockdown"))
-	if err != nil {
+	mode := rights.Lockdown(root)
+	switch mode {
+	case "":
 		return nil // not built in
-	}
-	_, mode, _ := strings.Cut(string(text), "[")
-	mode, _, _ = strings.Cut(mode, "]")
-	if mode == "confidentiality" {
-		return []Item{{name, Warning, "confidentiality: the kernel forbids probes", "boot with lockdown=integrity, or none"}}
+	case rights.Confidentiality:
+		return []Item{{name, Warning, mode + ": the kernel forbids probes", "boot with lockdown=integrity, or none"}}
 	}
 	return []Item{{Name: name, Grade: Good, Text: mode}}
 }

@@ -21,6 +21,7 @@ import (
 	"github.com/bootrace/bootrace/bpf"
 	"github.com/bootrace/bootrace/tracer/event"
 	"github.com/bootrace/bootrace/tracer/probe/ftrace"
+	"github.com/bootrace/bootrace/tracer/rights"
 )
 
 // eBPF is the backend whose probes are the programs of package bpf.
@@ -94,8 +95,8 @@ func checkHost() error {
 		return fmt.Errorf("%w (%w): it needs CONFIG_DEBUG_INFO_BTF, and sysfs mounted on /sys", ErrNoBTF, err)
 	}
 	// There the verifier would say that it does not know bpf_probe_read.
-	if text, err := os.ReadFile("/sys/kernel/security/lockdown"); err == nil && strings.Contains(string(text), "[confidentiality]") {
-		return fmt.Errorf("%w: kernel lockdown is \"confidentiality\"", ErrNotPermitted)
+	if rights.Lockdown("/") == rights.Confidentiality {
+		return fmt.Errorf("%w: kernel lockdown is %q", ErrNotPermitted, rights.Confidentiality)
 	}
 	if err := ensureTracefs(); err != nil {
 		return err

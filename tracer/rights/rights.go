@@ -1,6 +1,7 @@
 // Package rights says what this process may do on the host: is it root, which
-// capabilities that tracing takes does it lack, and is it in a container, which
-// has namespaces of its own and sees less than the host.
+// capabilities that tracing takes does it lack, is it in a container, which has
+// namespaces of its own and sees less than the host, and what does the kernel
+// forbid even to root.
 package rights
 
 import (
@@ -107,4 +108,19 @@ func (r Rights) Remedy() string {
 		return "run it on the host; or give the container the host's namespaces and all rights (--privileged --pid=host --network=host, with /dev and /run of the host)"
 	}
 	return ""
+}
+
+// Confidentiality is the lockdown under which the kernel forbids all probes.
+const Confidentiality = "confidentiality"
+
+// Lockdown is the kernel's lockdown (Linux 5.4): none, integrity or
+// confidentiality, by the /sys below root. Empty where it is not built in.
+func Lockdown(root string) string {
+	text, err := os.ReadFile(filepath.Join(root, "sys/kernel/security/lockdown"))
+	if err != nil {
+		return ""
+	}
+	_, mode, _ := strings.Cut(string(text), "[")
+	mode, _, _ = strings.Cut(mode, "]")
+	return mode
 }
