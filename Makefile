@@ -12,6 +12,8 @@ DRACUT ?= auto
 # The hook for libvirt goes where libvirt is; LIBVIRT=yes places it anywhere.
 LIBVIRT ?= auto
 KERNEL  ?= 6.1
+# How the scenarios are watched; empty for what bootrace takes by itself.
+PROBES  ?=
 OUT     ?= build/lab
 
 VERSION  := $(shell git describe --tags --always --dirty 2>/dev/null || echo unknown)
@@ -48,8 +50,8 @@ generate-check: generate ## prove that what is committed is current
 unit: ## unit tests, and the native BPF tests where this kernel allows them
 	$(GO) test ./...
 
-lab-test: build ## the tests that boot virtual machines, kernel $(KERNEL)
-	BOOTRACE_LAB=1 BOOTRACE_KERNEL=$(KERNEL) $(GO) test -count=1 -timeout 40m -v ./kernels/...
+lab-test: build ## the tests that boot virtual machines: KERNEL=6.1, PROBES=ebpf|tracefs for the scenarios
+	BOOTRACE_LAB=1 BOOTRACE_KERNEL=$(KERNEL) BOOTRACE_PROBES=$(PROBES) $(GO) test -count=1 -timeout 40m -v ./kernels/...
 
 # Installs the Debian packages in $(1) that this machine lacks, and says so.
 # Where that can't be, the tests that need them say NOT RUN.
@@ -68,15 +70,15 @@ browser-test: ## the page in a real browser (Chromium, headless); its screenshot
 
 MATRIX ?= .*
 matrix: build ## both ways to watch a kernel, on each kernel, compared: MATRIX=5.10 for one (10 minutes)
-	BOOTRACE_LAB=1 BOOTRACE_MATRIX=1 $(GO) test -count=1 -timeout 2h -v -run 'TestMatrix/^$(MATRIX)$$' ./kernels/scenarios
+	BOOTRACE_LAB=1 BOOTRACE_MATRIX=1 $(GO) test -count=1 -timeout 2h -v -run 'TestMatrix$$/^$(MATRIX)$$' ./kernels/scenarios
 
 .PHONY: arm64-test
 arm64-test: ## the eBPF programs on Debian's arm64 kernel, emulated (2 minutes)
 	BOOTRACE_ARM64=1 BOOTRACE_KERNEL=$(KERNEL) $(GO) test -count=1 -timeout 20m -v -run 'TestARM64' ./kernels/scenarios
 
 .PHONY: matrix-all
-matrix-all: build ## the same, and the demo with both ways on each kernel (an hour)
-	BOOTRACE_LAB=1 BOOTRACE_MATRIX=all $(GO) test -count=1 -timeout 4h -v -run 'TestMatrix' ./kernels/scenarios
+matrix-all: build ## the same, and the scenarios with each way on each kernel: MATRIX=5.10 PROBES=tracefs for some (hours)
+	BOOTRACE_LAB=1 BOOTRACE_MATRIX=all $(GO) test -count=1 -timeout 8h -v -run 'TestMatrix/^$(MATRIX)$$/^$(PROBES)' ./kernels/scenarios
 
 .PHONY: metrics-test
 metrics-test: ## the metrics and the example alerts, judged by promtool

@@ -14,8 +14,10 @@ import (
 
 // Each way in which a volume can fail a guest on a single host: exactly these
 // findings, and exactly these verdicts with the settings of LVM behind them.
-func TestCauses(t *testing.T) {
-	out, _ := play(t, "causes", nil)
+func TestCauses(t *testing.T) { testCauses(t, asked()) }
+
+func testCauses(t *testing.T, w watch) {
+	out := w.play(t, "causes", nil)
 	tl := readTimeline(t, filepath.Join(out, "trace.json"))
 	checkCauses(t, tl)
 	checkLateCauses(t, tl)
@@ -132,11 +134,6 @@ func checkLateCauses(t *testing.T, tl *timeline.Timeline) {
 func TestSoakCauses(t *testing.T) {
 	inSoak(t)
 	for n := range 5 {
-		t.Run(fmt.Sprint(n+1), func(t *testing.T) {
-			out, _ := play(t, "causes", nil)
-			tl := readTimeline(t, filepath.Join(out, "trace.json"))
-			checkCauses(t, tl)
-			checkLateCauses(t, tl)
-		})
+		t.Run(fmt.Sprint(n+1), TestCauses)
 	}
 }

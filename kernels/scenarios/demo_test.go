@@ -21,13 +21,10 @@ import (
 const maxWindow = 100 * time.Millisecond
 
 // The host of the demo: traced from the initramfs on, over a real reboot.
-func TestDemo(t *testing.T) {
-	out, _ := play(t, "demo", nil)
-	checkDemo(t, out)
-}
+func TestDemo(t *testing.T) { testDemo(t, asked()) }
 
-func checkDemo(t *testing.T, out string) {
-	t.Helper()
+func testDemo(t *testing.T, w watch) {
+	out := w.play(t, "demo", nil)
 	tl := readTimeline(t, filepath.Join(out, "trace.json"))
 	if !tl.Complete || len(tl.Losses) > 0 {
 		t.Errorf("the record is not complete: %+v, losses %+v", tl.Incomplete, tl.Losses)
@@ -134,7 +131,7 @@ func checkMissing(t *testing.T, tl *timeline.Timeline, f *timeline.Finding) {
 // The same host without the early start: what came up in the initramfs is
 // found, not seen, and the timeline says so.
 func TestDemoWithoutInitramfs(t *testing.T) {
-	out, _ := play(t, "demo", func(o *lab.Options) { o.Install = lab.MakeInstall(repo(t), "INITRAMFS=no") })
+	out := asked().play(t, "demo", func(o *lab.Options) { o.Install = lab.MakeInstall(repo(t), "INITRAMFS=no") })
 	tl := readTimeline(t, filepath.Join(out, "trace.json"))
 
 	if tl.Complete || tl.CompleteFrom == nil {

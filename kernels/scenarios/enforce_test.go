@@ -20,12 +20,14 @@ const ordersInCI = 25
 // chain of three images; and in the soak the service killed, stopped, upgraded,
 // and wrong input: the scripts and the driver check what happens, and the
 // timeline what was recorded.
-func TestEnforce(t *testing.T) {
+func TestEnforce(t *testing.T) { testEnforce(t, asked()) }
+
+func testEnforce(t *testing.T, w watch) {
 	orders := number(t, "BOOTRACE_ORDERS", ordersInCI)
 	if orders < 500 {
 		t.Logf("NOT RUN: 500 random orders (%d are), the service killed, stopped and upgraded, wrong input; `make soak-enforce` plays all", orders)
 	}
-	out, _ := play(t, "enforce", func(o *lab.Options) {
+	out := w.play(t, "enforce", func(o *lab.Options) {
 		o.Install = withDriver(repo(t), orders)
 		o.Timeout = 2 * time.Hour
 	})

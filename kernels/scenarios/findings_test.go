@@ -8,8 +8,10 @@ import (
 )
 
 // Each finding, and nothing where nothing is wrong.
-func TestFindings(t *testing.T) {
-	out, _ := play(t, "findings", nil)
+func TestFindings(t *testing.T) { testFindings(t, asked()) }
+
+func testFindings(t *testing.T, w watch) {
+	out := w.play(t, "findings", nil)
 	tl := readTimeline(t, filepath.Join(out, "trace.json"))
 	want := []string{
 		"linklate link-late", "linklate would-hold",

@@ -18,9 +18,11 @@ import (
 // does not know, and comes up on its first part. Beside it, what else can have
 // become of a guest's disk, and what is no alarm: guests grown, moved and
 // snapped are in no finding.
-func TestFirstReport(t *testing.T) {
+func TestFirstReport(t *testing.T) { testFirstReport(t, asked()) }
+
+func testFirstReport(t *testing.T, w watch) {
 	const template = "73bd7f2a-9779-46d6-885d-92783ac4f6b9"
-	out, _ := play(t, "firstreport", nil)
+	out := w.play(t, "firstreport", nil)
 	tl := readTimeline(t, filepath.Join(out, "trace.json"))
 	want := []string{
 		"asfile not-a-device",

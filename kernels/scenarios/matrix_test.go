@@ -2,7 +2,6 @@ package scenarios
 
 import (
 	"context"
-	"fmt"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -50,48 +49,25 @@ func TestMatrix(t *testing.T) {
 	}
 }
 
-// TestMatrixDemo plays the demo, over real reboots, on each kernel with both
-// backends, from the initramfs on: where the first mapping is made.
-func TestMatrixDemo(t *testing.T) {
+// TestMatrixAll plays the scenarios on each kernel with each backend: the findings
+// are the same everywhere.
+func TestMatrixAll(t *testing.T) {
 	if os.Getenv("BOOTRACE_MATRIX") != "all" {
-		t.Skip("NOT RUN: boots each kernel six times; `make matrix-all` runs it")
+		t.Skip("NOT RUN: boots each kernel some twenty times; `make matrix-all` runs it")
+	}
+	scenarios := []struct {
+		name string
+		test func(*testing.T, watch)
+	}{
+		{"findings", testFindings}, {"readiness", testReadiness}, {"causes", testCauses},
+		{"firstreport", testFirstReport}, {"demo", testDemo}, {"enforce", testEnforce},
 	}
 	for _, k := range kernels.Bootable() {
 		for _, probes := range []string{"ebpf", "tracefs"} {
-			t.Run(k.Name+" "+probes, func(t *testing.T) {
-				out, _ := play(t, "demo", func(o *lab.Options) {
-					o.Kernel, o.Install = k.Name, installWith(repo(t), "probes: "+probes)
-				})
-				checkDemo(t, out)
-				early, err := os.ReadFile(filepath.Join(out, "early.log"))
-				if err != nil || !strings.Contains(string(early), "probes="+probes) {
-					t.Errorf("the initramfs had other probes: %v\n%s", err, early)
-				}
-			})
+			for _, s := range scenarios {
+				t.Run(k.Name+"/"+probes+"/"+s.name, func(t *testing.T) { s.test(t, watch{k.Name, probes}) })
+			}
 		}
-	}
-}
-
-// installWith installs bootrace with a line of its configuration changed.
-func installWith(repo, setting string) lab.Install {
-	install := lab.MakeInstall(repo)
-	return func(ctx context.Context, root string) error {
-		if err := install(ctx, root); err != nil {
-			return err
-		}
-		path := filepath.Join(root, "etc/bootrace/config.yaml")
-		text, err := os.ReadFile(path)
-		if err != nil {
-			return err
-		}
-		key, _, _ := strings.Cut(setting, ":")
-		lines := strings.SplitAfter(string(text), "\n")
-		i := slices.IndexFunc(lines, func(l string) bool { return strings.HasPrefix(l, key+":") })
-		if i < 0 {
-			return fmt.Errorf("%s has no %s", path, key)
-		}
-		lines[i] = setting + "\n"
-		return os.WriteFile(path, []byte(strings.Join(lines, "")), 0o644)
 	}
 }
 

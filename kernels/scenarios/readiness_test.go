@@ -13,8 +13,10 @@ import (
 
 // Disks in every state, and who goes on when. The script counts what is wrong;
 // the machine's console has it.
-func TestReadiness(t *testing.T) {
-	out, _ := play(t, "readiness", nil)
+func TestReadiness(t *testing.T) { testReadiness(t, asked()) }
+
+func testReadiness(t *testing.T, w watch) {
+	out := w.play(t, "readiness", nil)
 	data, err := os.ReadFile(filepath.Join(out, "chain.json"))
 	if err != nil {
 		t.Fatal(err)

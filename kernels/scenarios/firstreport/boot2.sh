@@ -35,7 +35,7 @@ echo "== with identity: hold it does not start on what is left, until somebody s
 running() { pgrep -f "qemu.*-name .vm-$template.*$1" >/dev/null; }
 held() { bootrace status --format json | grep -q '"reason": "identity"'; }
 systemctl stop launch@$template
-printf 'mode: enforce\nenforce:\n  identity: hold\n' >/etc/bootrace/config.yaml
+sed -i 's/^mode: trace/mode: enforce/; s/identity: warn/identity: hold/' /etc/bootrace/config.yaml
 systemctl reload bootrace
 timeout 300 sh -c 'until bootrace status | grep -q "^hold *attached"; do sleep 0.2; done'
 systemctl start launch@$template

@@ -177,5 +177,6 @@ up many4
 up many2
 for n in $(seq 12); do goes_on "many$n"; done
 
+bootrace show --format json >/lab/out/trace.json
 echo "$failures failures"
 exit $((failures > 0))
