@@ -279,6 +279,7 @@ func (h *history) change(l *life, f *dmFact) {
 		l.size(f)
 		l.step(f, Step{Kind: StepLoaded})
 	case event.DMResume:
+		l.size(f) // tracefs learns of the table when it is live
 		l.resume(f)
 	case event.DMSuspend:
 		l.suspend(f)
