@@ -109,7 +109,12 @@ func TestDeviceMapper(t *testing.T) {
 	}
 	upgrades := slices.IndexFunc(events, func(e event.Event) bool { return e.Source != nil && e.Source.State == "upgraded" })
 	if late && upgrades < 0 {
-		t.Error("no event says that an ability was added")
+		t.Fatal("no event says that an ability was added")
+	}
+	if late && !slices.ContainsFunc(events[upgrades].Source.Abilities, func(a event.Ability) bool {
+		return a.Name == AbilityDMLiveInstant && a.OK && strings.HasPrefix(a.Why, "from ")
+	}) {
+		t.Errorf("the ability does not say from when on: %+v", events[upgrades].Source)
 	}
 }
 

@@ -261,14 +261,19 @@ func (b *eBPF) DeviceMapperLoaded() error {
 	i := slices.IndexFunc(b.abilities, func(a event.Ability) bool { return a.Name == AbilityDMLiveInstant })
 	before := b.abilities[i]
 	b.abilities[i] = b.attachLive()
-	if !b.abilities[i].OK {
-		return fmt.Errorf("attach to dm_mod: %s", b.abilities[i].Why)
+	live := &b.abilities[i]
+	if !live.OK {
+		return fmt.Errorf("attach to dm_mod: %s", live.Why)
 	}
-	if !before.OK {
-		b.upgraded = append(b.upgraded, b.sourceEvent("upgraded", event.Now(), 0))
-		if err := b.reader.Flush(); err != nil {
-			return fmt.Errorf("wake the reader: %w", err)
-		}
+	if before.OK {
+		live.Why = before.Why
+		return majorErr
+	}
+	now := event.Now()
+	live.Why = fmt.Sprintf("from %.3f s after the boot on, when dm_mod had been loaded; what went live before is known as a window as wide as the request", now.Seconds())
+	b.upgraded = append(b.upgraded, b.sourceEvent("upgraded", now, 0))
+	if err := b.reader.Flush(); err != nil {
+		return fmt.Errorf("wake the reader: %w", err)
 	}
 	return majorErr
 }
