@@ -143,6 +143,31 @@ func TestCallsDeviceMapper(t *testing.T) {
 
 // A guest's processes are followed from the fork to the end, and a clock that
 // is not exact widens every instant.
+// A mapping that is made again has another number than before: LVM removes it by
+// its old one.
+func TestCallsMadeAgain(t *testing.T) {
+	const old = 253<<8 | 2
+	c := testCalls()
+	create := hit{at: 10, tid: otherPID, event: evRequest, nr: bpf.DMDevCreate, name: "vg-lv", uuid: "LVM-x"}
+	done := hit{at: 15, tid: otherPID, event: evRequest + suffixReturn}
+	events := handleAll(c,
+		create, done,
+		hit{at: 20, tid: otherPID, event: evRequest, nr: bpf.DMDevResume, dev: old},
+		hit{at: 21, tid: otherPID, event: evStatus, name: "vg-lv", uuid: "LVM-x", dev: old}, done,
+		hit{at: 30, tid: otherPID, event: evRequest, nr: bpf.DMDevRemove, dev: old}, done,
+		create, done,
+	)
+	if len(events) != 4 {
+		t.Fatalf("events %+v", events)
+	}
+	if gone := events[2].DM; gone.Name != "vg-lv" || gone.UUID != "LVM-x" {
+		t.Errorf("removed: %+v", *gone)
+	}
+	if again := events[3].DM; again.Dev != nil { // nobody here can say which
+		t.Errorf("made again: %+v", *again)
+	}
+}
+
 func TestCallsProcesses(t *testing.T) {
 	c := testCalls()
 	c.uncertain = 5

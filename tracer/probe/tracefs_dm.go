@@ -59,6 +59,7 @@ func (c *calls) requestDone(h *hit) []event.Event {
 func (c *calls) succeeded(r *request, kind event.Kind, dm *event.DMInfo) {
 	switch kind {
 	case event.DMCreate:
+		delete(c.devices, dm.Name) // of one that had the name before, and another number
 		c.identify(dm)
 	case event.DMRename:
 		c.renamed(r, dm)
@@ -67,9 +68,7 @@ func (c *calls) succeeded(r *request, kind event.Kind, dm *event.DMInfo) {
 		c.identify(dm)
 		c.look(dm)
 	case event.DMRemove:
-		if known, ok := c.devices[dm.Name]; ok && dm.UUID == "" {
-			dm.UUID = known.uuid
-		}
+		c.named(dm)
 		dm.Flags = c.deferred(r, dm)
 		delete(c.devices, dm.Name)
 	default:
@@ -81,6 +80,19 @@ func (c *calls) succeeded(r *request, kind event.Kind, dm *event.DMInfo) {
 	c.major = dm.Dev.Major
 	if kind == event.DMCreate || kind == event.DMResume || kind == event.DMSuspend {
 		delete(c.opened, dm.Dev.Minor)
+	}
+}
+
+// named completes what is known of a mapping that is gone. LVM removes by number,
+// and the kernel does not answer with the name then.
+func (c *calls) named(dm *event.DMInfo) {
+	for name, known := range c.devices {
+		if dm.Name == "" && dm.Dev != nil && known.dev == *dm.Dev {
+			dm.Name = name
+		}
+	}
+	if known, ok := c.devices[dm.Name]; ok && dm.UUID == "" {
+		dm.UUID = known.uuid
 	}
 }
 
