@@ -84,7 +84,7 @@ func TestKinds(t *testing.T) {
 			t.Errorf("%s (%d) is %q in Go", v.Name, v.Value, got)
 		}
 	}
-	if got := spec.Maps[ProbesMapLosses].MaxEntries; got != uint32(KindMax) {
-		t.Errorf("%d loss counters for %d kinds", got, KindMax)
+	if got := spec.Variables[ProbesVarLosses].Size(); got != uint32(KindMax)*8 {
+		t.Errorf("%d bytes of loss counters for %d kinds", got, KindMax)
 	}
 }

@@ -11,13 +11,10 @@ struct {
 } events SEC(".maps");
 
 /* Events that could not be delivered, by kind. The ring itself does not count
- * what it refuses. */
-struct {
-	__uint(type, BPF_MAP_TYPE_PERCPU_ARRAY);
-	__uint(max_entries, KIND_MAX);
-	__type(key, __u32);
-	__type(value, __u64);
-} losses SEC(".maps");
+ * what it refuses. A variable, because while a process asks the kernel for an
+ * entry of a map, programs of tracepoints and kprobes are skipped on that
+ * processor (bpf_disable_instrumentation), and the process can be preempted. */
+__u64 losses[KIND_MAX];
 
 /* Thread groups that are guests, or children of one. */
 struct {
@@ -67,9 +64,10 @@ __u32 dm_major;
 /* There are two ways to see a system call, which share everything but their
  * entry points; package probe chooses. Either a kernel function, which costs
  * nothing but calls of that function: with trampolines (fentry and fexit) where
- * it is called all the time, else with kprobes. Or the tracepoints of the system
- * calls, which are on all kernels but make every system call of every process
- * take the kernel's slow path.
+ * it is called all the time, else with kprobes; or where the kernel preempts
+ * itself with multi-kprobes, which it can't preempt. Or the tracepoints of the
+ * system calls, which are on all kernels but make every system call of every
+ * process take the kernel's slow path.
  *
  * To attach takes the kernel several walks over all its functions: one for the
  * first trampoline of a function, two for each further one, and one for all
@@ -93,6 +91,18 @@ struct sys_exit {
 	long ret;
 };
 
+/* The registers at a kprobe. A kernel of arm64 has other ones, and no di. */
+struct pt_regs___arm64 {
+	unsigned long regs[31];
+} __attribute__((preserve_access_index));
+
+#define ARGUMENT(ctx, n, x86)                       \
+	(bpf_core_field_exists((ctx)->di) ?         \
+		 BPF_CORE_READ(ctx, x86) :          \
+		 BPF_CORE_READ((struct pt_regs___arm64 *)(ctx), regs[n]))
+
+#define RESULT(ctx) ARGUMENT(ctx, 0, ax)
+
 /* at_most returns n or max, whichever is less, in a way that the verifiers
  * before 6.8 can follow: left to itself, the compiler tests one copy of n and
  * uses another. */
@@ -105,21 +115,18 @@ static __always_inline __u64 at_most(__u64 n, const __u64 max)
 	return n;
 }
 
-static __always_inline void lost(__u32 kind)
+static __always_inline void lost(const __u32 kind)
 {
-	__u64 *n = bpf_map_lookup_elem(&losses, &kind);
-
-	if (n)
-		(*n)++; /* per CPU */
+	__sync_fetch_and_add(&losses[kind], 1);
 }
 
-static __always_inline void emit(__u32 kind, void *record, __u64 size)
+static __always_inline void emit(const __u32 kind, void *record, __u64 size)
 {
 	if (bpf_ringbuf_output(&events, record, size, 0))
 		lost(kind);
 }
 
-static __always_inline void *reserve(__u32 kind, __u64 size)
+static __always_inline void *reserve(const __u32 kind, __u64 size)
 {
 	void *record = bpf_ringbuf_reserve(&events, size, 0);
 
@@ -157,7 +164,7 @@ static __always_inline void fill_header(struct header *h, __u32 kind, __u64 from
 	bpf_get_current_comm(h->comm, sizeof(h->comm));
 }
 
-static __always_inline void call_enter(struct call *c, __u32 lossy)
+static __always_inline void call_enter(struct call *c, const __u32 lossy)
 {
 	__u64 id = bpf_get_current_pid_tgid();
 

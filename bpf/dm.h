@@ -156,12 +156,28 @@ int enter_ioctl(struct sys_enter *ctx)
 
 /* security_file_ioctl(struct file *file, unsigned int cmd, unsigned long arg):
  * the system call's own first step, and its only one on the way in. */
+static __always_inline int function_ioctl(struct file *file, __u32 cmd, unsigned long arg)
+{
+	if (is_dm(cmd) && is_control(file))
+		dm_enter(cmd, arg);
+	return 0;
+}
+
 SEC("fentry/security_file_ioctl")
 int fast_enter_ioctl(function_args *ctx)
 {
-	if (is_dm(ctx[1]) && is_control((struct file *)ctx[0]))
-		dm_enter(ctx[1], ctx[2]);
-	return 0;
+	return function_ioctl((struct file *)ctx[0], ctx[1], ctx[2]);
+}
+
+SEC("kprobe.multi/security_file_ioctl")
+int probe_enter_ioctl(struct pt_regs *ctx)
+{
+	__u32 cmd = ARGUMENT(ctx, 1, si);
+
+	/* Before the other registers are read: nearly all end here. */
+	if (!is_dm(cmd))
+		return 0;
+	return function_ioctl((struct file *)ARGUMENT(ctx, 0, di), cmd, ARGUMENT(ctx, 2, dx));
 }
 
 /* take_table moves the table of this thread's load into the event. */
@@ -251,6 +267,12 @@ SEC("fexit/sys_ioctl")
 int fast_exit_ioctl(function_args *ctx)
 {
 	return dm_exit(ctx[1]);
+}
+
+SEC("kprobe.multi/sys_ioctl")
+int probe_exit_ioctl(struct pt_regs *ctx)
+{
+	return dm_exit(RESULT(ctx));
 }
 
 /* The instant at which a table is live and I/O flows: after the swap of the

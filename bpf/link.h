@@ -6,9 +6,28 @@
 
 #pragma once
 
+/* In call.flags: the names are in the kernel's memory, not the caller's. */
+#define NAMES_IN_KERNEL 1
+
+static __always_inline long read_head(void *to, const __u32 size, const void *name, __u32 flags)
+{
+	if (flags & NAMES_IN_KERNEL)
+		return bpf_probe_read_kernel(to, size, name);
+	return bpf_probe_read_user(to, size, name);
+}
+
+static __always_inline void read_link(char *to, const void *name, __u32 flags)
+{
+	to[0] = 0;
+	if (flags & NAMES_IN_KERNEL)
+		bpf_probe_read_kernel_str(to, LINK_LEN, name);
+	else
+		bpf_probe_read_user_str(to, LINK_LEN, name);
+}
+
 /* wanted_link decides by the name of a link. Most that udev makes are those of
  * terminals, under /dev/char: no character device is a disk. */
-static __always_inline bool wanted_link(const void *path)
+static __always_inline bool wanted_link(const void *path, __u32 flags)
 {
 	struct {
 		__u64 first; /* "/dev/cha" */
@@ -16,21 +35,26 @@ static __always_inline bool wanted_link(const void *path)
 	} head = {};
 
 	/* Not there yet: decide at the exit. */
-	if (bpf_probe_read_user(&head.first, sizeof(head.first), path))
+	if (read_head(&head.first, sizeof(head.first), path, flags))
 		return true;
 	if (head.first != 0x6168632f7665642fULL)
 		return in_dev(head.first);
-	return bpf_probe_read_user(&head.next, sizeof(head.next), path + sizeof(head.first)) || head.next != 0x2f72;
+	return read_head(&head.next, sizeof(head.next), path + sizeof(head.first), flags) || head.next != 0x2f72;
+}
+
+static __always_inline int link_enter_names(__u32 op, const void *from, const void *path, __u32 flags)
+{
+	struct call c = { .kind = CALL_LINK, .op = op, .arg = path, .arg2 = from, .flags = flags };
+
+	if (!wanted_link(c.arg, flags) || (op == LINK_RENAME && !wanted_link(c.arg2, flags)))
+		return 0;
+	call_enter(&c, KIND_LINK);
+	return 0;
 }
 
 static __always_inline int link_enter(__u32 op, unsigned long from, unsigned long path)
 {
-	struct call c = { .kind = CALL_LINK, .op = op, .arg = (const void *)path, .arg2 = (const void *)from };
-
-	if (!wanted_link(c.arg) || (op == LINK_RENAME && !wanted_link(c.arg2)))
-		return 0;
-	call_enter(&c, KIND_LINK);
-	return 0;
+	return link_enter_names(op, (const void *)from, (const void *)path, 0);
 }
 
 static __always_inline int link_exit(long ret)
@@ -38,7 +62,7 @@ static __always_inline int link_exit(long ret)
 	struct link_event *e;
 	struct call c;
 
-	if (!call_exit(&c, CALL_LINK) || ret || !wanted_link(c.arg))
+	if (!call_exit(&c, CALL_LINK) || ret || !wanted_link(c.arg, c.flags))
 		return 0;
 	e = reserve(KIND_LINK, sizeof(*e));
 	if (!e)
@@ -46,9 +70,8 @@ static __always_inline int link_exit(long ret)
 	fill_header(&e->h, KIND_LINK, c.from, ret);
 	e->op = c.op;
 	e->pad = 0;
-	e->path[0] = e->from[0] = 0;
-	bpf_probe_read_user_str(e->path, sizeof(e->path), c.arg);
-	bpf_probe_read_user_str(e->from, sizeof(e->from), c.arg2);
+	read_link(e->path, c.arg, c.flags);
+	read_link(e->from, c.arg2, c.flags);
 	bpf_ringbuf_submit(e, 0);
 	return 0;
 }
@@ -91,40 +114,32 @@ int exit_link(struct sys_exit *ctx)
 volatile const bool symlink_by_filename;
 volatile const bool rename_by_filename;
 
-/* user_name returns where the caller has the name. */
-static __always_inline unsigned long user_name(unsigned long name, bool by_filename)
+static __always_inline int function_enter(__u32 op, unsigned long from, unsigned long path, bool by_filename)
 {
-	if (by_filename)
-		return (unsigned long)BPF_CORE_READ((struct filename *)name, uptr);
-	return name;
+	struct filename *f = (struct filename *)from, *p = (struct filename *)path;
+
+	if (!by_filename)
+		return link_enter(op, from, path);
+	if (bpf_core_field_exists(f->uptr))
+		return link_enter_names(op, BPF_CORE_READ(f, uptr), BPF_CORE_READ(p, uptr), 0);
+	/* Since Linux 7.0 it does not tell where the caller has the name, but lives
+	 * on until the system call ends. */
+	return link_enter_names(op, BPF_CORE_READ(f, name), BPF_CORE_READ(p, name), NAMES_IN_KERNEL);
 }
 
-/* The registers at a kprobe. A kernel of arm64 has other ones, and no di. */
-struct pt_regs___arm64 {
-	unsigned long regs[31];
-} __attribute__((preserve_access_index));
-
-#define ARGUMENT(ctx, n, x86)                       \
-	(bpf_core_field_exists((ctx)->di) ?         \
-		 BPF_CORE_READ(ctx, x86) :          \
-		 BPF_CORE_READ((struct pt_regs___arm64 *)(ctx), regs[n]))
-
-#define RESULT(ctx) ARGUMENT(ctx, 0, ax)
-
-/* do_symlinkat(from, int newdfd, to) */
+/* do_symlinkat(from, int newdfd, to), since Linux 7.0 filename_symlinkat */
 SEC("kprobe/do_symlinkat")
 int probe_enter_symlink(struct pt_regs *ctx)
 {
-	return link_enter(LINK_SYMLINK, user_name(ARGUMENT(ctx, 0, di), symlink_by_filename),
-			  user_name(ARGUMENT(ctx, 2, dx), symlink_by_filename));
+	return function_enter(LINK_SYMLINK, ARGUMENT(ctx, 0, di), ARGUMENT(ctx, 2, dx), symlink_by_filename);
 }
 
-/* do_renameat2(int olddfd, from, int newdfd, to, unsigned int flags) */
+/* do_renameat2(int olddfd, from, int newdfd, to, unsigned int flags), since
+ * Linux 7.0 filename_renameat2 */
 SEC("kprobe/do_renameat2")
 int probe_enter_rename(struct pt_regs *ctx)
 {
-	return link_enter(LINK_RENAME, user_name(ARGUMENT(ctx, 1, si), rename_by_filename),
-			  user_name(ARGUMENT(ctx, 3, cx), rename_by_filename));
+	return function_enter(LINK_RENAME, ARGUMENT(ctx, 1, si), ARGUMENT(ctx, 3, cx), rename_by_filename);
 }
 
 /* For the returns of both. */

@@ -161,17 +161,34 @@ int exit_open(struct sys_exit *ctx)
 /* do_sys_openat2(int dfd, const char *filename, struct open_how *how), since
  * Linux 5.6. Here how is the kernel's own copy, and 32-bit programs come this
  * way, too. */
-SEC("fentry/do_sys_openat2")
-int fast_enter_open(function_args *ctx)
+static __always_inline int function_open(const char *path, const struct open_how *kernel_how)
 {
 	struct open_how how = {};
 
-	bpf_probe_read_kernel(&how, sizeof(how), (const void *)ctx[2]);
-	return open_enter((const char *)ctx[1], how.flags, NULL);
+	bpf_probe_read_kernel(&how, sizeof(how), kernel_how);
+	return open_enter(path, how.flags, NULL);
+}
+
+SEC("fentry/do_sys_openat2")
+int fast_enter_open(function_args *ctx)
+{
+	return function_open((const char *)ctx[1], (const struct open_how *)ctx[2]);
 }
 
 SEC("fexit/do_sys_openat2")
 int fast_exit_open(function_args *ctx)
 {
 	return open_exit((int)ctx[3]);
+}
+
+SEC("kprobe.multi/do_sys_openat2")
+int probe_enter_open(struct pt_regs *ctx)
+{
+	return function_open((const char *)ARGUMENT(ctx, 1, si), (const struct open_how *)ARGUMENT(ctx, 2, dx));
+}
+
+SEC("kprobe.multi/do_sys_openat2")
+int probe_exit_open(struct pt_regs *ctx)
+{
+	return open_exit((int)RESULT(ctx));
 }

@@ -22,7 +22,6 @@ const (
 	ProbesMapDmTables           = "dm_tables"
 	ProbesMapEvents             = "events"
 	ProbesMapGuests             = "guests"
-	ProbesMapLosses             = "losses"
 	ProbesMapOpenBuffers        = "open_buffers"
 	ProbesMapOpened             = "opened"
 	ProbesProgEnterIoctl        = "enter_ioctl"
@@ -44,13 +43,21 @@ const (
 	ProbesProgOnExec            = "on_exec"
 	ProbesProgOnExit            = "on_exit"
 	ProbesProgOnFork            = "on_fork"
+	ProbesProgProbeEnterIoctl   = "probe_enter_ioctl"
+	ProbesProgProbeEnterOpen    = "probe_enter_open"
 	ProbesProgProbeEnterRename  = "probe_enter_rename"
 	ProbesProgProbeEnterSymlink = "probe_enter_symlink"
+	ProbesProgProbeExitIoctl    = "probe_exit_ioctl"
 	ProbesProgProbeExitLink     = "probe_exit_link"
+	ProbesProgProbeExitOpen     = "probe_exit_open"
+	ProbesProgTraceExec         = "trace_exec"
+	ProbesProgTraceExit         = "trace_exit"
+	ProbesProgTraceFork         = "trace_fork"
 	ProbesVarCallsOpen          = "calls_open"
 	ProbesVarDmMajor            = "dm_major"
 	ProbesVarGuestNames         = "guest_names"
 	ProbesVarGuestNamesLen      = "guest_names_len"
+	ProbesVarLosses             = "losses"
 	ProbesVarRenameByFilename   = "rename_by_filename"
 	ProbesVarSymlinkByFilename  = "symlink_by_filename"
 	ProbesVarWireTypes          = "wire_types"
@@ -117,9 +124,16 @@ type ProbesProgramSpecs struct {
 	OnExec            *ebpf.ProgramSpec `ebpf:"on_exec"`
 	OnExit            *ebpf.ProgramSpec `ebpf:"on_exit"`
 	OnFork            *ebpf.ProgramSpec `ebpf:"on_fork"`
+	ProbeEnterIoctl   *ebpf.ProgramSpec `ebpf:"probe_enter_ioctl"`
+	ProbeEnterOpen    *ebpf.ProgramSpec `ebpf:"probe_enter_open"`
 	ProbeEnterRename  *ebpf.ProgramSpec `ebpf:"probe_enter_rename"`
 	ProbeEnterSymlink *ebpf.ProgramSpec `ebpf:"probe_enter_symlink"`
+	ProbeExitIoctl    *ebpf.ProgramSpec `ebpf:"probe_exit_ioctl"`
 	ProbeExitLink     *ebpf.ProgramSpec `ebpf:"probe_exit_link"`
+	ProbeExitOpen     *ebpf.ProgramSpec `ebpf:"probe_exit_open"`
+	TraceExec         *ebpf.ProgramSpec `ebpf:"trace_exec"`
+	TraceExit         *ebpf.ProgramSpec `ebpf:"trace_exit"`
+	TraceFork         *ebpf.ProgramSpec `ebpf:"trace_fork"`
 }
 
 // ProbesMapSpecs contains maps before they are loaded into the kernel.
@@ -132,7 +146,6 @@ type ProbesMapSpecs struct {
 	DmTables       *ebpf.MapSpec `ebpf:"dm_tables"`
 	Events         *ebpf.MapSpec `ebpf:"events"`
 	Guests         *ebpf.MapSpec `ebpf:"guests"`
-	Losses         *ebpf.MapSpec `ebpf:"losses"`
 	OpenBuffers    *ebpf.MapSpec `ebpf:"open_buffers"`
 	Opened         *ebpf.MapSpec `ebpf:"opened"`
 }
@@ -145,6 +158,7 @@ type ProbesVariableSpecs struct {
 	DmMajor           *ebpf.VariableSpec `ebpf:"dm_major"`
 	GuestNames        *ebpf.VariableSpec `ebpf:"guest_names"`
 	GuestNamesLen     *ebpf.VariableSpec `ebpf:"guest_names_len"`
+	Losses            *ebpf.VariableSpec `ebpf:"losses"`
 	RenameByFilename  *ebpf.VariableSpec `ebpf:"rename_by_filename"`
 	SymlinkByFilename *ebpf.VariableSpec `ebpf:"symlink_by_filename"`
 	WireTypes         *ebpf.VariableSpec `ebpf:"wire_types"`
@@ -176,7 +190,6 @@ type ProbesMaps struct {
 	DmTables       *ebpf.Map `ebpf:"dm_tables"`
 	Events         *ebpf.Map `ebpf:"events"`
 	Guests         *ebpf.Map `ebpf:"guests"`
-	Losses         *ebpf.Map `ebpf:"losses"`
 	OpenBuffers    *ebpf.Map `ebpf:"open_buffers"`
 	Opened         *ebpf.Map `ebpf:"opened"`
 }
@@ -189,7 +202,6 @@ func (m *ProbesMaps) Close() error {
 		m.DmTables,
 		m.Events,
 		m.Guests,
-		m.Losses,
 		m.OpenBuffers,
 		m.Opened,
 	)
@@ -203,6 +215,7 @@ type ProbesVariables struct {
 	DmMajor           *ebpf.Variable `ebpf:"dm_major"`
 	GuestNames        *ebpf.Variable `ebpf:"guest_names"`
 	GuestNamesLen     *ebpf.Variable `ebpf:"guest_names_len"`
+	Losses            *ebpf.Variable `ebpf:"losses"`
 	RenameByFilename  *ebpf.Variable `ebpf:"rename_by_filename"`
 	SymlinkByFilename *ebpf.Variable `ebpf:"symlink_by_filename"`
 	WireTypes         *ebpf.Variable `ebpf:"wire_types"`
@@ -231,9 +244,16 @@ type ProbesPrograms struct {
 	OnExec            *ebpf.Program `ebpf:"on_exec"`
 	OnExit            *ebpf.Program `ebpf:"on_exit"`
 	OnFork            *ebpf.Program `ebpf:"on_fork"`
+	ProbeEnterIoctl   *ebpf.Program `ebpf:"probe_enter_ioctl"`
+	ProbeEnterOpen    *ebpf.Program `ebpf:"probe_enter_open"`
 	ProbeEnterRename  *ebpf.Program `ebpf:"probe_enter_rename"`
 	ProbeEnterSymlink *ebpf.Program `ebpf:"probe_enter_symlink"`
+	ProbeExitIoctl    *ebpf.Program `ebpf:"probe_exit_ioctl"`
 	ProbeExitLink     *ebpf.Program `ebpf:"probe_exit_link"`
+	ProbeExitOpen     *ebpf.Program `ebpf:"probe_exit_open"`
+	TraceExec         *ebpf.Program `ebpf:"trace_exec"`
+	TraceExit         *ebpf.Program `ebpf:"trace_exit"`
+	TraceFork         *ebpf.Program `ebpf:"trace_fork"`
 }
 
 func (p *ProbesPrograms) Close() error {
@@ -257,9 +277,16 @@ func (p *ProbesPrograms) Close() error {
 		p.OnExec,
 		p.OnExit,
 		p.OnFork,
+		p.ProbeEnterIoctl,
+		p.ProbeEnterOpen,
 		p.ProbeEnterRename,
 		p.ProbeEnterSymlink,
+		p.ProbeExitIoctl,
 		p.ProbeExitLink,
+		p.ProbeExitOpen,
+		p.TraceExec,
+		p.TraceExit,
+		p.TraceFork,
 	)
 }
 

@@ -101,11 +101,22 @@ struct pt_regs {
 };
 
 struct filename {
+	const char *name;
 	const char *uptr;
 };
 
 struct linux_binprm {
 	const char *filename;
+};
+
+/* What perf records at tracepoints. */
+struct trace_event_raw_sched_process_exec {
+	__u32 __data_loc_filename;
+};
+
+struct trace_event_raw_task_newtask {
+	int pid;
+	unsigned long clone_flags;
 };
 
 #pragma clang attribute pop

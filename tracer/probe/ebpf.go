@@ -28,6 +28,7 @@ import (
 type eBPF struct {
 	log      *slog.Logger
 	interval time.Duration
+	kernel   kernel
 	programs *programs
 	feeds    map[string]bpf.Kind // attached programs, and what they feed
 	reader   *ringbuf.Reader
@@ -60,6 +61,7 @@ func openEBPF(ctx context.Context, opts Options) (*eBPF, error) {
 	b := &eBPF{
 		log:      opts.Log,
 		interval: opts.LossInterval,
+		kernel:   kernel{preempts: opts.preempts()},
 		began:    event.Now(),
 		feeds:    make(map[string]bpf.Kind),
 		decoder: decoder{
@@ -128,6 +130,7 @@ func (b *eBPF) load(opts Options) error {
 	if b.programs, err = loadMaps(spec, opts.Log); err != nil {
 		return err
 	}
+	b.kernel.faultable = b.programs.faultable
 	b.reader, err = ringbuf.NewReader(b.programs.coll.Maps[bpf.ProbesMapEvents])
 	if err != nil {
 		return errors.Join(fmt.Errorf("open ring buffer: %w", err), b.programs.close())
@@ -159,7 +162,7 @@ func (b *eBPF) start(ctx context.Context) error {
 		b.log.Warn("device-mapper's major is not known yet", "err", err)
 	}
 	var reasons []error
-	for _, f := range families() {
+	for _, f := range b.kernel.families() {
 		if err := ctx.Err(); err != nil {
 			return fmt.Errorf("attach probes: %w", context.Cause(ctx))
 		}
@@ -228,7 +231,7 @@ var bodies = []uint64{5, 9}
 // probeLive attaches to dm_kobject_uevent, in its body: at its beginning, as at
 // the return of dm_resume, the kernel makes a kprobe of ftrace, and walks over
 // all its functions for that.
-func probeLive(p *ebpf.Program) (link.Link, error) {
+func probeLive(p *ebpf.Program, _ string) (link.Link, error) {
 	for _, offset := range bodies {
 		if l, err := link.Kprobe("dm_kobject_uevent", p, &link.KprobeOptions{Offset: offset}); err == nil {
 			return l, nil
@@ -344,18 +347,16 @@ func cmdline(pid int) ([]byte, error) {
 	return os.ReadFile(fmt.Sprintf("/proc/%d/cmdline", pid))
 }
 
-// countLosses sums up all CPUs' counters since the start, and adds what the
+// countLosses reads the programs' counters since the start, and adds what the
 // kernel did not even hand to a program.
 func (b *eBPF) countLosses() (map[string]uint64, error) {
 	losses := make(map[string]uint64)
-	var perCPU []uint64
-	for kind := bpf.Kind(1); kind < bpf.KindMax; kind++ {
-		if err := b.programs.coll.Maps[bpf.ProbesMapLosses].Lookup(uint32(kind), &perCPU); err != nil {
-			return losses, fmt.Errorf("read loss counter %s: %w", kind, err)
-		}
-		for _, n := range perCPU {
-			losses[kind.String()] += n
-		}
+	var counters [bpf.KindMax]uint64
+	if err := b.programs.coll.Variables[bpf.ProbesVarLosses].Get(&counters); err != nil {
+		return losses, fmt.Errorf("read loss counters: %w", err)
+	}
+	for kind, n := range counters {
+		losses[bpf.Kind(kind).String()] += n
 	}
 	for name, kind := range b.feeds {
 		stats, err := b.programs.loaded[name].Stats()

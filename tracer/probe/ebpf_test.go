@@ -174,12 +174,14 @@ func TestGuestLife(t *testing.T) {
 		{"large", manyArgs(100 << 10)},
 		{"beyond the record", manyArgs(200 << 10)},
 	} {
-		t.Run(tt.name, func(t *testing.T) {
-			b := openTest(t, Options{})
-			guest := fakeGuest(t, "qemu-system-x86_64", tt.args...)
-			events := trace(t, b, func() { _ = guest.Run() })
-			checkGuest(t, events, guest)
-		})
+		for _, kernel := range kernelsToBe {
+			t.Run(tt.name+kernel.name, func(t *testing.T) {
+				b := openTest(t, Options{preempts: kernel.preempts})
+				guest := fakeGuest(t, "qemu-system-x86_64", tt.args...)
+				events := trace(t, b, func() { _ = guest.Run() })
+				checkGuest(t, events, guest)
+			})
+		}
 	}
 }
 

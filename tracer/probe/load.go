@@ -30,8 +30,13 @@ type programs struct {
 	// for, and why it has no other.
 	targets   map[string]ktypes.Function
 	noTargets map[string]error
-	// trampolines says whether this kernel has trampolines that can be removed.
-	trampolines bool
+	// trampolines says whether this kernel has trampolines that can be removed,
+	// and returnStacks whether each task has room of its own for the returns that
+	// multi-kprobes are to see.
+	trampolines, returnStacks bool
+	// faultable says whether programs of system calls' tracepoints can be
+	// preempted.
+	faultable bool
 }
 
 // loadMaps reads the kernel's types and makes the maps.
@@ -41,6 +46,7 @@ func loadMaps(spec *ebpf.CollectionSpec, log *slog.Logger) (*programs, error) {
 		loaded:    make(map[string]*ebpf.Program),
 		targets:   make(map[string]ktypes.Function),
 		noTargets: make(map[string]error),
+		faultable: true, // as long as nothing says otherwise
 	}
 	if err := p.readTypes(); err != nil {
 		log.Debug("read few of the kernel's types, now reading all", "err", err)
@@ -61,7 +67,7 @@ func loadMaps(spec *ebpf.CollectionSpec, log *slog.Logger) (*programs, error) {
 }
 
 func (p *programs) readTypes() (err error) {
-	names := []string{trampolineImage}
+	names := []string{trampolineImage, fprobeList, callFaultable}
 	for _, f := range functions {
 		names = append(names, f.names...)
 	}
@@ -73,7 +79,8 @@ func (p *programs) readTypes() (err error) {
 	if p.types, err = kernel.Spec(); err != nil {
 		return err
 	}
-	p.trampolines = kernel.Has(trampolineImage)
+	p.trampolines, p.returnStacks = kernel.Has(trampolineImage), kernel.Has(fprobeList)
+	p.faultable = kernel.Has(callFaultable)
 	for name := range functions {
 		if f, err := findTarget(kernel, name); err != nil {
 			p.noTargets[name] = err
@@ -117,6 +124,8 @@ func (p *programs) loadSpec(spec *ebpf.ProgramSpec) (*ebpf.Program, error) {
 	switch {
 	case known && err != nil:
 		return nil, err
+	case spec.AttachType == ebpf.AttachTraceKprobeMulti && !p.returnStacks:
+		return nil, fmt.Errorf("%w: returns that take no common room need Linux 6.14", ErrNotSupported)
 	case spec.Type != ebpf.Tracing:
 		return ebpf.NewProgramWithOptions(spec, ebpf.ProgramOptions{KernelTypes: p.types})
 	case !p.trampolines:
@@ -153,6 +162,18 @@ func (p *programs) close() error {
 // to freed memory.
 const trampolineImage = "bpf_tramp_image"
 
+// fprobeList is a struct of kernels that keep the return address of a function
+// that a multi-kprobe watches on a stack of the task's own: since Linux 6.14,
+// 4346ba160409 ("fprobe: Rewrite fprobe on function-graph tracer"). Before, they
+// had room for twice as many calls as there are processors.
+const fprobeList = "fprobe_hlist"
+
+// callFaultable is the function of kernels that run the programs of system calls'
+// tracepoints so that they may sleep, and can be preempted. Other kernels run
+// them, as all programs of perf's tracepoints and of kprobes, without preemption
+// (trace_call_bpf).
+const callFaultable = "trace_call_bpf_faultable"
+
 // filename in a function's parameters stands for a name: a pointer to the
 // kernel's copy in older kernels, or to the caller's.
 const filename = "filename"
@@ -167,8 +188,8 @@ var functions = map[string]struct {
 	"do_sys_openat2":      {[]string{"do_sys_openat2"}, []string{"", "", "open_how"}},
 	"sys_ioctl":           {[]string{"__x64_sys_ioctl"}, []string{"pt_regs"}},
 	"security_file_ioctl": {[]string{"security_file_ioctl"}, []string{"file", "", ""}},
-	"do_symlinkat":        {[]string{"do_symlinkat"}, []string{filename, "", filename}},
-	"do_renameat2":        {[]string{"do_renameat2"}, []string{"", filename, "", filename, ""}},
+	"do_symlinkat":        {[]string{"do_symlinkat", "filename_symlinkat"}, []string{filename, "", filename}},
+	"do_renameat2":        {[]string{"do_renameat2", "filename_renameat2"}, []string{"", filename, "", filename, ""}},
 }
 
 // target returns the function that a program is for.
@@ -180,6 +201,15 @@ func (p *programs) target(name string) (ktypes.Function, error) {
 		return ktypes.Function{}, err
 	}
 	return ktypes.Function{}, fmt.Errorf("%w: its types could not be scanned", ErrNotSupported)
+}
+
+// symbol returns what the kernel calls a function, empty for none.
+func (p *programs) symbol(function string) (string, error) {
+	if function == "" {
+		return "", nil
+	}
+	f, err := p.target(function)
+	return f.Name, err
 }
 
 func findTarget(kernel *ktypes.Types, name string) (ktypes.Function, error) {

@@ -78,6 +78,8 @@ type Options struct {
 
 	// traceClock forces a trace clock, for tests.
 	traceClock string
+	// preempts says whether the kernel preempts itself; tests say so.
+	preempts func() bool
 }
 
 func (o Options) withDefaults() Options {
@@ -92,6 +94,9 @@ func (o Options) withDefaults() Options {
 	}
 	if o.LossInterval == 0 {
 		o.LossInterval = time.Second
+	}
+	if o.preempts == nil {
+		o.preempts = func() bool { return mayPreempt(kernelVersion(), o.preemptionMode) }
 	}
 	return o
 }

@@ -266,7 +266,8 @@ func (t *Types) Has(name string) bool { return len(t.found[name]) > 0 }
 
 // Function is a function of the kernel.
 type Function struct {
-	ID btf.TypeID
+	Name string
+	ID   btf.TypeID
 	// Params has an entry for each parameter: the name of the struct to which
 	// it points, or "".
 	Params []string
@@ -285,7 +286,7 @@ func (t *Types) Function(name string) (Function, bool) {
 		if err != nil || proto.kind != kindFuncProto || f.ID != 0 {
 			return Function{}, false
 		}
-		f = Function{ID: id, Params: t.params(&proto)}
+		f = Function{Name: name, ID: id, Params: t.params(&proto)}
 	}
 	return f, f.ID != 0
 }
