@@ -53,11 +53,10 @@ const (
 	Execve Ability = "execve tracepoint"
 	// ExecPerm is FAN_OPEN_EXEC_PERM; else holds use FAN_OPEN_PERM.
 	ExecPerm Ability = "exec permission events"
-	// Unpreempted are programs that run to their end. A kernel that preempts
-	// itself, as Debian's 7.2 does, preempts those of trampolines, too: what would
-	// run the same program on that processor meanwhile is missed, and counted. An
-	// emulated processor takes a thousand times longer for them.
-	Unpreempted Ability = "eBPF that is not preempted"
+	// Unpreempted are programs of trampolines and raw tracepoints that run to their
+	// end: the kernel does not preempt itself, as configured. Else they would miss
+	// events, and dearer probes are used that it can't preempt.
+	Unpreempted Ability = "not preempted by default"
 	// ReadHeld is that a task held in its exec may be read; before 5.7 the
 	// reader blocks with it.
 	ReadHeld Ability = "held tasks can be read"

@@ -13,6 +13,8 @@ var abilities = []Ability{BPF, BTF, ModuleBTF, Fentry, Kprobes, Tracefs, BootClo
 // Probes says in words how the kernel is watched.
 func (k Kernel) Probes() string {
 	switch {
+	case k.Has(BPF) && k.Has(Fentry) && !k.Has(Unpreempted):
+		return "eBPF, multi-kprobes; a kprobe for the instant of an activation"
 	case k.Has(BPF) && k.Has(Fentry):
 		return "eBPF, trampolines; a kprobe for the instant of an activation"
 	case k.Has(BPF):

@@ -6,7 +6,6 @@ import (
 	"os/exec"
 	"path/filepath"
 	"slices"
-	"strings"
 	"testing"
 	"time"
 
@@ -34,15 +33,11 @@ func TestMatrix(t *testing.T) {
 			ebpf := readTimeline(t, filepath.Join(out, "trace.json"))
 			tracefs := readTimeline(t, filepath.Join(out, "tracefs", "trace.json"))
 			checkHeld(t, dropFindings(ebpf, "held"), dropFindings(tracefs, "held"))
-			want, got := kinds(ebpf), kinds(tracefs)
-			if !k.Has(kernels.Unpreempted) { // what is lost on an emulated processor withholds findings
-				want, got = evenWithheld(want), evenWithheld(got)
-			}
-			if diff := cmp.Diff(want, got); diff != "" || len(ebpf.Findings) < 7 {
+			if diff := cmp.Diff(kinds(ebpf), kinds(tracefs)); diff != "" || len(ebpf.Findings) < 7 {
 				t.Errorf("findings (-eBPF +tracefs):\n%s", diff)
 			}
 			for _, tl := range []*timeline.Timeline{ebpf, tracefs} {
-				checkWhole(t, tl, k.Has(kernels.Unpreempted))
+				checkWhole(t, tl)
 			}
 			compareTimes(t, ebpf, tracefs)
 		})
@@ -73,7 +68,7 @@ func TestMatrixAll(t *testing.T) {
 
 // checkWhole: nothing was lost, and no mapping was there before it was seen being
 // made, the first included, for which device-mapper had to be loaded.
-func checkWhole(t *testing.T, tl *timeline.Timeline, whole bool) {
+func checkWhole(t *testing.T, tl *timeline.Timeline) {
 	t.Helper()
 	lost := map[string]uint64{}
 	for _, l := range tl.Losses {
@@ -82,10 +77,7 @@ func checkWhole(t *testing.T, tl *timeline.Timeline, whole bool) {
 		}
 	}
 	if len(lost) > 0 {
-		t.Logf("lost: %v", lost)
-	}
-	if whole && len(lost) > 0 {
-		t.Error("something was lost")
+		t.Errorf("lost: %v", lost)
 	}
 	for _, m := range tl.Mappings {
 		for _, l := range m.Lives {
@@ -94,14 +86,6 @@ func checkWhole(t *testing.T, tl *timeline.Timeline, whole bool) {
 			}
 		}
 	}
-}
-
-// evenWithheld lists findings as if none were withheld.
-func evenWithheld(kinds []string) []string {
-	for i := range kinds {
-		kinds[i] = strings.TrimSuffix(kinds[i], "?")
-	}
-	return kinds
 }
 
 // dropFindings takes the findings about one guest out of a timeline.
@@ -167,7 +151,7 @@ func compareTimes(t *testing.T, ebpf, tracefs *timeline.Timeline) {
 	}
 	for _, f := range ebpf.Findings {
 		i := slices.IndexFunc(tracefs.Findings, func(g *timeline.Finding) bool { return g.Guest == f.Guest && g.Kind == f.Kind })
-		if i < 0 || f.Withheld != "" {
+		if i < 0 {
 			continue
 		}
 		g := tracefs.Findings[i]
