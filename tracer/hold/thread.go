@@ -1,6 +1,7 @@
 package hold
 
 import (
+	"encoding/binary"
 	"errors"
 	"fmt"
 	"os"
@@ -24,7 +25,7 @@ import (
 // probes in the kernel.
 type thread struct {
 	mu       sync.Mutex
-	file     *os.File // to be used by that thread, but for its deadline
+	wake     int // an eventfd, in both tables: there are requests
 	requests []request
 	closed   bool
 
@@ -39,30 +40,49 @@ type request struct {
 }
 
 // newThread starts a thread that calls open, and then take with what can be read,
-// up to size bytes at a time, while there is room.
+// up to size bytes at a time, while there is room. The descriptor must not block.
 func newThread(open func() (int, error), size int, room func() bool, take func([]byte) error) (*thread, error) {
 	if err := startPoller(); err != nil {
 		return nil, fmt.Errorf("start a thread: %w", err)
 	}
-	t := &thread{ended: make(chan struct{})}
+	wake, err := unix.Eventfd(0, unix.EFD_CLOEXEC|unix.EFD_NONBLOCK)
+	if err != nil {
+		return nil, fmt.Errorf("start a thread: %w", err)
+	}
+	t := &thread{wake: wake, ended: make(chan struct{})}
 	opened := make(chan error)
 	onThread(func() {
 		fd, err := separately(open)
 		if err == nil {
-			t.file = os.NewFile(uintptr(fd), "fanotify")
-			if err = t.file.SetReadDeadline(time.Time{}); err != nil { // it can't be polled
-				t.file.Close()
-			}
+			err = letOthersFinish()
 		}
 		opened <- err
 		if err == nil {
-			t.end(t.serve(fd, make([]byte, size), room, take))
+			err = t.serve(fd, make([]byte, size), room, take)
+			t.end(errors.Join(err, unix.Close(fd)))
 		}
 	})
 	if err := <-opened; err != nil {
-		return nil, err
+		return nil, errors.Join(err, unix.Close(wake))
 	}
+	go func() { // the thread's own copy goes with the thread
+		<-t.ended
+		unix.Close(wake)
+	}()
 	return t, nil
+}
+
+// letOthersFinish has this thread, when it is woken, wait for the end of the turn
+// of whoever runs (SCHED_BATCH), for one tick of the kernel's clock at the most.
+// It is woken by a start that is about to wait. Put aside before it does, on a
+// host with a single processor that start queues up behind all others, and until
+// it has come to rest nothing can be read of it: 20 ms on a host that boots.
+func letOthersFinish() error {
+	attr := unix.SchedAttr{Policy: unix.SCHED_BATCH, Nice: int32(niceNow())}
+	if err := unix.SchedSetAttr(0, &attr, 0); err != nil && !errors.Is(err, unix.ENOSYS) { // before Linux 3.14
+		return fmt.Errorf("set the scheduling of a thread: %w", err)
+	}
+	return nil
 }
 
 // onThread calls f on a thread that ends with it. Go starts no thread from one
@@ -135,10 +155,7 @@ func closeOthers() error {
 // crowded is how long is waited where there is no room for what there is to read.
 const crowded = time.Millisecond
 
-// serve does what is asked for until the thread is closed. Between the two it
-// sleeps in Go's poller: in a system call, such as poll, it would keep a processor
-// of Go's, on a small host the only one, until Go takes that away (4 ms, where
-// timers are coarse).
+// serve does what is asked for until the thread is closed.
 func (t *thread) serve(fd int, buf []byte, room func() bool, take func([]byte) error) error {
 	for {
 		if closed := t.answer(fd); closed {
@@ -148,14 +165,24 @@ func (t *thread) serve(fd int, buf []byte, room func() bool, take func([]byte) e
 			time.Sleep(crowded)
 			continue
 		}
-		n, err := t.file.Read(buf)
-		if errors.Is(err, os.ErrDeadlineExceeded) {
+		ready := []unix.PollFd{{Fd: int32(fd), Events: unix.POLLIN}, {Fd: int32(t.wake), Events: unix.POLLIN}}
+		if _, err := unix.Poll(ready, -1); err != nil {
+			if errors.Is(err, unix.EINTR) {
+				continue
+			}
+			return err
+		}
+		if ready[0].Revents == 0 {
 			continue // there are requests
 		}
-		if err == nil {
-			err = take(buf[:n])
+		n, err := unix.Read(fd, buf)
+		switch {
+		case errors.Is(err, unix.EAGAIN), errors.Is(err, unix.EINTR):
+			continue
+		case err != nil:
+			return err
 		}
-		if err != nil {
+		if err := take(buf[:n]); err != nil {
 			return err
 		}
 	}
@@ -166,7 +193,7 @@ func (t *thread) answer(fd int) (closed bool) {
 	t.mu.Lock()
 	requests := t.requests
 	t.requests, closed = nil, t.closed
-	_ = t.file.SetReadDeadline(time.Time{}) // the next request sets it again
+	_, _ = unix.Read(t.wake, make([]byte, 8)) // the next request sets it again
 	t.mu.Unlock()
 	for _, r := range requests {
 		if !closed {
@@ -197,9 +224,10 @@ func (t *thread) do(f func(fd int)) error {
 	return nil
 }
 
-// rouse ends the thread's read. The lock is held: the file must not be closed
-// meanwhile, as the last one to use it would do that, on another thread.
-func (t *thread) rouse() { _ = t.file.SetReadDeadline(time.Unix(1, 0)) }
+// rouse ends the thread's sleep. The lock is held.
+func (t *thread) rouse() {
+	_, _ = unix.Write(t.wake, binary.NativeEndian.AppendUint64(nil, 1))
+}
 
 // close closes the descriptor, and returns when it is.
 func (t *thread) close() error {
@@ -213,11 +241,11 @@ func (t *thread) close() error {
 	return nil
 }
 
-// end closes the descriptor, and tells everybody.
+// end tells everybody that the descriptor is closed.
 func (t *thread) end(err error) {
 	t.mu.Lock()
 	defer t.mu.Unlock()
-	t.closed, t.err = true, errors.Join(err, t.file.Close())
+	t.closed, t.err = true, err
 	for _, r := range t.requests {
 		close(r.done)
 	}
