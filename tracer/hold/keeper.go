@@ -17,6 +17,9 @@ const (
 	stuckAfter = 8 * time.Second
 	// sweptWithin is how old the last look at all holds may be.
 	sweptWithin = 8 * time.Second
+	// seldom is how many times the period of looking at all holds the gate is
+	// asked for starts that wait, where nothing happens.
+	seldom = 4
 )
 
 // sweep looks at all holds from time to time: for guests that were killed while
@@ -26,14 +29,20 @@ func (h *Holder) sweep(ctx context.Context) error {
 	tick := time.NewTicker(sweepPeriod)
 	defer tick.Stop()
 	r := reader{since: event.Now()}
-	for {
-		now := event.Now()
+	var g garbage
+	for n := 0; ; n++ {
+		now, held := event.Now(), h.list()
 		h.swept.Store(int64(now))
-		for _, d := range h.list() {
+		for _, d := range held {
 			h.sweepOne(d, now)
 		}
 		h.forget()
-		if r.stuck(h.progress.Load(), h.gate.Waiting(), now) {
+		quiet := len(held) == 0 && h.progress.Load() == r.seen
+		if quiet {
+			g.collect()
+		}
+		// To ask the gate wakes its thread.
+		if (!quiet || n%seldom == 0) && r.stuck(h.progress.Load(), h.gate.Waiting(), now) {
 			return fmt.Errorf("starts wait, and nobody has looked at them for %s", stuckAfter)
 		}
 		select {
