@@ -46,8 +46,10 @@ func TestLatency(t *testing.T) {
 	if held*5 > udevadm {
 		t.Errorf("at p%.0f a held guest goes on after %v, one that waits with udevadm after %v: less than 5 times faster", q*100, held, udevadm)
 	}
-	if wait := quantile(took["wait"], 0.5); wait > quantile(took["udevadm"], 0.5) {
-		t.Errorf("`bootrace wait` takes longer than `udevadm wait`: %v", wait)
+	// Both queue up behind udev's workers for the one processor, once more or once
+	// less.
+	if wait := quantile(took["wait"], 0.5); wait*2 > quantile(took["udevadm"], 0.5)*3 {
+		t.Errorf("`bootrace wait` takes half as long again as `udevadm wait`: %v", wait)
 	}
 }
 
