@@ -178,6 +178,11 @@ static __always_inline void call_enter(struct call *c, const __u32 lossy)
 	bpf_map_update_elem(&calls, &id, c, BPF_EXIST);
 }
 
+static __always_inline bool any_call(void)
+{
+	return *(volatile __u64 *)&calls_open != 0;
+}
+
 /* call_exit takes the thread's call out of the map. It is false if there is
  * none of this kind. */
 static __always_inline bool call_exit(struct call *out, __u32 kind)
@@ -185,7 +190,7 @@ static __always_inline bool call_exit(struct call *out, __u32 kind)
 	__u64 id;
 	struct call *c;
 
-	if (!*(volatile __u64 *)&calls_open)
+	if (!any_call())
 		return false;
 	id = bpf_get_current_pid_tgid();
 	c = bpf_map_lookup_elem(&calls, &id);

@@ -272,7 +272,7 @@ int fast_exit_ioctl(function_args *ctx)
 SEC("kprobe.multi/sys_ioctl")
 int probe_exit_ioctl(struct pt_regs *ctx)
 {
-	return dm_exit(RESULT(ctx));
+	return any_call() ? dm_exit(RESULT(ctx)) : 0;
 }
 
 /* The instant at which a table is live and I/O flows: after the swap of the

@@ -190,5 +190,5 @@ int probe_enter_open(struct pt_regs *ctx)
 SEC("kprobe.multi/do_sys_openat2")
 int probe_exit_open(struct pt_regs *ctx)
 {
-	return open_exit((int)RESULT(ctx));
+	return any_call() ? open_exit((int)RESULT(ctx)) : 0;
 }
