@@ -64,12 +64,12 @@ func testDemo(t *testing.T, w watch) {
 			}
 		}
 	}
-	checkEnforced(t, out)
+	checkEnforced(t, out, w)
 }
 
 // The next boot of the same host, in enforce mode: web-a is held until its
 // volume is ready, and runs; nobody else is.
-func checkEnforced(t *testing.T, out string) {
+func checkEnforced(t *testing.T, out string, w watch) {
 	t.Helper()
 	tl := readTimeline(t, filepath.Join(out, "enforce.json"))
 	if !tl.Complete {
@@ -108,10 +108,15 @@ func checkEnforced(t *testing.T, out string) {
 	if err := json.Unmarshal(data, &st); err != nil || st.Hold == nil {
 		t.Fatalf("status: %v, %s", err, data)
 	}
-	if c := st.Hold.Counts; c.Passed != 2 || c.SlowestPass > event.Duration(undelayed) {
-		t.Errorf("%d starts had nothing to wait for, and waited %v at the most; want 2, and %v", c.Passed, c.SlowestPass, undelayed)
+	c := st.Hold.Counts
+	if c.Passed != 2 {
+		t.Errorf("%d starts had nothing to wait for, want 2", c.Passed)
 	}
-	t.Logf("starts that had nothing to wait for: %d, after %v at the most", st.Hold.Counts.Passed, st.Hold.Counts.SlowestPass)
+	// Elsewhere it takes longer: 6 ms on 7.2, 12 with tracefs.
+	if w.usual() && c.SlowestPass > event.Duration(undelayed) {
+		t.Errorf("starts that had nothing to wait for waited %v at the most, want %v", c.SlowestPass, undelayed)
+	}
+	t.Logf("starts that had nothing to wait for: %d, after %v at the most", c.Passed, c.SlowestPass)
 }
 
 func checkMissing(t *testing.T, tl *timeline.Timeline, f *timeline.Finding) {

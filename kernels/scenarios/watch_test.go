@@ -10,6 +10,7 @@ import (
 	"strings"
 	"testing"
 
+	"github.com/bootrace/bootrace/kernels"
 	"github.com/bootrace/bootrace/kernels/lab"
 )
 
@@ -19,6 +20,12 @@ type watch struct{ kernel, probes string }
 
 // asked is what the environment asks for.
 func asked() watch { return watch{os.Getenv("BOOTRACE_KERNEL"), os.Getenv("BOOTRACE_PROBES")} }
+
+// usual reports whether it is the kernel and the probes that what bootrace costs
+// was measured with.
+func (w watch) usual() bool {
+	return cmp.Or(w.kernel, kernels.Default) == kernels.Default && cmp.Or(w.probes, "ebpf") == "ebpf"
+}
 
 // play boots the scenario as the function play does, with these probes. They
 // must be those that the record, trace.json, comes from.
