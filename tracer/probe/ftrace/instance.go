@@ -376,6 +376,33 @@ func parseStats(text string) uint64 {
 	return lost
 }
 
+// Intact fails where events that were turned on are not on any more: somebody
+// else has turned them off, or removed them. It reads a few files, however many
+// events there are.
+func (i *Instance) Intact() error {
+	ours := i.dir.path("events", i.group)
+	files := []string{i.dir.path("tracing_on")}
+	if len(i.defined) > 0 {
+		files = append(files, filepath.Join(ours, "enable"))
+	}
+	for _, file := range i.enabled {
+		if !strings.HasPrefix(file, ours+"/") {
+			files = append(files, file)
+		}
+	}
+	for _, file := range files {
+		text, err := os.ReadFile(file)
+		if err != nil {
+			return fmt.Errorf("look after a trace instance: %w", err)
+		}
+		// An asterisk follows where a trigger may turn it on and off.
+		if on, _, _ := strings.Cut(strings.TrimSpace(string(text)), "*"); on != "1" {
+			return fmt.Errorf("look after a trace instance: %s is %q", file, on)
+		}
+	}
+	return nil
+}
+
 // Close turns everything off and removes what was made.
 func (i *Instance) Close() error {
 	var errs []error
