@@ -128,6 +128,13 @@ func (i *Instance) setUp(o Options) error {
 	if err := i.set("trace_clock", string(i.clock)); err != nil {
 		return err
 	}
+	// Before Linux 6.7 the kernel forgets that it would have enlarged its main trace
+	// for whoever is the first to use it, once any trace has been given a size
+	// (ring_buffer_expanded): others would find room for some dozens of records.
+	// Who asks for events, even for none, has it enlarged now.
+	if err := write(i.dir.path("set_event"), "\n"); err != nil {
+		return fmt.Errorf("enlarge the main trace: %w", permission(err))
+	}
 	if err := i.set("buffer_size_kb", strconv.Itoa(o.BufferKB)); err != nil {
 		return err
 	}
