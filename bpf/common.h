@@ -115,6 +115,18 @@ static __always_inline __u64 at_most(__u64 n, const __u64 max)
 	return n;
 }
 
+/* at_most32 is at_most for a size that a helper takes as 32 bits: the verifier of
+ * 5.10 learns nothing of that half from a comparison of the whole with 0 below
+ * it (__reg64_bound_u32). */
+static __always_inline __u32 at_most32(__u32 n, const __u32 max)
+{
+	asm volatile("if %0 <= %[max] goto +1\n"
+		     "%0 = %[max]"
+		     : "+w"(n)
+		     : [max] "i"(max));
+	return n;
+}
+
 static __always_inline void lost(const __u32 kind)
 {
 	__sync_fetch_and_add(&losses[kind], 1);

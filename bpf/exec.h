@@ -34,7 +34,7 @@ static __always_inline bool is_guest_name(const __u64 comm[2])
 static __always_inline bool emit_exec(const char *filename, unsigned long start, __u32 len, const __u32 size)
 {
 	struct exec_event *e = bpf_ringbuf_reserve(&events, sizeof(*e) + size, 0);
-	__u64 n = at_most(len, size);
+	__u32 n;
 
 	if (!e)
 		return false;
@@ -42,6 +42,7 @@ static __always_inline bool emit_exec(const char *filename, unsigned long start,
 	e->filename[0] = 0;
 	bpf_probe_read_kernel_str(e->filename, sizeof(e->filename), filename);
 	e->args_len = len;
+	n = at_most32(len, size);
 	/* The exec has just written these pages. */
 	if (bpf_probe_read_user(e + 1, n, (const void *)start))
 		n = 0;
