@@ -42,7 +42,7 @@ static __always_inline bool emit_exec(const char *filename, unsigned long start,
 	e->filename[0] = 0;
 	bpf_probe_read_kernel_str(e->filename, sizeof(e->filename), filename);
 	e->args_len = len;
-	n = at_most32(len, size);
+	n = at_most(len, size);
 	/* The exec has just written these pages. */
 	if (bpf_probe_read_user(e + 1, n, (const void *)start))
 		n = 0;
