@@ -129,11 +129,20 @@ func TestAbilitiesTellPreemption(t *testing.T) {
 	}
 }
 
-// TestNothingIsLost: more threads than processors open, and all is seen,
-// whatever kernel this is.
+// TestNothingIsLost: more threads than processors open, and each backend sees all
+// of it, whatever kernel this is.
 func TestNothingIsLost(t *testing.T) {
-	const threads, opens = 8, 300
-	b := openTest(t, Options{})
+	for name, open := range map[string]func(*testing.T) Backend{
+		"ebpf":    func(t *testing.T) Backend { return openTest(t, Options{}) },
+		"tracefs": func(t *testing.T) Backend { return openTracefsTest(t, Options{}) },
+	} {
+		t.Run(name, func(t *testing.T) { checkNothingIsLost(t, open(t)) })
+	}
+}
+
+func checkNothingIsLost(t *testing.T, b Backend) {
+	t.Helper()
+	const threads, opens = 24, 100
 	path := func(i int) string { return fmt.Sprintf("/dev/bootrace-test/thread-%d", i) }
 	events := trace(t, b, func() {
 		var all sync.WaitGroup

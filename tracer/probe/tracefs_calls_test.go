@@ -212,10 +212,35 @@ func TestTraceClock(t *testing.T) {
 	if got, want := c.time(5*second+second/2), event.Time(100*second+second/2+10_000); got.Sub(want).Abs() > 1000 {
 		t.Errorf("in between: %d, want about %d", got, want)
 	}
-	if e := c.error(); e < 20_000 || e > 25_000 {
+	if e := c.error(101 * second); e < 20_000 || e > 25_000 {
 		t.Errorf("error %v", e)
 	}
-	if exact := newTraceClock("boot"); exact.due(0) || exact.time(42) != 42 || exact.error() != 0 {
+	if e := c.error(103 * second); e < 35_000 || e > 45_000 {
+		t.Errorf("error %v where the next anchor is late", e)
+	}
+	if exact := newTraceClock("boot"); exact.due(0) || exact.time(42) != 42 || exact.error(0) != 0 {
 		t.Error("the boot clock is boottime")
+	}
+}
+
+// TestTraceClockOnABusyHost: readings that are interrupted, each a little longer,
+// do not make the anchors worse step by step.
+func TestTraceClockOnABusyHost(t *testing.T) {
+	const second, tries = 1_000_000_000, 40
+	c := newTraceClock("global")
+	c.tie(0+1, 0, 2000)
+	for i := event.Time(1); i < 60*tries; i++ {
+		at := i * second / tries
+		if !c.due(at) {
+			continue
+		}
+		half := event.Time(3 * c.now.err)
+		if i%tries == tries/2 { // one goes well each second
+			half = 1000
+		}
+		c.tie(uint64(at), at-half, at+half)
+		if e := c.error(at); e > 100_000 {
+			t.Fatalf("after %d s: uncertain by %d ns", at/second, e)
+		}
 	}
 }

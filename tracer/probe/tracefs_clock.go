@@ -35,6 +35,10 @@ const anchorPath = "/dev/null"
 // 500 parts in a million, and mostly by less than ten.
 const anchorEvery = event.Duration(1e9)
 
+// steadiness is how much the clocks mostly drift apart at the most: by one part
+// in so many.
+const steadiness = 20_000
+
 // due says that it is time for another anchor.
 func (c *traceClock) due(now event.Time) bool {
 	return !c.exact && (c.now.trace == 0 || now.Sub(c.now.boot) >= anchorEvery)
@@ -55,8 +59,11 @@ func (c *traceClock) open() (before, after event.Time, err error) {
 func (c *traceClock) tie(trace uint64, before, after event.Time) {
 	a := anchor{trace, before + (after-before)/2, (after.Sub(before) + 1) / 2}
 	if c.now.trace != 0 {
-		// A reading that was interrupted in between says little.
-		if drift := c.time(trace).Sub(a.boot).Abs(); drift <= a.err && a.err > 4*c.now.err && a.boot.Sub(c.now.boot) < 10*anchorEvery {
+		// A reading that was interrupted in between says less than the last anchor,
+		// and the next reading comes soon.
+		passed := a.boot.Sub(c.now.boot)
+		drift := c.time(trace).Sub(a.boot).Abs()
+		if drift <= a.err && a.err > c.now.err+passed/steadiness && passed < 10*anchorEvery {
 			return
 		}
 		c.before = c.now
@@ -79,15 +86,16 @@ func (c *traceClock) time(trace uint64) event.Time {
 	return at.Add(event.Duration(math.Round(gain * math.Max(-1, math.Min(1, share)))))
 }
 
-// error bounds how far time is off.
-func (c *traceClock) error() event.Duration {
+// error bounds how far time is off for records until now.
+func (c *traceClock) error(now event.Time) event.Duration {
 	if c.exact {
 		return 0
 	}
 	e := c.now.err
 	if c.before.trace != 0 {
-		gain := event.Duration(c.now.boot-c.before.boot) - event.Duration(c.now.trace-c.before.trace)
-		e = max(e, c.before.err) + gain.Abs()
+		between := c.now.boot.Sub(c.before.boot)
+		gain := between - event.Duration(c.now.trace-c.before.trace)
+		e = max(e, c.before.err) + event.Duration(float64(gain.Abs())*max(1, float64(now.Sub(c.now.boot))/float64(between)))
 	}
 	return e
 }
