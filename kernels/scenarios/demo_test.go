@@ -11,7 +11,6 @@ import (
 	"github.com/google/go-cmp/cmp"
 
 	"github.com/bootrace/bootrace/kernels/lab"
-	"github.com/bootrace/bootrace/tracer/event"
 	"github.com/bootrace/bootrace/tracer/service"
 	"github.com/bootrace/bootrace/tracer/timeline"
 )
@@ -113,7 +112,7 @@ func checkEnforced(t *testing.T, out string, w watch) {
 		t.Errorf("%d starts had nothing to wait for, want 2", c.Passed)
 	}
 	// Elsewhere it takes longer: 6 ms on 7.2, 12 with tracefs.
-	if w.usual() && c.SlowestPass > event.Duration(undelayed) {
+	if w.usual() && c.SlowestPass > undelayed {
 		t.Errorf("starts that had nothing to wait for waited %v at the most, want %v", c.SlowestPass, undelayed)
 	}
 	t.Logf("starts that had nothing to wait for: %d, after %v at the most", c.Passed, c.SlowestPass)

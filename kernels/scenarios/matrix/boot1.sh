@@ -9,9 +9,10 @@ second() { nsenter --mount --target "$pid" "$@"; }
 say() { echo "== $*"; }
 
 # As on CentOS 7: trace files below debugfs only, the clocks of old, no types,
-# and no README, which says what newer kernels can. (Where a kernel keeps room
-# for one call a processor only, and this machine has one, it must be asked for
-# more.)
+# and no README, which says what newer kernels can. (A kernel must be asked for
+# more room for calls where it keeps it for one a processor only, and this machine
+# has one; and where it preempts itself, which has many under way at a time.
+# CentOS 7 does neither.)
 mkdir -p /lab/out/tracefs /run/el7
 echo '[local] global counter uptime perf x86-tsc' >/run/el7/trace_clock
 : >/run/el7/README
@@ -22,7 +23,7 @@ mount -t tmpfs none /var/lib/bootrace
 mount -t tmpfs none /sys/kernel/tracing
 mount -t tmpfs none /sys/kernel/btf
 mount --bind /run/el7/trace_clock /sys/kernel/debug/tracing/trace_clock
-if uname -v | grep -q PREEMPT; then mount --bind /run/el7/README /sys/kernel/debug/tracing/README; fi
+if uname -v | grep -q PREEMPT && grep -qE '[(](none|voluntary)[)]' /sys/kernel/debug/sched/preempt; then mount --bind /run/el7/README /sys/kernel/debug/tracing/README; fi
 exec bootrace run
 END
 
@@ -111,7 +112,7 @@ echo '-:theirs/exit' >>$tracing/kprobe_events
 say "both backends watch the same acts; starts are held as on old kernels"
 cd /tmp
 if [ -x /lab/out/probe.test ]; then
-	/lab/out/probe.test -test.v -test.run 'TestEveryWayLoads|TestGuestLife/^(small|medium|large|beyond_the_record)$|TestTracefsTellsTheSame/^clock_$|TestDeviceMapper|TestLinks|TestTracefsAttachesAgain' >/lab/out/probe.txt 2>&1 || { cat /lab/out/probe.txt; exit 1; }
+	/lab/out/probe.test -test.v -test.run 'TestTracefsTellsTheSame/^clock_$|TestDeviceMapper|TestLinks|TestNothingIsLost' >/lab/out/probe.txt 2>&1 || { cat /lab/out/probe.txt; exit 1; }
 	/lab/out/hold.test -test.v -test.run 'OldKernels|OldWays|TryKill' >/lab/out/hold.txt 2>&1 || { cat /lab/out/hold.txt; exit 1; }
 fi
 say "the kernel had nothing to complain about"
