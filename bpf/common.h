@@ -105,14 +105,17 @@ struct pt_regs___arm64 {
 
 /* at_most returns n or max, whichever is less, in a way that the verifiers
  * before 6.8 can follow: left to itself, the compiler tests one copy of n and
- * uses another. */
-static __always_inline __u64 at_most(__u64 n, const __u64 max)
+ * uses another. It is tested as a number of 32 bits, for it may be moved as one,
+ * and what they know of its 64 does not count then. */
+static __always_inline __u32 at_most(__u64 n, const __u32 max)
 {
+	__u32 low = n < max ? n : max;
+
 	asm volatile("if %0 <= %[max] goto +1\n"
 		     "%0 = %[max]"
-		     : "+r"(n)
+		     : "+w"(low)
 		     : [max] "i"(max));
-	return n;
+	return low;
 }
 
 static __always_inline void lost(const __u32 kind)

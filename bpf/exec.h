@@ -31,10 +31,10 @@ static __always_inline bool is_guest_name(const __u64 comm[2])
 /* emit_exec delivers the event with size bytes of room for arguments, in one
  * record: either all of it arrives or it is counted as lost. It is false if
  * the ring has no such room. */
-static __always_inline bool emit_exec(const char *filename, unsigned long start, __u64 len, const __u32 size)
+static __always_inline bool emit_exec(const char *filename, unsigned long start, __u32 len, const __u32 size)
 {
 	struct exec_event *e = bpf_ringbuf_reserve(&events, sizeof(*e) + size, 0);
-	__u64 n = at_most(len, size);
+	__u32 n;
 
 	if (!e)
 		return false;
@@ -42,6 +42,7 @@ static __always_inline bool emit_exec(const char *filename, unsigned long start,
 	e->filename[0] = 0;
 	bpf_probe_read_kernel_str(e->filename, sizeof(e->filename), filename);
 	e->args_len = len;
+	n = at_most(len, size);
 	/* The exec has just written these pages. */
 	if (bpf_probe_read_user(e + 1, n, (const void *)start))
 		n = 0;
@@ -54,9 +55,7 @@ static __always_inline void guest_exec(const char *filename)
 {
 	struct task_struct *task = (void *)bpf_get_current_task();
 	unsigned long start = BPF_CORE_READ(task, mm, arg_start);
-	/* In 64 bits from here on: verifiers before 6.8 lose what at_most tells them
-	 * where the compiler has to widen it. */
-	__u64 len = (__u32)(BPF_CORE_READ(task, mm, arg_end) - start);
+	__u32 len = BPF_CORE_READ(task, mm, arg_end) - start;
 
 	if (len > ARGS_MEDIUM && emit_exec(filename, start, len, ARGS_LARGE))
 		return;

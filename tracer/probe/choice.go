@@ -63,6 +63,7 @@ func best(ctx context.Context, opts Options, ways []func(context.Context, Option
 		if score(found) == len(decisive) {
 			return found, nil
 		}
+		opts.Log.Info("not all is seen with these probes", "probes", b.Info().Name, "why", unseen(b.Info()))
 	}
 	if found != nil {
 		return found, nil
@@ -113,6 +114,19 @@ func NotSeen(info event.SourceInfo) []string {
 		}
 	}
 	return missing
+}
+
+// unseen says why a backend cannot see what a verdict needs.
+func unseen(info event.SourceInfo) string {
+	var texts []string
+	for _, name := range NotSeen(info) {
+		i := slices.IndexFunc(info.Abilities, func(a event.Ability) bool { return a.Name == name })
+		if i >= 0 {
+			name += ": " + info.Abilities[i].Why
+		}
+		texts = append(texts, name)
+	}
+	return strings.Join(texts, "; ")
 }
 
 // IsBackend reports whether a source of that name is one of the backends.

@@ -112,3 +112,14 @@ func TestNone(t *testing.T) {
 		t.Errorf("seen: %v", kinds)
 	}
 }
+
+// Whoever finds other probes in use than expected finds out why.
+func TestUnseen(t *testing.T) {
+	info := event.SourceInfo{Abilities: []event.Ability{
+		{Name: AbilityExec, Why: "the verifier refuses it"}, {Name: AbilityExit, OK: true},
+		{Name: AbilityDM, OK: true, Why: "not seen: 32-bit programs"},
+	}}
+	if got, want := unseen(info), AbilityExec+": the verifier refuses it; "+AbilityOpen; got != want {
+		t.Errorf("got %q, want %q", got, want)
+	}
+}

@@ -111,21 +111,9 @@ func checkHost() error {
 }
 
 func (b *eBPF) load(opts Options) error {
-	names, err := guestNames(opts.Guests)
+	spec, err := programsFor(opts)
 	if err != nil {
 		return err
-	}
-	spec, err := bpf.LoadProbes()
-	if err != nil {
-		return fmt.Errorf("read embedded programs: %w", err)
-	}
-	spec.Maps[bpf.ProbesMapEvents].MaxEntries = uint32(opts.RingBytes)
-	err = errors.Join(
-		spec.Variables[bpf.ProbesVarGuestNames].Set(names),
-		spec.Variables[bpf.ProbesVarGuestNamesLen].Set(uint32(len(opts.Guests))),
-	)
-	if err != nil {
-		return fmt.Errorf("set names of guest programs: %w", err)
 	}
 	if b.programs, err = loadMaps(spec, opts.Log); err != nil {
 		return err
@@ -136,6 +124,27 @@ func (b *eBPF) load(opts Options) error {
 		return errors.Join(fmt.Errorf("open ring buffer: %w", err), b.programs.close())
 	}
 	return nil
+}
+
+// programsFor returns the programs for these options, not loaded yet.
+func programsFor(opts Options) (*ebpf.CollectionSpec, error) {
+	names, err := guestNames(opts.Guests)
+	if err != nil {
+		return nil, err
+	}
+	spec, err := bpf.LoadProbes()
+	if err != nil {
+		return nil, fmt.Errorf("read embedded programs: %w", err)
+	}
+	spec.Maps[bpf.ProbesMapEvents].MaxEntries = uint32(opts.RingBytes)
+	err = errors.Join(
+		spec.Variables[bpf.ProbesVarGuestNames].Set(names),
+		spec.Variables[bpf.ProbesVarGuestNamesLen].Set(uint32(len(opts.Guests))),
+	)
+	if err != nil {
+		return nil, fmt.Errorf("set names of guest programs: %w", err)
+	}
+	return spec, nil
 }
 
 // explain turns what the kernel answered into what to do about it.

@@ -27,8 +27,12 @@ type tracefs struct {
 	log      *slog.Logger
 	interval time.Duration
 	findRoot func()
+	dir      ftrace.Dir
+	abi      ftrace.ABI
+	options  ftrace.Options
 	trace    *ftrace.Instance
 	procs    *procs.Source // nil: not available
+	noProcs  error         // why
 	watching sync.WaitGroup
 	unwatch  chan struct{}
 	clock    *traceClock
@@ -43,6 +47,8 @@ type tracefs struct {
 	abilities []event.Ability
 	upgraded  []event.Event
 	damaged   uint64
+	counted   map[string]uint64 // losses of trace, the most that was read
+	before    map[string]uint64 // those of the instances before it
 	closed    bool
 }
 
@@ -77,14 +83,16 @@ func openTracefs(ctx context.Context, opts Options) (*tracefs, error) {
 	}
 	t := &tracefs{
 		log: opts.Log, interval: opts.LossInterval, findRoot: opts.FindRoot, began: event.Now(),
+		dir: dir, abi: a, options: ftrace.Options{BufferKB: bufferKB(opts.RingBytes), Clock: ftrace.Clock(opts.traceClock)},
 		unwatch: make(chan struct{}), calls: newCalls(opts.Guests),
+		counted: map[string]uint64{}, before: map[string]uint64{},
 	}
-	t.trace, err = dir.Open(ftrace.Options{BufferKB: bufferKB(opts.RingBytes), Clock: ftrace.Clock(opts.traceClock)})
+	t.trace, err = dir.Open(t.options)
 	if err != nil {
 		return nil, tracefsReason(err)
 	}
 	t.clock = newTraceClock(t.trace.Clock())
-	if err := t.start(ctx, a); err != nil {
+	if err := t.start(ctx); err != nil {
 		return nil, errors.Join(err, t.Close())
 	}
 	return t, nil
@@ -110,41 +118,90 @@ const minBufferKB = 512
 func bufferKB(bytes int) int { return max(bytes>>10/runtime.NumCPU(), minBufferKB) }
 
 // start attaches everything and notes what that gives.
-func (t *tracefs) start(ctx context.Context, a ftrace.ABI) error {
-	source, procsErr := procs.Open()
-	if procsErr == nil {
-		t.procs, t.calls.threadsTold = source, true
+func (t *tracefs) start(ctx context.Context) error {
+	if t.procs, t.noProcs = procs.Open(); t.noProcs == nil {
+		t.calls.threadsTold = true
 		t.watching.Go(t.watch)
 	}
+	abilities, err := t.attach(ctx)
+	if err != nil {
+		return err
+	}
+	t.abilities = append(abilities, t.tieClock())
+	t.attached = event.Now()
+	return nil
+}
+
+// attach attaches to all that the instance tells of. It fails if that is
+// nothing.
+func (t *tracefs) attach(ctx context.Context) ([]event.Ability, error) {
 	steps := []struct {
 		ability string
 		attach  func(ftrace.ABI) (limits string, err error)
 	}{
 		{AbilityExec, t.attachExec},
-		{AbilityExit, func(ftrace.ABI) (string, error) { return "", procsErr }},
+		{AbilityExit, func(ftrace.ABI) (string, error) { return "", t.noProcs }},
 		{AbilityDM, t.attachDM},
 		{AbilityOpen, t.attachOpen},
 		{AbilityLink, t.attachLinks},
 		{AbilityDMLiveInstant, t.attachLive},
 	}
+	var abilities []event.Ability
 	var reasons []error
 	for _, s := range steps {
 		if ctx.Err() != nil {
-			return fmt.Errorf("attach probes: %w", context.Cause(ctx))
+			return nil, fmt.Errorf("attach probes: %w", context.Cause(ctx))
 		}
-		limits, err := s.attach(a)
+		limits, err := s.attach(t.abi)
 		ability := event.Ability{Name: s.ability, OK: err == nil, Why: limits}
 		if err != nil {
 			ability.Why = err.Error()
 			reasons = append(reasons, err)
 		}
-		t.abilities = append(t.abilities, ability)
+		abilities = append(abilities, ability)
 	}
 	if len(reasons) == len(steps) {
-		return errors.Join(reasons...)
+		return nil, errors.Join(reasons...)
 	}
-	t.abilities = append(t.abilities, t.tieClock())
-	t.attached = event.Now()
+	return abilities, nil
+}
+
+// reattach attaches everything anew, in an instance of its own again. It fails if
+// that does not give what verdicts need, and there was before.
+func (t *tracefs) reattach(ctx context.Context) error {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	if t.closed {
+		return errClosed
+	}
+	if err := t.trace.Close(); err != nil {
+		t.log.Debug("remove what is left of the probes", "err", err)
+	}
+	for what, n := range t.counted {
+		t.before[what] += n
+	}
+	clear(t.counted)
+	t.calls.forget()
+	trace, err := t.dir.Open(t.options)
+	if err != nil {
+		return tracefsReason(err)
+	}
+	t.trace = trace
+	abilities, err := t.attach(ctx)
+	if err != nil {
+		return err
+	}
+	had := NotSeen(t.info(""))
+	for _, a := range t.abilities {
+		if a.Name == AbilityClock {
+			abilities = append(abilities, a)
+		}
+	}
+	t.abilities = abilities
+	t.upgraded = append(t.upgraded, t.sourceEvent("upgraded", event.Now(), 0))
+	if missing := NotSeen(t.info("")); len(missing) > len(had) {
+		return fmt.Errorf("%w: cannot attach again to: %s", ErrNotSupported, strings.Join(missing, ", "))
+	}
 	return nil
 }
 
@@ -400,11 +457,17 @@ func (t *tracefs) countLosses() (map[string]uint64, error) {
 		return losses, nil
 	}
 	records, missed, err := t.trace.Losses()
-	losses["all"] = records + t.damaged
 	delete(missed, evOpened) // calls.missed tells
+	traced := map[string]uint64{"all": records}
 	for name, n := range missed {
-		losses[lostWith(name)] += n
+		traced[lostWith(name)] += n
 	}
+	// A probe that somebody has removed counts nothing any more.
+	for what, n := range traced {
+		t.counted[what] = max(t.counted[what], n)
+		losses[what] += t.counted[what] + t.before[what]
+	}
+	losses["all"] += t.damaged
 	t.calls.mu.Lock()
 	for what, n := range t.calls.missed {
 		losses[what] = max(losses[what], n)

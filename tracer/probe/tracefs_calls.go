@@ -76,6 +76,16 @@ func (c *calls) close() {
 	}
 }
 
+// forget drops the calls that are under way: their returns will not be told.
+func (c *calls) forget() {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	clear(c.opens)
+	clear(c.links)
+	clear(c.requests)
+	clear(c.symlinks)
+}
+
 // capture reads a process that has just begun a program. By the time that its
 // acts are looked at it may have ended.
 func (c *calls) capture(pid int) *started {

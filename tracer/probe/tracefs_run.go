@@ -78,7 +78,9 @@ func (r *tracefsRun) loop(ctx context.Context) error {
 			r.emit(e)
 		}
 		if ended || !time.Now().Before(next) {
-			r.pollLosses()
+			if err := r.lookAfter(ctx); err != nil {
+				return err
+			}
 			next = time.Now().Add(r.interval)
 		}
 		if ended {
@@ -191,20 +193,63 @@ func readHit(r *ftrace.Record) hit {
 	return h
 }
 
-// pollLosses reports what was lost since the last poll.
-func (r *tracefsRun) pollLosses() {
+// lookAfter reports what was lost since it last looked, and sees to it that the
+// probes are there.
+func (r *tracefsRun) lookAfter(ctx context.Context) error {
+	now := event.Now()
+	counted := r.pollLosses()
+	if err := r.restore(ctx); err != nil {
+		return err
+	}
+	if counted {
+		r.polled = now
+	}
+	return nil
+}
+
+// pollLosses reports what was lost, if that can be counted.
+func (r *tracefsRun) pollLosses() bool {
 	losses, err := r.countLosses()
 	if err != nil {
 		r.log.Warn("count lost events", "err", err)
-		return
+		return false
 	}
 	for _, what := range slices.Sorted(maps.Keys(losses)) {
 		if n := losses[what] - r.reported[what]; n > 0 {
-			r.emit(event.Event{At: event.Now(), From: r.polled, Kind: event.Loss, Src: srcTracefs, Loss: &event.LossInfo{
-				Source: srcTracefs, What: what, Count: n, Why: "a buffer was full, or too many calls were under way",
-			}})
+			r.lost(what, n, "a buffer was full, or too many calls were under way")
 		}
 	}
 	r.reported = losses
-	r.polled = event.Now()
+	return true
+}
+
+func (r *tracefsRun) lost(what string, n uint64, why string) {
+	r.emit(event.Event{At: event.Now(), From: r.polled, Kind: event.Loss, Src: srcTracefs,
+		Loss: &event.LossInfo{Source: srcTracefs, What: what, Count: n, Why: why}})
+}
+
+func (t *tracefs) intact() error {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	return t.trace.Intact()
+}
+
+// restore attaches the probes anew where somebody has removed them or turned
+// them off: who resets the trace files, as "trace-cmd reset" does, takes all
+// events for his own. What happened since the last look is lost.
+func (r *tracefsRun) restore(ctx context.Context) error {
+	gone := r.intact()
+	if gone == nil {
+		return nil
+	}
+	var err error
+	if ctx.Err() == nil {
+		r.log.Warn("somebody has turned the probes off, they are attached again", "err", gone)
+		err = r.reattach(ctx)
+	}
+	r.lost("all", 0, "somebody else who uses the trace files had turned the probes off")
+	if err != nil && ctx.Err() == nil {
+		return fmt.Errorf("attach probes again: %w", err)
+	}
+	return nil
 }

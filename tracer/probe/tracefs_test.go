@@ -15,6 +15,8 @@ import (
 	"golang.org/x/sys/unix"
 
 	"github.com/bootrace/bootrace/tracer/event"
+	"github.com/bootrace/bootrace/tracer/probe/execs"
+	"github.com/bootrace/bootrace/tracer/probe/ftrace"
 )
 
 // openTracefsTest opens the backend, or skips where this kernel has no kprobes.
@@ -83,6 +85,75 @@ func actBoth(t *testing.T, backends ...Backend) {
 	_ = os.Symlink("../dm-1", filepath.Join(dir, ".#temporary"))
 	_ = os.Rename(filepath.Join(dir, ".#temporary"), filepath.Join(dir, "renamed"))
 	_ = openErrno("/dev/bootrace-test/nothing-here", unix.O_RDWR|unix.O_CLOEXEC)
+}
+
+// TestTracefsAttachesAgain has somebody else turn the probes off or remove them:
+// what is missed is told, and not more than that is.
+func TestTracefsAttachesAgain(t *testing.T) {
+	owner, err := ftrace.Owner()
+	if err != nil {
+		t.Fatal(err)
+	}
+	for name, disturb := range map[string]string{
+		"events are off":     `echo 0 >$1/events/$2/enable`,
+		"trace is off":       `echo 0 >$1/tracing_on`,
+		"execs are off":      `echo 0 >$1/events/sched/enable`,
+		"events are removed": `echo 0 >$1/events/$2/enable; sed -n "s|^[pr][0-9]*:\($2/[^ ]*\).*|-:\1|p" $1/../../kprobe_events | while read e; do echo "$e" >>$1/../../kprobe_events; done`,
+	} {
+		t.Run(name, func(t *testing.T) {
+			b := openTracefsTest(t, Options{LossInterval: 100 * time.Millisecond})
+			const path = "/dev/bootrace-test/again"
+			events := trace(t, b, func() {
+				if out, err := exec.Command("sh", "-c", disturb, "sh", filepath.Join(string(b.dir), "instances", owner), owner).CombinedOutput(); err != nil {
+					t.Errorf("%v: %s", err, out)
+				}
+				for until := time.Now().Add(time.Minute); b.intact() != nil; time.Sleep(10 * time.Millisecond) {
+					if time.Now().After(until) {
+						t.Error("the probes do not come back")
+						return
+					}
+				}
+				_ = openErrno(path, unix.O_RDWR)
+			})
+			if len(opensOf(events, path)) != 1 {
+				t.Errorf("the next open is not told: %+v", events)
+			}
+			losses := slices.DeleteFunc(events, func(e event.Event) bool { return e.Kind != event.Loss })
+			if len(losses) != 1 || losses[0].Loss.What != "all" || losses[0].From == 0 || losses[0].From >= losses[0].At {
+				t.Errorf("losses: %+v", losses)
+			}
+		})
+	}
+}
+
+// The probes of execve come back, too.
+func TestTracefsAttachesAgainExecs(t *testing.T) {
+	b := openTracefsTest(t, Options{}) // or skips
+	if err := b.Close(); err != nil {
+		t.Fatal(err)
+	}
+	source, err := execs.Open()
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer source.Close()
+	owner, err := ftrace.Owner()
+	if err != nil {
+		t.Fatal(err)
+	}
+	enabled := filepath.Join(string(b.dir), "instances", owner, "events", owner, "enable")
+	if err := os.WriteFile(enabled, []byte("0"), 0); err != nil {
+		t.Fatal(err)
+	}
+	for until := time.Now().Add(time.Minute); ; time.Sleep(50 * time.Millisecond) {
+		text, err := os.ReadFile(enabled)
+		if strings.TrimSpace(string(text)) == "1" {
+			return
+		}
+		if time.Now().After(until) {
+			t.Fatalf("they do not come back: %q, %v", text, err)
+		}
+	}
 }
 
 // compare holds what the two told against each other, but for sources and for

@@ -112,7 +112,7 @@ echo '-:theirs/exit' >>$tracing/kprobe_events
 say "both backends watch the same acts; starts are held as on old kernels"
 cd /tmp
 if [ -x /lab/out/probe.test ]; then
-	/lab/out/probe.test -test.v -test.run 'TestTracefsTellsTheSame/^clock_$|TestDeviceMapper|TestLinks|TestNothingIsLost' >/lab/out/probe.txt 2>&1 || { cat /lab/out/probe.txt; exit 1; }
+	/lab/out/probe.test -test.v -test.run 'TestEveryWayLoads|TestGuestLife/^(small|medium|large|beyond_the_record)$|TestTracefsTellsTheSame/^clock_$|TestDeviceMapper|TestLinks|TestTracefsAttachesAgain|TestNothingIsLost' >/lab/out/probe.txt 2>&1 || { cat /lab/out/probe.txt; exit 1; }
 	/lab/out/hold.test -test.v -test.run 'OldKernels|OldWays|TryKill' >/lab/out/hold.txt 2>&1 || { cat /lab/out/hold.txt; exit 1; }
 fi
 say "the kernel had nothing to complain about"

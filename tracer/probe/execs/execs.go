@@ -41,6 +41,9 @@ type Source struct {
 	stop  chan struct{}
 	ended sync.WaitGroup
 
+	dir ftrace.Dir
+	abi ftrace.ABI
+
 	mu    sync.Mutex
 	trace *ftrace.Instance
 	lost  uint64 // records, as of the last look
@@ -53,6 +56,8 @@ const (
 	bufferKB = 512
 	// tick is how often records are taken from the kernel.
 	tick = 100 * time.Millisecond
+	// inspection is how many ticks there are between two looks after the probes.
+	inspection = 10
 )
 
 // Open attaches the probes.
@@ -73,24 +78,33 @@ func open() (*Source, error) {
 	if err != nil {
 		return nil, err
 	}
-	trace, err := dir.Open(ftrace.Options{BufferKB: bufferKB})
-	if err != nil {
+	s := &Source{stop: make(chan struct{}), dir: dir, abi: a, calls: calls{}}
+	if err := s.attach(); err != nil {
 		return nil, err
-	}
-	s := &Source{stop: make(chan struct{}), trace: trace, calls: calls{}}
-	if err := s.attach(a); err != nil {
-		return nil, errors.Join(err, trace.Close())
 	}
 	s.ended.Go(s.follow)
 	return s, nil
 }
 
-// attach probes execve, and execveat where the kernel has it (Linux 3.19).
-func (s *Source) attach(a ftrace.ABI) error {
+// attach makes an instance and the probes in it.
+func (s *Source) attach() error {
+	trace, err := s.dir.Open(ftrace.Options{BufferKB: bufferKB})
+	if err != nil {
+		return err
+	}
+	if err := enable(trace, s.abi); err != nil {
+		return errors.Join(err, trace.Close())
+	}
+	s.trace, s.lost = trace, 0
+	return nil
+}
+
+// enable probes execve, and execveat where the kernel has it (Linux 3.19).
+func enable(trace *ftrace.Instance, a ftrace.ABI) error {
 	for _, call := range systemCalls {
-		err := s.trace.DefineAll(call.probes(a, s.trace.UserMemory(), true))
+		err := trace.DefineAll(call.probes(a, trace.UserMemory(), true))
 		if err != nil && ftrace.NoSymbol(err) {
-			err = s.trace.DefineAll(call.probes(a, s.trace.UserMemory(), false))
+			err = trace.DefineAll(call.probes(a, trace.UserMemory(), false))
 		}
 		if err != nil && !(call.optional && ftrace.NoSymbol(err)) {
 			return err
@@ -98,18 +112,32 @@ func (s *Source) attach(a ftrace.ABI) error {
 	}
 	// Who has got through execve, or is gone, is in none.
 	for _, name := range []string{evExec, evExit} {
-		if err := s.trace.EnableEvent("sched", name, ""); err != nil {
+		if err := trace.EnableEvent("sched", name, ""); err != nil {
 			return err
 		}
 	}
-	return s.trace.EnableAll()
+	return trace.EnableAll()
+}
+
+// inspect attaches the probes anew where somebody has turned them off or removed
+// them, as "trace-cmd reset" does with everybody's. The lock is held.
+func (s *Source) inspect() error {
+	if s.trace.Intact() == nil {
+		return nil
+	}
+	_ = s.trace.Close() // of which some is gone
+	clear(s.calls)
+	if err := s.attach(); err != nil {
+		return fmt.Errorf("%w: probe the entry of execve again: %w", ErrUnread, err)
+	}
+	return nil
 }
 
 // follow takes records as they come, so that buffers don't fill up.
 func (s *Source) follow() {
 	ticker := time.NewTicker(tick)
 	defer ticker.Stop()
-	for {
+	for n := 1; ; n++ {
 		select {
 		case <-s.stop:
 			return
@@ -117,6 +145,9 @@ func (s *Source) follow() {
 		}
 		s.mu.Lock()
 		s.err = s.read()
+		if s.err == nil && n%inspection == 0 {
+			s.err = s.inspect()
+		}
 		s.mu.Unlock()
 	}
 }
@@ -162,6 +193,9 @@ func (s *Source) Of(id int) (Call, error) {
 // missing says why there is no call. The lock is held.
 func (s *Source) missing() error {
 	lost, _, err := s.trace.Losses()
+	if err == nil {
+		err = s.trace.Intact()
+	}
 	if err != nil || lost > s.lost {
 		s.lost = lost
 		return errors.Join(ErrUnread, err)
@@ -172,7 +206,11 @@ func (s *Source) missing() error {
 // Safe reports whether the probes may be used where wild addresses make the
 // kernel warn: from Linux 4.20 on. What lies behind the end of a list of
 // arguments is taken for addresses.
-func (s *Source) Safe() bool { return s.trace.UserMemory().Own }
+func (s *Source) Safe() bool {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.trace.UserMemory().Own
+}
 
 // Close detaches the probes.
 func (s *Source) Close() error {

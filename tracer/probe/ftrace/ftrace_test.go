@@ -343,6 +343,34 @@ func write2(t *testing.T, path, text string) {
 	}
 }
 
+// checkIntact has somebody else turn off what the instance needs, one by one.
+func checkIntact(t *testing.T, i *Instance, root, group string) {
+	t.Helper()
+	needed := []string{"tracing_on", "events/" + group + "/enable", "events/sched/sched_process_exec/enable"}
+	for _, file := range needed {
+		write2(t, filepath.Join(root, file), "1\n")
+	}
+	if err := i.Intact(); err != nil {
+		t.Errorf("all is on: %v", err)
+	}
+	for _, file := range needed {
+		path := filepath.Join(root, file)
+		for _, off := range []string{"0\n", "X\n", "0*\n"} {
+			write2(t, path, off)
+			if i.Intact() == nil {
+				t.Errorf("%s is %q, and that is not seen", file, off)
+			}
+		}
+		if err := os.Remove(path); err != nil {
+			t.Fatal(err)
+		}
+		if i.Intact() == nil {
+			t.Errorf("%s is gone, and that is not seen", file)
+		}
+		write2(t, path, "1*\n")
+	}
+}
+
 // TestNeedsOnlyWhatEl7Has works on a folder that has the files of el7 and no
 // others, and gives back a trace that is not its own.
 func TestNeedsOnlyWhatEl7Has(t *testing.T) {
@@ -401,6 +429,7 @@ func TestNeedsOnlyWhatEl7Has(t *testing.T) {
 	if _, _, err := i.Losses(); err != nil {
 		t.Error(err)
 	}
+	checkIntact(t, i, root, me.String())
 	if err := i.Close(); err != nil {
 		t.Error(err)
 	}

@@ -128,6 +128,13 @@ func (i *Instance) setUp(o Options) error {
 	if err := i.set("trace_clock", string(i.clock)); err != nil {
 		return err
 	}
+	// Before Linux 6.7 the kernel forgets that it would have enlarged its main trace
+	// for whoever is the first to use it, once any trace has been given a size
+	// (ring_buffer_expanded): others would find room for some dozens of records.
+	// Who asks for events, even for none, has it enlarged now.
+	if err := write(i.dir.path("set_event"), "\n"); err != nil {
+		return fmt.Errorf("enlarge the main trace: %w", permission(err))
+	}
 	if err := i.set("buffer_size_kb", strconv.Itoa(o.BufferKB)); err != nil {
 		return err
 	}
@@ -374,6 +381,33 @@ func parseStats(text string) uint64 {
 		}
 	}
 	return lost
+}
+
+// Intact fails where events that were turned on are not on any more: somebody
+// else has turned them off, or removed them. It reads a few files, however many
+// events there are.
+func (i *Instance) Intact() error {
+	ours := i.dir.path("events", i.group)
+	files := []string{i.dir.path("tracing_on")}
+	if len(i.defined) > 0 {
+		files = append(files, filepath.Join(ours, "enable"))
+	}
+	for _, file := range i.enabled {
+		if !strings.HasPrefix(file, ours+"/") {
+			files = append(files, file)
+		}
+	}
+	for _, file := range files {
+		text, err := os.ReadFile(file)
+		if err != nil {
+			return fmt.Errorf("look after a trace instance: %w", err)
+		}
+		// An asterisk follows where a trigger may turn it on and off.
+		if on, _, _ := strings.Cut(strings.TrimSpace(string(text)), "*"); on != "1" {
+			return fmt.Errorf("look after a trace instance: %s is %q", file, on)
+		}
+	}
+	return nil
 }
 
 // Close turns everything off and removes what was made.
