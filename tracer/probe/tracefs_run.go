@@ -58,7 +58,12 @@ type tracefsRun struct {
 	waiting  []hit
 	reported map[string]uint64
 	polled   event.Time
+	restored time.Time // when the probes were last attached again
 }
+
+// restoreEvery bounds what it costs where somebody turns the probes off all the
+// time: to attach them takes many times longer than to look after them.
+const restoreEvery = 10 * time.Second
 
 func (r *tracefsRun) loop(ctx context.Context) error {
 	ticker := time.NewTicker(tick)
@@ -243,7 +248,8 @@ func (r *tracefsRun) restore(ctx context.Context) error {
 		return nil
 	}
 	var err error
-	if ctx.Err() == nil {
+	if ctx.Err() == nil && time.Since(r.restored) >= restoreEvery {
+		r.restored = time.Now()
 		r.log.Warn("somebody has turned the probes off, they are attached again", "err", gone)
 		err = r.reattach(ctx)
 	}
