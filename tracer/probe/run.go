@@ -106,7 +106,7 @@ func (r *run) pollLosses() {
 	}
 	for _, what := range slices.Sorted(maps.Keys(losses)) {
 		if n := losses[what] - r.reported[what]; n > 0 {
-			r.lost(what, n, "a buffer was full, or the probe already ran on that CPU")
+			r.lost(what, n, "a buffer was full, the probe already ran on that CPU, or somebody else attached to the same function")
 		}
 	}
 	r.reported = losses
