@@ -208,8 +208,9 @@ func tellShort(e event.Event) string {
 
 // emulated bounds how far apart the two can be about one instant: their probes
 // run one after the other, the proc connector tells of an end only when the
-// parent is told, and all that is emulated.
-const emulated = 100 * time.Millisecond
+// parent is told, others run in between where the kernel preempts itself, and all
+// that is emulated.
+const emulated = 500 * time.Millisecond
 
 // checkSameTime: the windows of the same event overlap.
 func checkSameTime(t *testing.T, e event.Event, others []event.Event) {
