@@ -59,14 +59,8 @@ func TestCheck(t *testing.T) {
 			if status, err := os.ReadFile(filepath.Join(out, c.name+".status")); err != nil || strings.TrimSpace(string(status)) != c.status {
 				t.Errorf("exit status %s, %v, want %s", status, err, c.status)
 			}
-			volumes := 0
-			for _, i := range r.Items {
-				if strings.HasPrefix(i.Name, "volume ") {
-					volumes++
-				}
-			}
-			if volumes != c.volumes {
-				t.Errorf("%d volumes are warned of, want %d: %+v", volumes, c.volumes, r.Items)
+			if volumes := r.volumes(); len(volumes) != c.volumes {
+				t.Errorf("volumes %v are warned of, want %d", volumes, c.volumes)
 			}
 			for _, want := range c.items {
 				got := r.item(t, want.name)

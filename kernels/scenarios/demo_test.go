@@ -64,6 +64,7 @@ func testDemo(t *testing.T, w watch) {
 		}
 	}
 	checkEnforced(t, out, w)
+	checkSettings(t, out)
 }
 
 // The next boot of the same host, in enforce mode: web-a is held until its
@@ -116,6 +117,24 @@ func checkEnforced(t *testing.T, out string, w watch) {
 		t.Errorf("starts that had nothing to wait for waited %v at the most, want %v", c.SlowestPass, undelayed)
 	}
 	t.Logf("starts that had nothing to wait for: %d, after %v at the most", c.Passed, c.SlowestPass)
+}
+
+// checkSettings: `bootrace check` names each guest's volume that nothing activates
+// by itself, as the host is, and where LVM's list leaves out the guests' group.
+func checkSettings(t *testing.T, out string) {
+	t.Helper()
+	for name, want := range map[string][]string{
+		"check":    {"vg0/web-a"},
+		"autolist": {"vg0/db-b", "vg0/shop-c", "vg0/template-c", "vg0/web-a", "vg0/web-a"}, // for two reasons
+	} {
+		r := readReport(t, out, name)
+		if !r.Trace || !r.Enforce {
+			t.Errorf("%s: trace %v, enforce %v", name, r.Trace, r.Enforce)
+		}
+		if diff := cmp.Diff(want, r.volumes()); diff != "" {
+			t.Errorf("%s: volumes that are warned of (-want +got):\n%s", name, diff)
+		}
+	}
 }
 
 func checkMissing(t *testing.T, tl *timeline.Timeline, f *timeline.Finding) {

@@ -165,3 +165,14 @@ func (r *report) item(t *testing.T, name string) check.Item {
 	}
 	return r.Items[i]
 }
+
+// volumes are those that are warned of.
+func (r *report) volumes() []string {
+	var list []string
+	for _, i := range r.Items {
+		if volume, ok := strings.CutPrefix(i.Name, "volume "); ok {
+			list = append(list, volume)
+		}
+	}
+	return list
+}

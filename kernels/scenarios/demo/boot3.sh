@@ -15,5 +15,13 @@ bootrace show --format json > /lab/out/enforce.json
 bootrace status
 bootrace status --format json > /lab/out/enforce-status.json
 
+# Guests that have run for a while are remembered: what would activate their
+# volumes, and what if LVM's list left them out?
+timeout 120 sh -c "until grep -qs '\"vg0-web--a\"' /var/lib/bootrace/memory.jsonl; do sleep 0.5; done"
+bootrace check
+bootrace check --format json > /lab/out/check.json
+echo 'activation { auto_activation_volume_list = [ "vg1" ] }' > /etc/lvm/lvmlocal.conf
+bootrace check --format json > /lab/out/autolist.json
+
 systemctl stop bootrace
 cp /var/lib/bootrace/"$(cat /proc/sys/kernel/random/boot_id)".jsonl /lab/out/enforce.jsonl
