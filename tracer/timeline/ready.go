@@ -21,6 +21,7 @@ type access struct {
 	life  *life
 	ready stamp
 	end   *stamp
+	down  *stamp // when the mapping itself was no longer ready
 }
 
 // settle works out when l was ready, whatever the path.
@@ -133,7 +134,7 @@ func (r *resolver) follow(out *route, p sym) {
 // add notes the times in which l was ready within s.
 func (rt *route) add(l *life, s span) {
 	for _, up := range l.ready {
-		a := access{l, both(up.start, s.start), earlier(up.end, s.end)}
+		a := access{l, both(up.start, s.start), earlier(up.end, s.end), up.end}
 		if a.end == nil || a.ready.from < a.end.at {
 			rt.accesses = append(rt.accesses, a)
 		}
@@ -174,9 +175,11 @@ func (r *resolver) candidate(out *route, c devmap.Candidate) {
 
 // at returns the way in that counts for an open: the one that was there then,
 // else the next one. only restricts it to the mapping that was opened. A failed
-// open that overlaps the end of a way in came after it.
+// open that overlaps the end of a way in came after it. One that succeeded proves
+// that the link was there, whatever udev said of it: an event of udev that is
+// late, or another udevd's, lists no links.
 func (rt *route) at(s stamp, only *life, failed bool) *access {
-	var found *access
+	var found, proved *access
 	for i := range rt.accesses {
 		a := &rt.accesses[i]
 		if only != nil && a.life != only {
@@ -188,9 +191,15 @@ func (rt *route) at(s stamp, only *life, failed bool) *access {
 			}
 			break
 		}
-		if a.end == nil || a.end.at >= s.from && !(failed && a.end.from <= s.at) {
+		switch {
+		case a.end == nil || a.end.at >= s.from && !(failed && a.end.from <= s.at):
 			found = a
+		case only != nil && !failed && (a.down == nil || a.down.at >= s.from):
+			proved = a
 		}
+	}
+	if proved != nil && (found == nil || found.ready.from > s.at) {
+		return proved
 	}
 	return found
 }
