@@ -53,6 +53,7 @@ lvchange -qq -an vg0/top vg0/middle vg0/base
 
 bootrace show --near-miss 10s >/dev/null
 bootrace show --format json > /lab/out/trace.json
+cp "$(bootrace status --format json | sed -n 's/^ *"log": "\(.*\)",*$/\1/p')" /lab/out/trace.jsonl
 
 # The rest breaks the service on purpose, and needs a machine with nothing else
 # to do: `make soak-enforce` plays it, and the 500 orders.
