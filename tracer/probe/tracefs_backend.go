@@ -191,17 +191,19 @@ func (t *tracefs) reattach(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
+	before := t.abilities
 	had := NotSeen(t.info(""))
-	for _, a := range t.abilities {
+	for _, a := range before {
 		if a.Name == AbilityClock {
 			abilities = append(abilities, a)
 		}
 	}
 	t.abilities = abilities
-	t.upgraded = append(t.upgraded, t.sourceEvent("upgraded", event.Now(), 0))
 	if missing := NotSeen(t.info("")); len(missing) > len(had) {
+		t.abilities = before
 		return fmt.Errorf("%w: cannot attach again to: %s", ErrNotSupported, strings.Join(missing, ", "))
 	}
+	t.upgraded = append(t.upgraded, t.sourceEvent("upgraded", event.Now(), 0))
 	return nil
 }
 

@@ -65,6 +65,13 @@ type tracefsRun struct {
 // time: to attach them takes many times longer than to look after them.
 const restoreEvery = 10 * time.Second
 
+// Whoever resets the trace files removes one probe after the other, and can find
+// those that have just come back.
+const (
+	restoreTries = 5
+	restorePause = 300 * time.Millisecond
+)
+
 func (r *tracefsRun) loop(ctx context.Context) error {
 	ticker := time.NewTicker(tick)
 	defer ticker.Stop()
@@ -239,6 +246,22 @@ func (t *tracefs) intact() error {
 	return t.trace.Intact()
 }
 
+// insist attaches everything anew, and tries a few times.
+func (r *tracefsRun) insist(ctx context.Context) (err error) {
+	for range restoreTries {
+		if err = r.reattach(ctx); err == nil {
+			return nil
+		}
+		r.log.Debug("the probes can't be attached again yet", "err", err)
+		select {
+		case <-ctx.Done():
+			return err
+		case <-time.After(restorePause):
+		}
+	}
+	return err
+}
+
 // restore attaches the probes anew where somebody has removed them or turned
 // them off: who resets the trace files, as "trace-cmd reset" does, takes all
 // events for his own. What happened since the last look is lost.
@@ -251,7 +274,7 @@ func (r *tracefsRun) restore(ctx context.Context) error {
 	if ctx.Err() == nil && time.Since(r.restored) >= restoreEvery {
 		r.restored = time.Now()
 		r.log.Warn("somebody has turned the probes off, they are attached again", "err", gone)
-		err = r.reattach(ctx)
+		err = r.insist(ctx)
 	}
 	r.lost("all", 0, "somebody else who uses the trace files had turned the probes off")
 	if err != nil && ctx.Err() == nil {

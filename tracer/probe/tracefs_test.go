@@ -98,13 +98,13 @@ func TestTracefsAttachesAgain(t *testing.T) {
 		"events are off":     `echo 0 >$1/events/$2/enable`,
 		"trace is off":       `echo 0 >$1/tracing_on`,
 		"execs are off":      `echo 0 >$1/events/sched/enable`,
-		"events are removed": `echo 0 >$1/events/$2/enable; sed -n "s|^[pr][0-9]*:\($2/[^ ]*\).*|-:\1|p" $1/../../kprobe_events | while read e; do echo "$e" >>$1/../../kprobe_events; done`,
+		"events are removed": `echo 0 >$1/events/$2/enable; sed -n "s|^[pr][0-9]*:\($2/[^ ]*\).*|-:\1|p" $3/kprobe_events | while read e; do echo "$e" >>$3/kprobe_events || true; done`, // some may be gone, or back, by then
 	} {
 		t.Run(name, func(t *testing.T) {
 			b := openTracefsTest(t, Options{LossInterval: 100 * time.Millisecond})
 			const path = "/dev/bootrace-test/again"
 			events := trace(t, b, func() {
-				if out, err := exec.Command("sh", "-c", disturb, "sh", filepath.Join(string(b.dir), "instances", owner), owner).CombinedOutput(); err != nil {
+				if out, err := exec.Command("sh", "-c", disturb, "sh", filepath.Join(string(b.dir), "instances", owner), owner, string(b.dir)).CombinedOutput(); err != nil {
 					t.Errorf("%v: %s", err, out)
 				}
 				for until := time.Now().Add(time.Minute); b.intact() != nil; time.Sleep(10 * time.Millisecond) {
@@ -119,8 +119,14 @@ func TestTracefsAttachesAgain(t *testing.T) {
 				t.Errorf("the next open is not told: %+v", events)
 			}
 			losses := slices.DeleteFunc(events, func(e event.Event) bool { return e.Kind != event.Loss })
-			if len(losses) != 1 || losses[0].Loss.What != "all" || losses[0].From == 0 || losses[0].From >= losses[0].At {
-				t.Errorf("losses: %+v", losses)
+			// Once, or twice where what came back is removed, too.
+			if len(losses) == 0 {
+				t.Error("no loss is told")
+			}
+			for _, e := range losses {
+				if e.Loss.What != "all" || e.From == 0 || e.From >= e.At {
+					t.Errorf("loss: %+v from %d to %d", *e.Loss, e.From, e.At)
+				}
 			}
 		})
 	}
@@ -142,10 +148,13 @@ func TestTracefsAttachesAgainExecs(t *testing.T) {
 		t.Fatal(err)
 	}
 	enabled := filepath.Join(string(b.dir), "instances", owner, "events", owner, "enable")
-	if err := os.WriteFile(enabled, []byte("0"), 0); err != nil {
-		t.Fatal(err)
+	until := time.Now().Add(time.Minute)
+	for os.WriteFile(enabled, []byte("0"), 0) != nil { // it may be making its instance anew
+		if time.Sleep(10 * time.Millisecond); time.Now().After(until) {
+			t.Fatalf("there is no %s", enabled)
+		}
 	}
-	for until := time.Now().Add(time.Minute); ; time.Sleep(50 * time.Millisecond) {
+	for ; ; time.Sleep(50 * time.Millisecond) {
 		text, err := os.ReadFile(enabled)
 		if strings.TrimSpace(string(text)) == "1" {
 			return

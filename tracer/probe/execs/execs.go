@@ -145,8 +145,8 @@ func (s *Source) follow() {
 		}
 		s.mu.Lock()
 		s.err = s.read()
-		if s.err == nil && n%inspection == 0 {
-			s.err = s.inspect()
+		if n%inspection == 0 {
+			s.err = errors.Join(s.inspect(), s.err)
 		}
 		s.mu.Unlock()
 	}

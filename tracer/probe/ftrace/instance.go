@@ -9,6 +9,7 @@ import (
 	"slices"
 	"strconv"
 	"strings"
+	"time"
 
 	"golang.org/x/sys/unix"
 )
@@ -424,7 +425,7 @@ func (i *Instance) Close() error {
 	}
 	i.enabled, i.pipes, i.restore = nil, nil, nil
 	if i.own() && i.dir != "" {
-		errs = append(errs, os.Remove(string(i.dir)))
+		errs = append(errs, removeInstance(string(i.dir)))
 		i.dir = ""
 	}
 	errs = append(errs, i.root.undefine(i.defined))
@@ -433,6 +434,19 @@ func (i *Instance) Close() error {
 		return fmt.Errorf("close a trace instance: %w", err)
 	}
 	return nil
+}
+
+// removeInstance removes the folder of an instance. It is busy while somebody has a
+// file in it open, as whoever resets everybody's has, one after the other.
+func removeInstance(dir string) error {
+	const tries, pause = 40, 25 * time.Millisecond
+	for n := 1; ; n++ {
+		err := os.Remove(dir)
+		if n == tries || !errors.Is(err, unix.EBUSY) {
+			return err
+		}
+		time.Sleep(pause)
+	}
 }
 
 // RemoveStale removes the instances and probes of processes that have ended
