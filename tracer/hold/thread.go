@@ -52,10 +52,8 @@ func newThread(open func() (int, error), size int, room func() bool, take func([
 	t := &thread{wake: wake, ended: make(chan struct{})}
 	opened := make(chan error)
 	onThread(func() {
+		letOthersFinish()
 		fd, err := separately(open)
-		if err == nil {
-			err = letOthersFinish()
-		}
 		opened <- err
 		if err == nil {
 			err = t.serve(fd, make([]byte, size), room, take)
@@ -76,13 +74,10 @@ func newThread(open func() (int, error), size int, room func() bool, take func([
 // of whoever runs (SCHED_BATCH), for one tick of the kernel's clock at the most.
 // It is woken by a start that is about to wait. Put aside before it does, on a
 // host with a single processor that start queues up behind all others, and until
-// it has come to rest nothing can be read of it: 20 ms on a host that boots.
-func letOthersFinish() error {
-	attr := unix.SchedAttr{Policy: unix.SCHED_BATCH, Nice: int32(niceNow())}
-	if err := unix.SchedSetAttr(0, &attr, 0); err != nil && !errors.Is(err, unix.ENOSYS) { // before Linux 3.14
-		return fmt.Errorf("set the scheduling of a thread: %w", err)
-	}
-	return nil
+// it has come to rest nothing can be read of it: 20 ms on a host that boots. Where
+// this can't be had (before Linux 3.14), nothing else is lost.
+func letOthersFinish() {
+	_ = unix.SchedSetAttr(0, &unix.SchedAttr{Policy: unix.SCHED_BATCH, Nice: int32(niceNow())}, 0)
 }
 
 // onThread calls f on a thread that ends with it. Go starts no thread from one
