@@ -42,7 +42,7 @@ func checkOthers(t *testing.T, ebpf, tracefs *timeline.Timeline) {
 	checkWhole(t, ebpf)
 	checkReset(t, tracefs)
 	checkWhole(t, tracefs)
-	compareTimes(t, ebpf, tracefs)
+	compareTimes(t, ebpf, tracefs, apart)
 }
 
 // dropSkipped takes out of a timeline the opens that were under way when bpftrace
