@@ -124,9 +124,8 @@ func separately(open func() (int, error)) (int, error) {
 
 // closeOthers closes in the table of this thread what it has no business with:
 // what is closed elsewhere must be closed. Go's runtime needs its poller on any
-// thread, an epoll and an eventfd; whose they are can't be told. (It is one poller
-// for all threads: the descriptor is added to it by this thread, and whichever
-// thread polls wakes this one.)
+// thread, an epoll and an eventfd, and requests come by an eventfd, too; whose they
+// are can't be told.
 func closeOthers() error {
 	own := fmt.Sprintf("/proc/self/task/%d/fd/", unix.Gettid())
 	list, err := os.ReadDir(own)
