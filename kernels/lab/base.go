@@ -46,9 +46,9 @@ type baseRecipe struct {
 // kernelPackage is where a base's kernel comes from.
 type kernelPackage struct{ Name, Suite, Package string }
 
-// keptBases is three more than there are kernels to boot: two with other
-// packages, and one that is out of date.
-var keptBases = len(kernels.Bootable()) + 3
+// keptBases is one for each kernel, one for each with tracers beside bootrace,
+// two for one kernel with other packages, and one that is out of date.
+var keptBases = 2*len(kernels.Bootable()) + 3
 
 // base returns the entry whose root.tar is Debian with the kernel.
 func (b builder) base(ctx context.Context) (*entry, string, error) {

@@ -39,11 +39,7 @@ func TestMatrix(t *testing.T) {
 			for _, tl := range []*timeline.Timeline{ebpf, tracefs} {
 				checkWhole(t, tl)
 			}
-			allowed := apart
-			if !k.Has(kernels.Unpreempted) {
-				allowed = apartPreempted
-			}
-			compareTimes(t, ebpf, tracefs, allowed)
+			compareTimes(t, ebpf, tracefs, allowedApart(k))
 		})
 	}
 }
@@ -141,12 +137,15 @@ func prepareMatrix(t *testing.T, out string) {
 	}
 }
 
-// apart is how far the two may be apart about an exact instant: their probes
-// run one after the other on an emulated processor. Windows overlap.
-const apart = 50 * time.Millisecond
-
-// apartPreempted is that where the kernel can run others between the two.
-const apartPreempted = 500 * time.Millisecond
+// allowedApart is how far the two may be apart about an exact instant: their
+// probes run one after the other on an emulated processor, and some kernels can
+// run others between the two. Windows overlap.
+func allowedApart(k kernels.Kernel) time.Duration {
+	if k.Has(kernels.Unpreempted) {
+		return 50 * time.Millisecond
+	}
+	return 500 * time.Millisecond
+}
 
 func compareTimes(t *testing.T, ebpf, tracefs *timeline.Timeline, allowed time.Duration) {
 	t.Helper()

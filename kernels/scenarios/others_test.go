@@ -15,22 +15,24 @@ import (
 	"github.com/bootrace/bootrace/tracer/timeline"
 )
 
-// TestMatrixOthers has bpftrace and trace-cmd beside both backends, all at once.
-// The script counts what the others see; here is that bootrace sees everything.
+// TestMatrixOthers has bpftrace and trace-cmd beside both backends, all at once,
+// on each kernel. The script counts what the others see; here is that bootrace sees everything.
 // Their packages take a base of their own, a quarter of a gigabyte larger.
 func TestMatrixOthers(t *testing.T) {
 	if os.Getenv("BOOTRACE_MATRIX") != "all" {
 		t.Skip("NOT RUN: needs bpftrace and trace-cmd; `make matrix-all` runs it")
 	}
-	t.Run(kernels.Default, func(t *testing.T) {
-		out, _ := play(t, "others", func(o *lab.Options) {
-			o.Kernel, o.Packages = kernels.Default, []string{"bpftrace", "trace-cmd"}
+	for _, k := range kernels.Bootable() {
+		t.Run(k.Name, func(t *testing.T) {
+			out, _ := play(t, "others", func(o *lab.Options) {
+				o.Kernel, o.Packages = k.Name, []string{"bpftrace", "trace-cmd"}
+			})
+			checkOthers(t, readTimeline(t, filepath.Join(out, "trace.json")), readTimeline(t, filepath.Join(out, "tracefs.json")), allowedApart(k))
 		})
-		checkOthers(t, readTimeline(t, filepath.Join(out, "trace.json")), readTimeline(t, filepath.Join(out, "tracefs.json")))
-	})
+	}
 }
 
-func checkOthers(t *testing.T, ebpf, tracefs *timeline.Timeline) {
+func checkOthers(t *testing.T, ebpf, tracefs *timeline.Timeline, allowed time.Duration) {
 	t.Helper()
 	want := []string{"early missing", "early would-hold", "reset missing", "reset would-hold"}
 	for name, got := range map[string][]string{"eBPF": kinds(ebpf), "tracefs": kinds(tracefs)} {
@@ -42,7 +44,7 @@ func checkOthers(t *testing.T, ebpf, tracefs *timeline.Timeline) {
 	checkWhole(t, ebpf)
 	checkReset(t, tracefs)
 	checkWhole(t, tracefs)
-	compareTimes(t, ebpf, tracefs, apart)
+	compareTimes(t, ebpf, tracefs, allowed)
 }
 
 // dropSkipped takes out of a timeline the opens that were under way when bpftrace
