@@ -46,7 +46,7 @@ func best(ctx context.Context, opts Options, ways []func(context.Context, Option
 	for _, open := range ways {
 		b, err := open(ctx, opts)
 		if ctx.Err() != nil {
-			return nil, errors.Join(err, closeAny(b), closeAny(found))
+			return nil, errors.Join(context.Cause(ctx), err, closeAny(b), closeAny(found))
 		}
 		if err != nil {
 			opts.Log.Info("these probes cannot be used", "err", err)

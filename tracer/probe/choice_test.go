@@ -74,6 +74,34 @@ func TestBest(t *testing.T) {
 	}
 }
 
+// Stopped while it attaches, even by the last probe, it fails and leaves nothing
+// attached.
+func TestStoppedWhileAttaching(t *testing.T) {
+	for name, able := range map[string][]string{"all is attached": decisive, "not all is attached": {AbilityExec}, "nothing is attached": nil} {
+		t.Run(name, func(t *testing.T) {
+			ctx, stop := context.WithCancel(t.Context())
+			defer stop()
+			first, last := &fake{able: able[:min(len(able), 1)]}, &fake{able: able}
+			b, err := best(ctx, Options{}.withDefaults(), []func(context.Context, Options) (Backend, error){
+				func(context.Context, Options) (Backend, error) { return first, nil },
+				func(context.Context, Options) (Backend, error) {
+					stop()
+					if able == nil {
+						return nil, context.Cause(ctx)
+					}
+					return last, nil
+				},
+			})
+			if b != nil || !errors.Is(err, context.Canceled) {
+				t.Errorf("got %v, %v", b, err)
+			}
+			if !first.closed || last.closed != (able != nil) {
+				t.Errorf("closed: the first %v, the last %v", first.closed, last.closed)
+			}
+		})
+	}
+}
+
 // Without probes the decisive abilities are missing, with a reason, and guests
 // are still seen as they begin and end.
 func TestNone(t *testing.T) {

@@ -205,8 +205,7 @@ func (s *Service) trace(ctx context.Context, server *control.Server) error {
 	cfg := s.config()
 	probes, err := probe.Open(ctx, probe.Choice(cfg.Probes), probe.Options{Guests: cfg.GuestBinaries, Log: s.log, FindRoot: s.findRoot})
 	if err != nil {
-		s.rec.Record(lossOf("probes", "all", err))
-		return err
+		return s.withoutProbes(ctx, err)
 	}
 	info := probes.Info()
 	s.log.Info("probes attached", "probes", info.Name, "not_seen", probe.NotSeen(info))
@@ -228,6 +227,19 @@ func (s *Service) trace(ctx context.Context, server *control.Server) error {
 	})
 	s.setReady()
 	s.rec.Run(ctx, sources...)
+	s.enforcer.close()
+	s.rec.Record(mark("stop", ""))
+	return nil
+}
+
+// withoutProbes ends a run that got no probes: it has failed, unless it was
+// stopped before it had them.
+func (s *Service) withoutProbes(ctx context.Context, err error) error {
+	if ctx.Err() == nil {
+		s.rec.Record(lossOf("probes", "all", err))
+		return err
+	}
+	s.log.Info("stopped before the probes were attached")
 	s.enforcer.close()
 	s.rec.Record(mark("stop", ""))
 	return nil

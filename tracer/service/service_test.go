@@ -190,6 +190,35 @@ func TestStop(t *testing.T) {
 	}
 }
 
+// To be stopped before the probes are attached is no failure, and no loss.
+func TestStopWhileAttaching(t *testing.T) {
+	if os.Geteuid() != 0 {
+		t.Skip("NOT TESTED: needs root to open the sources")
+	}
+	dir := t.TempDir()
+	ctx, stop := context.WithCancel(t.Context())
+	err := Run(ctx, Options{
+		Config:    func() (config.Config, error) { return config.Default(), nil },
+		RunDir:    dir,
+		StateDir:  dir,
+		Listening: stop,
+		Ready:     func() { t.Error("ready") },
+		Log:       discard,
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	last := event.Event{}
+	for _, e := range eventsOf(t, filepath.Join(dir, bootlog.CurrentBootID()+".jsonl")) {
+		if last = e; e.Kind == event.Loss {
+			t.Errorf("loss: %+v", *e.Loss)
+		}
+	}
+	if last.Mark == nil || last.Mark.Name != "stop" {
+		t.Errorf("the log ends with %+v", last)
+	}
+}
+
 // The state folder can't be made: recording goes on in memory.
 func TestStateUnwritable(t *testing.T) {
 	file := filepath.Join(t.TempDir(), "file")
@@ -259,16 +288,8 @@ func TestRestart(t *testing.T) {
 	if err := s.writer.Close(); err != nil {
 		t.Fatal(err)
 	}
-	l, err := bootlog.Open(path)
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer l.Close()
 	var why []string
-	for e, err := range l.Events() {
-		if err != nil {
-			t.Fatal(err)
-		}
+	for _, e := range eventsOf(t, path) {
 		if e.Kind == event.Loss {
 			why = append(why, e.Loss.Why)
 		}
@@ -276,6 +297,23 @@ func TestRestart(t *testing.T) {
 	if len(why) != 1 || why[0] != "bootrace did not run" {
 		t.Errorf("losses %q", why)
 	}
+}
+
+func eventsOf(t *testing.T, log string) []event.Event {
+	t.Helper()
+	l, err := bootlog.Open(log)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer l.Close()
+	var events []event.Event
+	for e, err := range l.Events() {
+		if err != nil {
+			t.Fatal(err)
+		}
+		events = append(events, e)
+	}
+	return events
 }
 
 // TakeOver, against services of all kinds.
