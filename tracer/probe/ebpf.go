@@ -359,6 +359,8 @@ func cmdline(pid int) ([]byte, error) {
 // countLosses reads the programs' counters since the start, and adds what the
 // kernel did not even hand to a program.
 func (b *eBPF) countLosses() (map[string]uint64, error) {
+	b.mu.Lock() // DeviceMapperLoaded loads a program, at any time
+	defer b.mu.Unlock()
 	losses := make(map[string]uint64)
 	var counters [bpf.KindMax]uint64
 	if err := b.programs.coll.Variables[bpf.ProbesVarLosses].Get(&counters); err != nil {

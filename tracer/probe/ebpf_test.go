@@ -10,11 +10,13 @@ import (
 	"runtime"
 	"slices"
 	"strings"
+	"sync"
 	"testing"
 
 	"github.com/cilium/ebpf"
 	"golang.org/x/sys/unix"
 
+	"github.com/bootrace/bootrace/bpf"
 	"github.com/bootrace/bootrace/tracer/event"
 )
 
@@ -344,6 +346,30 @@ func TestLossesAreCounted(t *testing.T) {
 	if reported != counted {
 		t.Errorf("%d reported, %d counted", reported, counted)
 	}
+}
+
+// TestLossesWhileLoading: losses are counted at any time, also while the program
+// for device-mapper is loaded. It is the race detector (-race) that judges.
+func TestLossesWhileLoading(t *testing.T) {
+	b := openTest(t, Options{})
+	var loading sync.WaitGroup
+	loading.Go(func() {
+		for range 20 { // as DeviceMapperLoaded does, which needs dm_mod
+			b.mu.Lock()
+			_, err := b.programs.load(bpf.ProbesProgLive)
+			err = errors.Join(err, b.programs.drop(bpf.ProbesProgLive))
+			b.mu.Unlock()
+			if err != nil {
+				t.Error(err)
+			}
+		}
+	})
+	for range 100 {
+		if _, err := b.countLosses(); err != nil {
+			t.Error(err)
+		}
+	}
+	loading.Wait()
 }
 
 // TestNothingIsLeftInTheRing: what happened before the context ended is
