@@ -233,6 +233,8 @@ func (o Options) remedy(err error) string {
 		return "boot a kernel with CONFIG_DEBUG_INFO_BTF: Debian 11, RHEL 8.2, Ubuntu 20.10 or newer have one"
 	case errors.Is(err, probe.ErrNoTracefs):
 		return "mount -t tracefs tracefs /sys/kernel/tracing"
+	case errors.Is(err, probe.ErrRealTime):
+		return "boot Linux 6.12 or newer, a release of 6.1 or 6.6 that has its 8b62645b09f8, or a kernel that is not real-time"
 	case o.Probes == probe.Tracefs:
 		return "boot a kernel with kprobes (CONFIG_KPROBE_EVENTS), or set probes: auto"
 	default:

@@ -37,6 +37,7 @@ type programs struct {
 	// faultable says whether programs of system calls' tracepoints can be
 	// preempted.
 	faultable bool
+	ringLock  string // the type of a ring buffer's lock, empty if not known
 }
 
 // loadMaps reads the kernel's types and makes the maps.
@@ -54,6 +55,9 @@ func loadMaps(spec *ebpf.CollectionSpec, log *slog.Logger) (*programs, error) {
 			return nil, fmt.Errorf("read the kernel's types: %w", err)
 		}
 	}
+	if err := checkRing(p.ringLock, kernelVersion()); err != nil {
+		return nil, err
+	}
 	if err := p.setSignatures(); err != nil {
 		return nil, err
 	}
@@ -66,19 +70,29 @@ func loadMaps(spec *ebpf.CollectionSpec, log *slog.Logger) (*programs, error) {
 	return p, nil
 }
 
-func (p *programs) readTypes() (err error) {
-	names := []string{trampolineImage, fprobeList, callFaultable}
-	for _, f := range functions {
-		names = append(names, f.names...)
-	}
-	kernel, err := ktypes.ReadKernel(p.spec.Types, names...)
+func (p *programs) readTypes() error {
+	kernel, err := ktypes.ReadKernel(p.spec.Types, kernelTypes()...)
 	if err != nil {
 		return err
 	}
-	defer func() { err = errors.Join(err, kernel.Close()) }()
+	return errors.Join(p.learn(kernel), kernel.Close())
+}
+
+// kernelTypes are the names of what learn asks for.
+func kernelTypes() []string {
+	names := []string{trampolineImage, fprobeList, callFaultable, ringBuffer}
+	for _, f := range functions {
+		names = append(names, f.names...)
+	}
+	return names
+}
+
+// learn takes from the kernel's types what there is to know.
+func (p *programs) learn(kernel *ktypes.Types) (err error) {
 	if p.types, err = kernel.Spec(); err != nil {
 		return err
 	}
+	p.ringLock, _ = kernel.Member(ringBuffer, "spinlock")
 	p.trampolines, p.returnStacks = kernel.Has(trampolineImage), kernel.Has(fprobeList)
 	p.faultable = kernel.Has(callFaultable)
 	for name := range functions {
@@ -173,6 +187,22 @@ const fprobeList = "fprobe_hlist"
 // them, as all programs of perf's tracepoints and of kprobes, without preemption
 // (trace_call_bpf).
 const callFaultable = "trace_call_bpf_faultable"
+
+// ringBuffer is the struct of eBPF's ring buffers.
+const ringBuffer = "bpf_ringbuf"
+
+// checkRing refuses a kernel whose ring buffer has a lock that sleeps, as
+// spinlock_t does where the kernel is real-time: tracepoints and kprobes run
+// programs without preemption. Since Linux 6.12, 8b62645b09f8 ("bpf: Use
+// raw_spinlock_t in ringbuf"), and in releases of 6.1 and 6.6 that took it over, it
+// does not. The lock is not known where the types could not be scanned: those are
+// newer still.
+func checkRing(lock, version string) error {
+	if lock != "spinlock_t" || !realTime(version) {
+		return nil
+	}
+	return fmt.Errorf("%w: eBPF needs Linux 6.12, a release of 6.1 or 6.6 that has its 8b62645b09f8, or a kernel without PREEMPT_RT", ErrRealTime)
+}
 
 // filename in a function's parameters stands for a name: a pointer to the
 // kernel's copy in older kernels, or to the caller's.

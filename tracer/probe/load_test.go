@@ -7,9 +7,11 @@ import (
 	"testing"
 
 	"github.com/cilium/ebpf"
+	"github.com/cilium/ebpf/btf"
 	"github.com/cilium/ebpf/rlimit"
 
 	"github.com/bootrace/bootrace/bpf"
+	"github.com/bootrace/bootrace/tracer/probe/ktypes"
 )
 
 // TestEveryWayLoads loads all programs, also those of ways that this kernel
@@ -75,4 +77,64 @@ func TestEveryProgramIsUsed(t *testing.T) {
 			t.Errorf("%s: nothing is known of the function %s", name, p.AttachTo)
 		}
 	}
+}
+
+// TestRingLock: eBPF is refused where its ring buffer would sleep in a tracepoint,
+// and there only.
+func TestRingLock(t *testing.T) {
+	const realTime, preempts = "#1 SMP PREEMPT_RT Debian 5.10.226-1 (2024-10-03)", "#1 SMP PREEMPT_DYNAMIC Debian 7.2.13-1 (2026-10-28)"
+	for _, tt := range []struct {
+		version, lock string
+		refused       bool
+	}{
+		{realTime, "spinlock_t", true},
+		{realTime, "raw_spinlock_t", false},
+		{realTime, "rqspinlock_t", false}, // from 6.15 on
+		{realTime, "", false},             // no ring buffer: the kernel says so itself
+		{preempts, "spinlock_t", false},
+		{"#1 SMP Debian 5.10.226-1 (2024-10-03)", "spinlock_t", false},
+	} {
+		err := checkRing(learnt(t, ring(tt.lock)).ringLock, tt.version)
+		if tt.refused != errors.Is(err, ErrNotSupported) || tt.refused != (err != nil) {
+			t.Errorf("%s where %q: %v", tt.lock, tt.version, err)
+		}
+	}
+}
+
+// ring is the ring buffer of a kernel with that lock.
+func ring(lock string) btf.Type {
+	word := &btf.Int{Name: "unsigned int", Size: 4}
+	if lock == "" {
+		return word
+	}
+	return &btf.Struct{Name: "bpf_ringbuf", Size: 8, Members: []btf.Member{
+		{Name: "mask", Type: word},
+		{Name: "spinlock", Type: &btf.Typedef{Name: lock, Type: &btf.Struct{Name: "spinlock", Size: 4}}, Offset: 32},
+	}}
+}
+
+// learnt is what is learnt from a kernel with those types.
+func learnt(t *testing.T, types ...btf.Type) *programs {
+	t.Helper()
+	b, err := btf.NewBuilder(types, nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	raw, err := b.Marshal(nil, nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	spec, err := bpf.LoadProbes()
+	if err != nil {
+		t.Fatal(err)
+	}
+	kernel, err := ktypes.Read(raw, spec.Types, kernelTypes()...)
+	if err != nil {
+		t.Fatal(err)
+	}
+	p := &programs{spec: spec, targets: map[string]ktypes.Function{}, noTargets: map[string]error{}}
+	if err := p.learn(kernel); err != nil {
+		t.Fatal(err)
+	}
+	return p
 }

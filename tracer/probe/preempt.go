@@ -30,6 +30,9 @@ func kernelVersion() string {
 // CONFIG_PREEMPTION.
 func builtPreemptible(version string) bool { return strings.Contains(version, "PREEMPT") }
 
+// realTime reports whether a kernel of that version has CONFIG_PREEMPT_RT.
+func realTime(version string) bool { return strings.Contains(version, "PREEMPT_RT") }
+
 // mayPreempt reports whether a kernel of that version takes the processor away
 // from a process that it works for, and is true, too, where that cannot be found
 // out. mode is asked for its preemption mode, where there is a choice

@@ -10,6 +10,7 @@ package probe
 import (
 	"context"
 	"errors"
+	"fmt"
 	"log/slog"
 	"time"
 
@@ -23,6 +24,8 @@ var (
 	ErrNoBTF        = errors.New("kernel has no BTF type information")
 	ErrNoTracefs    = errors.New("kernel has no tracefs")
 	ErrNotSupported = errors.New("not supported by this kernel")
+	// ErrRealTime is one: probes there may not write to a ring buffer of eBPF.
+	ErrRealTime = fmt.Errorf("%w: it is real-time (PREEMPT_RT), and the lock of eBPF's ring buffer can sleep (a spinlock_t in struct bpf_ringbuf)", ErrNotSupported)
 )
 
 // The abilities that a backend reports.

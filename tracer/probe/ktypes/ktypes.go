@@ -36,7 +36,7 @@ type Types struct {
 	blob  *blob
 	found map[string][]btf.TypeID
 	local map[string]fields // by essential name
-	seen  int               // members that Spec has looked at
+	seen  int               // members that were looked at
 	// mapped is the memory that blob is in, where it is not the heap.
 	mapped []byte
 }
@@ -263,6 +263,52 @@ func (t *Types) array(local btf.Type, r *record, depth int) (btf.Type, error) {
 // Has reports whether the kernel has a struct, union or function of one of the
 // names that were asked for.
 func (t *Types) Has(name string) bool { return len(t.found[name]) > 0 }
+
+// Member returns the name of the type of which a member is declared, "" for one
+// without a name: of the struct or union of a name that was asked for, or of one
+// in it, to which the path leads. It is false if there is no such member.
+func (t *Types) Member(name string, path ...string) (typ string, ok bool) {
+	t.seen = 0
+	for _, id := range t.found[name] {
+		for _, member := range path {
+			if id, ok = t.memberOf(id, member, maxDepth); !ok {
+				break
+			}
+		}
+		if !ok {
+			continue
+		}
+		if r, err := t.blob.typeByID(id); err == nil {
+			return string(t.blob.string(r.name)), true
+		}
+	}
+	return "", false
+}
+
+// memberOf returns the type of a member; those of anonymous members count as
+// members of what these are in.
+func (t *Types) memberOf(id btf.TypeID, name string, depth int) (btf.TypeID, bool) {
+	r, err := t.blob.underlying(id)
+	if err != nil || depth <= 0 || r.kind != kindStruct && r.kind != kindUnion {
+		return 0, false
+	}
+	if t.seen += r.count; t.seen > maxMembers {
+		return 0, false
+	}
+	for i := range r.count {
+		m := t.blob.member(&r, i)
+		if string(m.name) == name {
+			return m.typ, true
+		}
+		if len(m.name) > 0 {
+			continue
+		}
+		if inner, ok := t.memberOf(m.typ, name, depth-1); ok {
+			return inner, true
+		}
+	}
+	return 0, false
+}
 
 // Function is a function of the kernel.
 type Function struct {

@@ -203,6 +203,41 @@ func TestFunction(t *testing.T) {
 	}
 }
 
+func TestMember(t *testing.T) {
+	lock := func(name string) *btf.Typedef {
+		return &btf.Typedef{Name: name, Type: &btf.Struct{Name: "lock", Size: 4, Members: []btf.Member{{Name: "val", Type: intType}}}}
+	}
+	raw := rawOf(t, append(kernelTypes(),
+		&btf.Struct{Name: "ring", Size: 8, Members: []btf.Member{{Name: "n", Type: intType}, {Name: "lock", Type: lock("raw_lock_t"), Offset: 32}}},
+		&btf.Struct{Name: "info", Size: 12, Members: []btf.Member{{Name: "type", Type: intType}, {Offset: 32, Type: &btf.Union{Size: 8, Members: []btf.Member{
+			{Name: "one", Type: lock("lock_t")},
+			{Name: "two", Type: &btf.Struct{Size: 8, Members: []btf.Member{{Name: "missed", Type: pointer}}}},
+		}}}}})...)
+	types, err := ktypes.Read(raw, localTypes(t), "ring", "info")
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, tt := range []struct {
+		path []string
+		want string
+		ok   bool
+	}{
+		{[]string{"ring", "lock"}, "raw_lock_t", true},
+		{[]string{"info", "one"}, "lock_t", true},
+		{[]string{"info", "one", "val"}, "int", true},
+		{[]string{"info", "two", "missed"}, "", true}, // a pointer has no name
+		{[]string{"info", "one", "missed"}, "", false},
+		{[]string{"info", "missed"}, "", false},
+		{[]string{"ring", "n", "missed"}, "", false},
+		{[]string{"rung", "lock"}, "", false},
+		{[]string{"task", "live"}, "", true}, // nor has a const
+	} {
+		if got, ok := types.Member(tt.path[0], tt.path[1:]...); got != tt.want || ok != tt.ok {
+			t.Errorf("%v: %q, %v", tt.path, got, ok)
+		}
+	}
+}
+
 func TestForeign(t *testing.T) {
 	raw := rawOf(t, kernelTypes()...)
 	big := append([]byte(nil), raw...)
@@ -229,6 +264,7 @@ func FuzzRead(f *testing.F) {
 			return
 		}
 		types.Function("go")
+		types.Member("task", "comm", "x")
 		if spec, err := types.Spec(); err == nil && spec == nil {
 			t.Error("neither types nor an error")
 		}
