@@ -138,6 +138,8 @@ const (
 	limitsDM     = "not seen: 32-bit programs, dm-mod.create= of the kernel command line"
 	limitsOpen   = "not seen: 32-bit programs, io_uring"
 	limitsOpenAt = "not seen: io_uring"
+
+	limitsCount = "not counted: what is skipped where this kernel preempts a bpf(2) call on a map (Linux 6.7 counts it)"
 )
 
 // What the ways attach to.
@@ -154,6 +156,7 @@ const (
 type kernel struct {
 	preempts  bool // it may preempt itself
 	faultable bool // see programs
+	uncounted bool // see programs
 }
 
 // families lists all probes, the most urgent first.
@@ -223,18 +226,22 @@ func (f family) inOrder(preempts bool) []way {
 }
 
 // describe says what a way of the family cannot see and, where the kernel
-// preempts programs, what follows from that.
-func (f family) describe(w way, preempts bool) string {
+// preempts programs, what follows from that. On those that it does not preempt it
+// may still preempt somebody's bpf(2) call, and skips them meanwhile.
+func (f family) describe(w way, k kernel) string {
 	var texts []string
 	if w.limits != "" {
 		texts = append(texts, w.limits)
 	}
 	switch {
-	case !preempts:
+	case !k.preempts:
 	case w.preemptible():
 		texts = append(texts, "by "+w.by+", which this kernel may skip where it preempts itself: counted as lost")
 	case f.avoided(w):
 		texts = append(texts, "by "+w.by+", because this kernel may preempt itself")
+	}
+	if k.preempts && k.uncounted && !w.preemptible() {
+		texts = append(texts, limitsCount)
 	}
 	return strings.Join(texts, "; ")
 }
@@ -258,7 +265,7 @@ func (b *eBPF) attach(f family) (limits string, err error) {
 	ways := f.inOrder(b.kernel.preempts)
 	for i, w := range ways {
 		if err = b.attachAll(w.attachments); err == nil {
-			return f.describe(w, b.kernel.preempts), nil
+			return f.describe(w, b.kernel), nil
 		}
 		if i+1 < len(ways) {
 			b.log.Debug("cannot attach in the best way", "probes", f.ability, "err", err)

@@ -118,7 +118,7 @@ func (b *eBPF) load(opts Options) error {
 	if b.programs, err = loadMaps(spec, opts.Log); err != nil {
 		return err
 	}
-	b.kernel.faultable = b.programs.faultable
+	b.kernel.faultable, b.kernel.uncounted = b.programs.faultable, b.programs.uncounted
 	b.reader, err = ringbuf.NewReader(b.programs.coll.Maps[bpf.ProbesMapEvents])
 	if err != nil {
 		return errors.Join(fmt.Errorf("open ring buffer: %w", err), b.programs.close())
@@ -374,7 +374,7 @@ func (b *eBPF) countLosses() (map[string]uint64, error) {
 		if err != nil {
 			return losses, fmt.Errorf("read statistics of %s: %w", name, err)
 		}
-		losses[kind.String()] += stats.RecursionMisses // Linux 5.12
+		losses[kind.String()] += stats.RecursionMisses // but see kernel.uncounted
 	}
 	maps.DeleteFunc(losses, func(_ string, n uint64) bool { return n == 0 })
 	return losses, nil

@@ -38,6 +38,9 @@ type programs struct {
 	// preempted.
 	faultable bool
 	ringLock  string // the type of a ring buffer's lock, empty if not known
+	// uncounted says that the kernel does not count the programs of perf's
+	// tracepoints and of kprobes that it skips.
+	uncounted bool
 }
 
 // loadMaps reads the kernel's types and makes the maps.
@@ -80,7 +83,7 @@ func (p *programs) readTypes() error {
 
 // kernelTypes are the names of what learn asks for.
 func kernelTypes() []string {
-	names := []string{trampolineImage, fprobeList, callFaultable, ringBuffer}
+	names := []string{trampolineImage, fprobeList, callFaultable, ringBuffer, linkInfo}
 	for _, f := range functions {
 		names = append(names, f.names...)
 	}
@@ -93,6 +96,8 @@ func (p *programs) learn(kernel *ktypes.Types) (err error) {
 		return err
 	}
 	p.ringLock, _ = kernel.Member(ringBuffer, "spinlock")
+	_, counts := kernel.Member(linkInfo, "kprobe_multi", "missed")
+	p.uncounted = !counts
 	p.trampolines, p.returnStacks = kernel.Has(trampolineImage), kernel.Has(fprobeList)
 	p.faultable = kernel.Has(callFaultable)
 	for name := range functions {
@@ -187,6 +192,12 @@ const fprobeList = "fprobe_hlist"
 // them, as all programs of perf's tracepoints and of kprobes, without preemption
 // (trace_call_bpf).
 const callFaultable = "trace_call_bpf_faultable"
+
+// linkInfo is a struct that tells how often the kernel had no room for a
+// multi-kprobe, since Linux 6.7, e2b2cd592adb ("bpf: Add missed value to
+// kprobe_multi link info"). With that came dd8657894c11 ("bpf: Count missed stats in
+// trace_call_bpf").
+const linkInfo = "bpf_link_info"
 
 // ringBuffer is the struct of eBPF's ring buffers.
 const ringBuffer = "bpf_ringbuf"

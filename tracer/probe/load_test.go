@@ -101,6 +101,29 @@ func TestRingLock(t *testing.T) {
 	}
 }
 
+// TestUncounted: the count of skipped programs is not believed where the kernel
+// doesn't keep it.
+func TestUncounted(t *testing.T) {
+	for member, counts := range map[string]bool{"missed": true, "flags": false} {
+		if p := learnt(t, links("kprobe_multi", member)); p.uncounted == counts {
+			t.Errorf("where links tell %s: uncounted %v", member, p.uncounted)
+		}
+	}
+	if p := learnt(t, links("xdp", "missed")); !p.uncounted {
+		t.Error("a kernel without multi-kprobes is said to count")
+	}
+}
+
+// links is what a kernel tells of links of a kind.
+func links(kind, member string) btf.Type {
+	word := &btf.Int{Name: "unsigned long long", Size: 8}
+	of := &btf.Struct{Size: 8, Members: []btf.Member{{Name: member, Type: word}}}
+	return &btf.Struct{Name: "bpf_link_info", Size: 16, Members: []btf.Member{
+		{Name: "type", Type: word},
+		{Type: &btf.Union{Size: 8, Members: []btf.Member{{Name: kind, Type: of}}}, Offset: 64},
+	}}
+}
+
 // ring is the ring buffer of a kernel with that lock.
 func ring(lock string) btf.Type {
 	word := &btf.Int{Name: "unsigned int", Size: 4}

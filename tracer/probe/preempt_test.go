@@ -118,12 +118,17 @@ func TestAbilitiesTellPreemption(t *testing.T) {
 	k := kernel{preempts: true, faultable: true}
 	for _, f := range k.families() {
 		for i, w := range f.ways {
-			if got := f.describe(w, false); got != w.limits {
+			if got := f.describe(w, kernel{uncounted: true}); got != w.limits {
 				t.Errorf("%s by %s: %q", f.ability, w.by, got)
 			}
 			told := w.preemptible() || i > 0
-			if got := f.describe(w, true); strings.Contains(got, w.by) != told || strings.Contains(got, "lost") != w.preemptible() {
+			if got := f.describe(w, k); strings.Contains(got, w.by) != told || strings.Contains(got, "lost") != w.preemptible() {
 				t.Errorf("%s by %s where the kernel preempts: %q", f.ability, w.by, got)
+			}
+			uncounted := k
+			uncounted.uncounted = true
+			if got := f.describe(w, uncounted); strings.Contains(got, limitsCount) == w.preemptible() {
+				t.Errorf("%s by %s where skips are not counted: %q", f.ability, w.by, got)
 			}
 		}
 	}
