@@ -1,8 +1,11 @@
 package main
 
 import (
+	"context"
+	"errors"
 	"fmt"
 	"io"
+	"time"
 
 	"github.com/urfave/cli/v2"
 
@@ -33,12 +36,11 @@ func checkCommand() *cli.Command {
 			if err != nil {
 				return err
 			}
-			opts := check.Options{Guests: cfg.GuestBinaries, Probes: probe.Choice(cfg.Probes), StateDir: service.StateDir}
-			var st service.Status
-			if control.Call(c.Context, control.Socket, control.Request{Do: control.Status}, &st) == nil {
-				opts.Sources, opts.FromInitramfs = st.Sources, st.FromInitramfs
-				opts.Service = fmt.Sprintf("process %d, %s", st.PID, sinceWhen(&st))
+			opts := check.Options{
+				Guests: cfg.GuestBinaries, Probes: probe.Choice(cfg.Probes), StateDir: service.StateDir,
+				Mode: cfg.Mode, Binaries: cfg.Enforce.Binaries,
 			}
+			askService(c.Context, control.Socket, statusLimit, &opts)
 			report := check.Host(c.Context, opts)
 			if asJSON {
 				err = writeJSON(c.App.Writer, report)
@@ -51,6 +53,26 @@ func checkCommand() *cli.Command {
 			return verdict(&report, cfg.Mode)
 		},
 	}
+}
+
+// statusLimit is how long the service may take to say what it does.
+const statusLimit = 5 * time.Second
+
+// askService adds what the running service says.
+func askService(ctx context.Context, socket string, limit time.Duration, o *check.Options) {
+	ctx, cancel := context.WithTimeout(ctx, limit)
+	defer cancel()
+	var st service.Status
+	switch err := control.Call(ctx, socket, control.Request{Do: control.Status}, &st); {
+	case errors.Is(err, control.ErrNoService):
+		return
+	case err != nil:
+		o.ServiceErr = err
+		return
+	}
+	o.Service = fmt.Sprintf("process %d, %s", st.PID, sinceWhen(&st))
+	o.Sources, o.FromInitramfs = st.Sources, st.FromInitramfs
+	o.Held, o.HoldErr = st.Hold, st.HoldErr
 }
 
 func verdict(r *check.Report, mode config.Mode) error {

@@ -17,8 +17,8 @@ type said struct {
 }
 
 // What check says of one host: as it is, with settings that keep a guest's
-// volume from being activated, in a container, and with a kernel that allows
-// less and less.
+// volume from being activated, in enforce mode, in a container, and with a kernel
+// that allows less and less.
 func TestCheck(t *testing.T) {
 	out, _ := play(t, "check", nil)
 	good, warning, bad := check.Good, check.Warning, check.Bad
@@ -42,6 +42,11 @@ func TestCheck(t *testing.T) {
 		{"flags", true, true, "0", 2, []said{
 			{"volume vg0/web", warning, "flag to skip activation", "lvchange --setactivationskip n vg0/web"},
 			{"volume vg1/db", warning, "autoactivation is off", "lvchange --setautoactivation y vg1/db"}}},
+		{"enforce", true, true, "0", 0, []said{{"enforce mode", good, "the service does", ""}}},
+		{"noprogram", true, false, "1", 0, []said{
+			{"enforce mode", warning, "enforce.binaries leads to no program", "name the program"},
+			{"program /usr/bin/qemu-system-x86_64", warning, "its starts can't be held", "add /usr/bin/qemu-system-x86_64 to enforce.binaries"},
+			{"program /usr/bin/qemu-kvm-one", warning, "its guests are not seen", "add qemu-kvm-one to guest-binaries"}}},
 		{"container", false, false, "1", 0, []said{
 			{"rights", warning, "root without CAP_SYS_ADMIN, CAP_SYS_PTRACE, CAP_NET_ADMIN; in a container, which has its own namespaces (pid)", "on the host"},
 			{"probes", bad, "not seen: exit, so no verdict is possible: subscribe to process events: operation not permitted", "not in a container"}, {"enforce mode", warning, "CAP_SYS_ADMIN", ""}}},

@@ -17,9 +17,10 @@ import (
 	"github.com/dustin/go-humanize"
 	"golang.org/x/sys/unix"
 
+	"github.com/bootrace/bootrace/tracer/config"
 	"github.com/bootrace/bootrace/tracer/devmap"
 	"github.com/bootrace/bootrace/tracer/event"
-	"github.com/bootrace/bootrace/tracer/guest"
+	"github.com/bootrace/bootrace/tracer/hold"
 	"github.com/bootrace/bootrace/tracer/lvm"
 	"github.com/bootrace/bootrace/tracer/probe"
 	"github.com/bootrace/bootrace/tracer/rights"
@@ -64,8 +65,18 @@ type Options struct {
 	// sources are known and nothing needs to be tried.
 	Service string
 	Sources []event.SourceInfo
+	// ServiceErr says why a service that is there, or may be, gave no answer.
+	ServiceErr error
 	// FromInitramfs is set if the running service was started there.
 	FromInitramfs bool
+	// Mode and Binaries are the configuration's: what the service is to do, and
+	// the patterns of the programs whose starts it is to hold.
+	Mode     config.Mode
+	Binaries []string
+	// Held is what the running service holds, nil where it holds nothing.
+	// HoldErr says why not, although it should.
+	Held    *hold.Status
+	HoldErr string
 	// LVM runs LVM's commands; nil means the host's own.
 	LVM lvm.Runner
 	// Hold finds out whether starts can be held; nil means to try.
@@ -83,14 +94,15 @@ func Host(ctx context.Context, o Options) Report {
 	r.add(lockdown("/")...)
 	r.add(lsm("/")...)
 	r.add(o.probes(ctx)...)
-	r.add(udevd("/"), o.early("/"), state(o.StateDir), programs("/"))
+	r.add(udevd("/"), o.early("/"), state(o.StateDir))
+	r.add(o.programs("/")...)
 	r.add(libvirt("/")...)
 	r.add(o.volumes(ctx, "/")...)
 	r.add(o.service())
 	r.Trace = !slices.ContainsFunc(r.Items, func(i Item) bool { return i.Grade == Bad })
-	hold := o.hold(ctx)
-	r.add(hold)
-	r.Enforce = r.Trace && hold.Grade == Good
+	enforce := o.hold(ctx, "/")
+	r.add(enforce)
+	r.Enforce = r.Trace && enforce.Grade == Good
 	return r
 }
 
@@ -307,32 +319,15 @@ func state(dir string) Item {
 	return Item{Name: name, Grade: Good, Text: text}
 }
 
-// programs lists what looks like a program that runs guests, in the places
-// where distributions and Cloudpods put it.
-func programs(root string) Item {
-	const name = "qemu"
-	var found []string
-	for _, pattern := range []string{"usr/bin/*", "usr/libexec/*", "usr/local/bin/*", "usr/local/qemu-*/bin/*"} {
-		paths, err := filepath.Glob(filepath.Join(root, pattern))
-		if err != nil {
-			continue
-		}
-		for _, path := range paths {
-			info, err := os.Stat(path)
-			if err == nil && info.Mode()&fs.ModeType == 0 && info.Mode()&0o111 != 0 && guest.IsQEMU(path) {
-				found = append(found, path)
-			}
-		}
-	}
-	if found == nil {
-		return Item{name, Warning, "no program that runs guests was found", "if yours has another name, add it to guest-binaries"}
-	}
-	return Item{Name: name, Grade: Good, Text: strings.Join(found, ", ")}
-}
-
 func (o Options) service() Item {
-	if o.Service == "" {
-		return Item{"service", Warning, "does not run", "systemctl enable --now bootrace"}
+	const name = "service"
+	switch {
+	case errors.Is(o.ServiceErr, fs.ErrPermission):
+		return Item{name, Warning, o.ServiceErr.Error(), "run it as root"}
+	case o.ServiceErr != nil:
+		return Item{name, Warning, "gives no answer: " + o.ServiceErr.Error(), "journalctl -u bootrace; then systemctl restart bootrace"}
+	case o.Service == "":
+		return Item{name, Warning, "does not run", "systemctl enable --now bootrace"}
 	}
-	return Item{Name: "service", Grade: Good, Text: o.Service}
+	return Item{Name: name, Grade: Good, Text: o.Service}
 }

@@ -1,13 +1,17 @@
 package check
 
 import (
+	"errors"
 	"fmt"
+	"io/fs"
 	"os"
 	"path/filepath"
 	"strings"
 	"testing"
 
+	"github.com/bootrace/bootrace/tracer/config"
 	"github.com/bootrace/bootrace/tracer/event"
+	"github.com/bootrace/bootrace/tracer/hold"
 	"github.com/bootrace/bootrace/tracer/probe"
 	"github.com/bootrace/bootrace/tracer/rights"
 )
@@ -109,20 +113,63 @@ func TestState(t *testing.T) {
 	}
 }
 
+// The programs that run guests are those of the configuration, too; one that is
+// not traced or not held by it is told, with what to add.
 func TestPrograms(t *testing.T) {
+	const elf, kvm, one, mine = "\x7fELF", "usr/bin/qemu-system-x86_64", "usr/bin/qemu-kvm-one", "opt/vm/my-own-vmm-of-2026"
 	root := host(t, map[string]string{
-		"usr/bin/qemu-system-x86_64*": "", "usr/bin/qemu-img*": "", "usr/bin/ls*": "", "usr/bin/qemu-system-arm": "not executable",
-		"usr/libexec/qemu-kvm*": "", "usr/local/qemu-2.12.1/bin/qemu-system-x86_64*": "", "usr/bin/qemu-system-x/file": "",
+		kvm + "*": elf, "usr/bin/qemu-img*": "", "usr/bin/ls*": "", "usr/bin/qemu-system-arm": "not executable",
+		"usr/libexec/qemu-kvm*": elf, "usr/local/qemu-2.12.1/bin/qemu-system-x86_64*": elf, "usr/bin/qemu-system-x/file": "",
+		"usr/bin/kvm-spice*": "#!/bin/sh\nexec qemu-system-x86_64 -enable-kvm \"$@\"\n", mine + "*": elf,
+		"usr/bin/qemu-system-i386*": "#!/bin/sh\nexec /usr/libexec/qemu-system-i386 \"$@\"\n", "usr/libexec/qemu-system-i386*": elf,
 	})
-	got := programs(root)
-	want := strings.Join([]string{root + "/usr/bin/qemu-system-x86_64", root + "/usr/libexec/qemu-kvm", root + "/usr/local/qemu-2.12.1/bin/qemu-system-x86_64"}, ", ")
-	if got.Grade != Good || got.Text != want {
-		t.Errorf("got %+v, want %s", got, want)
+	defaults := config.Default()
+	o := Options{Guests: defaults.GuestBinaries, Binaries: defaults.Enforce.Binaries}
+	got := o.programs(root)
+	all := root + "/" + strings.Join([]string{"usr/bin/kvm-spice", "usr/bin/qemu-system-i386", kvm, "usr/libexec/qemu-kvm", "usr/libexec/qemu-system-i386", "usr/local/qemu-2.12.1/bin/qemu-system-x86_64"}, ", "+root+"/")
+	if len(got) != 1 || got[0].Grade != Good || got[0].Text != all {
+		t.Errorf("got %+v, want %s", got, all)
 	}
-	wantNone := programs(t.TempDir())
-	if wantNone.Grade != Warning || !strings.Contains(wantNone.Remedy, "guest-binaries") {
-		t.Errorf("got %+v", wantNone)
+
+	file := filepath.Join(root, one)
+	if err := os.WriteFile(file, []byte(elf), 0o755); err != nil {
+		t.Fatal(err)
 	}
+	gap := func(path string, o Options) Item {
+		t.Helper()
+		for _, i := range o.programs(root) {
+			if i.Name == "program "+filepath.Join(root, path) {
+				return i
+			}
+		}
+		return Item{}
+	}
+	want{Warning, "guest-binaries does not name it, so its guests are not seen; enforce.binaries does not name it", "add qemu-kvm-one to guest-binaries; add " + file + " to enforce.binaries"}.check(t, gap(one, o))
+	o.Guests = append(o.Guests, "qemu-kvm-one", "my-own-vmm-of-2026")
+	want{Warning, "enforce.binaries does not name it, so its starts can't be held", "add " + file + " to enforce.binaries"}.check(t, gap(one, o))
+	o.Binaries = append(o.Binaries, "/usr/bin/qemu-kvm-one", "/opt/vm/*")
+	for _, path := range []string{one, mine} {
+		if i := gap(path, o); i != (Item{}) || !strings.Contains(o.programs(root)[0].Text, path) {
+			t.Errorf("%s is configured: %+v", path, i)
+		}
+	}
+	// The service goes by what it found, and what it was configured to when it
+	// last looked.
+	o.Held = &hold.Status{Programs: []string{filepath.Join(root, kvm)}}
+	want{Warning, "the service does not hold its starts", "systemctl reload bootrace"}.check(t, gap(one, o))
+	if i := gap(kvm, o); i != (Item{}) {
+		t.Errorf("the service holds it: %+v", i)
+	}
+
+	none := o.programs(t.TempDir())
+	want{Warning, "no program that runs guests", "guest-binaries, and its path to enforce.binaries"}.check(t, none[0])
+}
+
+func TestService(t *testing.T) {
+	want{Warning, "does not run", "systemctl enable --now bootrace"}.check(t, Options{}.service())
+	want{Good, "process 7", ""}.check(t, Options{Service: "process 7"}.service())
+	want{Warning, "gives no answer: it hangs", "systemctl restart bootrace"}.check(t, Options{ServiceErr: errors.New("it hangs")}.service())
+	want{Warning, "only root may", "run it as root"}.check(t, Options{ServiceErr: fmt.Errorf("ask: %w (only root may)", fs.ErrPermission)}.service())
 }
 
 func TestAbilities(t *testing.T) {

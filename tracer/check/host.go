@@ -11,7 +11,6 @@ import (
 	"github.com/bootrace/bootrace/kernels"
 	"github.com/bootrace/bootrace/tracer/devmap"
 	"github.com/bootrace/bootrace/tracer/event"
-	"github.com/bootrace/bootrace/tracer/hold"
 	"github.com/bootrace/bootrace/tracer/lvm"
 	"github.com/bootrace/bootrace/tracer/memory"
 	"github.com/bootrace/bootrace/tracer/rights"
@@ -222,18 +221,4 @@ func guestVolumes(dir string) ([]lvm.Volume, error) {
 	}
 	slices.SortFunc(volumes, func(a, b lvm.Volume) int { return strings.Compare(a.VG+"/"+a.LV, b.VG+"/"+b.LV) })
 	return volumes, nil
-}
-
-// hold says whether starts of guests can be held here.
-func (o Options) hold(ctx context.Context) Item {
-	const name = "enforce mode"
-	try := o.Hold
-	if try == nil {
-		try = hold.Possible
-	}
-	err := try(ctx)
-	if err == nil {
-		return Item{Name: name, Grade: Good, Text: "starts of guests can be held (tried on a child of this program)"}
-	}
-	return Item{name, Warning, err.Error(), "trace mode does not need it"}
 }

@@ -12,6 +12,7 @@ import (
 
 	"golang.org/x/sys/unix"
 
+	"github.com/bootrace/bootrace/tracer/config"
 	"github.com/bootrace/bootrace/tracer/devmap"
 	"github.com/bootrace/bootrace/tracer/event"
 	"github.com/bootrace/bootrace/tracer/hold"
@@ -160,12 +161,32 @@ func TestBackend(t *testing.T) {
 	want{Bad, "not seen: dm, open", "CONFIG_KPROBE_EVENTS"}.check(t, backend(event.SourceInfo{Name: "process", Abilities: all[:2]}))
 }
 
+// Starts can be held where this kernel can, and there is a program to hold; a
+// service that is to hold them has the last word.
 func TestHold(t *testing.T) {
-	try := func(err error) Item {
-		return Options{Hold: func(context.Context) error { return err }}.hold(t.Context())
+	root := host(t, map[string]string{"usr/bin/qemu-system-x86_64*": ""})
+	able := func(context.Context) error { return nil }
+	unable := func(context.Context) error { return fmt.Errorf("try: %w", &hold.UnsupportedError{}) }
+	usual := config.Default().Enforce.Binaries
+	for name, tt := range map[string]struct {
+		options Options
+		want    want
+	}{
+		"possible":                    {Options{Hold: able, Binaries: usual}, want{Good, "can be held", ""}},
+		"not possible":                {Options{Hold: unable, Binaries: usual}, want{Warning, "can't be held", "trace mode does not need it"}},
+		"no program":                  {Options{Hold: able, Binaries: []string{"/opt/qemu/*"}}, want{Warning, "leads to no program", "in enforce.binaries"}},
+		"the service holds":           {Options{Service: "process 7", Held: &hold.Status{Programs: []string{"/usr/bin/kvm"}}}, want{Good, "the service does", ""}},
+		"the service holds nothing":   {Options{Service: "process 7", Hold: able, Binaries: usual, Held: &hold.Status{}}, want{Warning, "leads to no program", "in enforce.binaries"}},
+		"the service can't":           {Options{Service: "process 7", Hold: able, Binaries: usual, HoldErr: "no kprobes"}, want{Warning, "the service holds no start: no kprobes", "trace mode"}},
+		"the service was not told":    {Options{Service: "process 7", Hold: able, Binaries: usual, Mode: config.Enforcing}, want{Warning, "configured, and the service holds no start", "systemctl reload bootrace"}},
+		"a service in trace mode":     {Options{Service: "process 7", Hold: able, Binaries: usual, Mode: config.Trace}, want{Good, "can be held", ""}},
+		"a service that does not run": {Options{Hold: able, Binaries: usual, Mode: config.Enforcing}, want{Good, "can be held", ""}},
+		"a service that hangs":        {Options{ServiceErr: errors.New("i/o timeout"), Hold: able, Binaries: usual}, want{Warning, "not known", "service"}},
+	} {
+		t.Run(name, func(t *testing.T) {
+			tt.want.check(t, tt.options.hold(t.Context(), root))
+		})
 	}
-	want{Good, "can be held", ""}.check(t, try(nil))
-	want{Warning, "can't be held", "trace mode does not need it"}.check(t, try(fmt.Errorf("try: %w", &hold.UnsupportedError{})))
 }
 
 // This machine, whatever it is: each item fits on a line and says what to do

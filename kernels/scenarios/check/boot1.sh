@@ -1,7 +1,7 @@
 #!/bin/bash
 # One host, and what `bootrace check` says of it: as it is, with each setting
-# that keeps a guest's volume from being activated, and with a kernel that
-# allows less and less. The test has the verdicts.
+# that keeps a guest's volume from being activated, in enforce mode, and with a
+# kernel that allows less and less. The test has the verdicts.
 set -eu
 
 say() { echo "== $*"; }
@@ -46,6 +46,23 @@ lvchange -qq --setautoactivation n vg1/db
 check flags
 lvchange -qq --setactivationskip n vg0/web
 lvchange -qq --setautoactivation y vg1/db
+
+say "enforce mode: with the programs as they are, and with a pattern that leads to none"
+configure() { # STATUS LINE...: until the status says so
+	local status=$1
+	shift
+	printf '%s\n' "$@" >/etc/bootrace/config.yaml
+	systemctl reload bootrace
+	timeout 120 sh -c "until bootrace status --format json | grep -q '$status'; do sleep 0.5; done"
+}
+configure '"programs": \[' 'mode: enforce'
+check enforce
+configure '"mode": "trace"' 'mode: trace'
+configure '"programs": null' 'mode: enforce' 'enforce: { binaries: [/opt/qemu] }'
+cp /bin/true /usr/bin/qemu-kvm-one
+check noprogram
+rm /usr/bin/qemu-kvm-one
+configure '"mode": "trace"' 'mode: trace'
 
 say "a container: rights and namespaces of its own, and the service out of sight"
 cat >/run/contained <<'SH'
