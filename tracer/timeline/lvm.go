@@ -21,7 +21,7 @@ const (
 	SettingNoVolume        = "no-such-volume"
 	SettingExported        = "exported"
 	SettingIncomplete      = "incomplete-group"     // physical volumes are missing
-	SettingUnhealthy       = "unhealthy"            // a thin pool that needs repair, a RAID leg that is gone
+	SettingUnhealthy       = "unhealthy"            // it failed, such as a thin volume whose pool did
 	SettingPool            = "pool-failed"          // the volume's thin pool did not come up
 	SettingSkip            = "skip-flag"            // lvchange --setactivationskip y
 	SettingAutoActivation  = "autoactivation-off"   // --setautoactivation n
@@ -164,7 +164,7 @@ func volumeSettings(i *event.LVMInfo) []string {
 	}{
 		{SettingExported, i.Exported},
 		{SettingIncomplete, i.MissingPVs > 0},
-		{SettingUnhealthy, i.Health != "" && i.MissingPVs == 0},
+		{SettingUnhealthy, i.Health == "failed"}, // "partial" is a missing physical volume
 		{SettingSkip, i.SkipActivation},
 		{SettingAutoActivation, i.NoAutoActivation},
 		{SettingShared, i.LockType == "sanlock" || i.LockType == "dlm"},
