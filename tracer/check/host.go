@@ -66,33 +66,6 @@ func lsm(root string) []Item {
 	return []Item{item}
 }
 
-// libvirt looks for its daemon, and for the hook that it needs: it looks at the
-// disks before it runs qemu, so that a hold of the start comes too late.
-func libvirt(root string) []Item {
-	const name = "libvirt"
-	daemons := []string{"usr/sbin/libvirtd", "usr/sbin/virtqemud"}
-	exists := func(path string) bool {
-		_, err := os.Stat(filepath.Join(root, path))
-		return err == nil
-	}
-	if !slices.ContainsFunc(daemons, exists) {
-		return nil
-	}
-	for _, pattern := range []string{"etc/libvirt/hooks/qemu", "etc/libvirt/hooks/qemu.d/*"} {
-		hooks, err := filepath.Glob(filepath.Join(root, pattern))
-		if err != nil {
-			continue
-		}
-		for _, hook := range hooks {
-			if text, err := os.ReadFile(hook); err == nil && strings.Contains(string(text), "bootrace") {
-				return []Item{{Name: name, Grade: Good, Text: "its hook calls bootrace: " + hook}}
-			}
-		}
-	}
-	return []Item{{name, Warning, "installed, without bootrace's hook: libvirt gives a guest up whose disk is not there, before its start could be held",
-		"in enforce mode, have /etc/libvirt/hooks/qemu call bootrace"}}
-}
-
 // settingTexts say what keeps a volume from being activated by itself, and what
 // to do; {volume} is VG/LV.
 var settingTexts = map[string]struct{ text, remedy string }{

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"os"
 	"os/exec"
+	"path/filepath"
 	"slices"
 	"strings"
 	"testing"
@@ -107,10 +108,63 @@ func TestLibvirt(t *testing.T) {
 	if items := libvirt(t.TempDir()); items != nil {
 		t.Errorf("without libvirt: %+v", items)
 	}
-	daemon := map[string]string{"usr/sbin/libvirtd*": ""}
-	want{Warning, "without bootrace's hook", "hooks/qemu"}.check(t, libvirt(host(t, daemon))[0])
-	daemon["etc/libvirt/hooks/qemu.d/bootrace*"] = "#!/bin/sh\nexec bootrace hook \"$@\"\n"
-	want{Good, "its hook calls bootrace", ""}.check(t, libvirt(host(t, daemon))[0])
+	const hooks = "etc/libvirt/hooks/"
+	const el7, focal, rhel83 = "usr/lib64/libvirt.so.0.4005.0", "usr/lib/x86_64-linux-gnu/libvirt.so.0.6000.0", "usr/lib64/libvirt.so.0.6006.0"
+	for name, tt := range map[string]struct {
+		files []string
+		want  want
+	}{
+		"no hook":               {[]string{rhel83}, want{Warning, "without bootrace's hook", "make install LIBVIRT=yes, then systemctl reload libvirtd"}},
+		"as installed":          {[]string{rhel83, "qemu.d/bootrace*"}, want{Good, "its hook calls bootrace", ""}},
+		"not executable":        {[]string{rhel83, "qemu.d/bootrace"}, want{Warning, "without bootrace's hook", "make install"}},
+		"version not known":     {[]string{"qemu.d/bootrace*"}, want{Good, "its hook calls bootrace", ""}},
+		"and a link":            {[]string{"qemu.d/bootrace*", "link"}, want{Good, "its hook calls bootrace", ""}},
+		"a link left behind":    {[]string{rhel83, "qemu.d/bootrace*", "link"}, want{Warning, "more than once", "rm /etc/libvirt/hooks/qemu"}},
+		"before 6.5":            {[]string{el7, "qemu.d/bootrace*"}, want{Warning, "4.5 runs no hook but /etc/libvirt/hooks/qemu", "ln -s qemu.d/bootrace /etc/libvirt/hooks/qemu && systemctl reload libvirtd"}},
+		"and no hook":           {[]string{focal}, want{Warning, "6.0 runs no hook but", "make install LIBVIRT=yes, then ln -s"}},
+		"and the link":          {[]string{focal, "qemu.d/bootrace*", "link"}, want{Good, "its hook calls bootrace", ""}},
+		"and another's hook":    {[]string{el7, "qemu.d/bootrace*", "qemu*"}, want{Warning, "does not call bootrace", `standard input: /etc/libvirt/hooks/qemu.d/bootrace "$@"`}},
+		"and a hook that calls": {[]string{el7, "qemu.d/bootrace*", "qemu* bootrace"}, want{Good, "its hook calls bootrace", ""}},
+	} {
+		t.Run(name, func(t *testing.T) {
+			files, links := map[string]string{"usr/sbin/libvirtd*": ""}, map[string]string{}
+			for _, f := range tt.files {
+				switch {
+				case strings.Contains(f, ".so."):
+					files[f] = ""
+					links[filepath.Join(filepath.Dir(f), "libvirt.so.0")] = filepath.Base(f)
+				case f == "link":
+					links[hooks+"qemu"] = "qemu.d/bootrace"
+				case strings.HasPrefix(f, "qemu.d/"), f == "qemu* bootrace":
+					files[hooks+strings.TrimSuffix(f, " bootrace")] = "#!/bin/sh\nexec bootrace libvirt-hook -- \"$@\"\n"
+				default:
+					files[hooks+f] = "#!/bin/sh\n"
+				}
+			}
+			root := host(t, files)
+			for link, target := range links {
+				if err := os.Symlink(target, filepath.Join(root, link)); err != nil {
+					t.Fatal(err)
+				}
+			}
+			tt.want.check(t, libvirt(root)[0])
+		})
+	}
+}
+
+// The command that a libvirt before 6.5 is helped with is one that helps.
+func TestLibvirtRemedy(t *testing.T) {
+	files := map[string]string{"usr/sbin/libvirtd*": "", "usr/lib64/libvirt.so.0.4005.0": "", "etc/libvirt/hooks/qemu.d/bootrace*": "#!/bin/sh\nexec bootrace\n"}
+	root := host(t, files)
+	if err := os.Symlink("libvirt.so.0.4005.0", filepath.Join(root, "usr/lib64/libvirt.so.0")); err != nil {
+		t.Fatal(err)
+	}
+	command, _, _ := strings.Cut(libvirt(root)[0].Remedy, " &&")
+	out, err := exec.Command("sh", "-ec", strings.ReplaceAll(command, "/etc/", root+"/etc/")).CombinedOutput()
+	if err != nil {
+		t.Fatalf("%s: %v, %s", command, err, out)
+	}
+	want{Good, "its hook calls bootrace", ""}.check(t, libvirt(root)[0])
 }
 
 func TestLockdown(t *testing.T) {

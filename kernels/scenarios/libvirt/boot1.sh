@@ -39,6 +39,11 @@ refused() { # WHAT: the start fails; what libvirt says, and how long it took, in
 	echo "$1: after $took ms: $said"
 }
 
+checked() { # TEXT: what check says of libvirt
+	bootrace check >/run/check || true
+	grep -q "libvirt .*$1" /run/check || fail "check does not say $1: $(cat /run/check)"
+}
+
 vgcreate -qq --setautoactivation n vg0 /dev/vdb
 lvcreate -qq -y -an -Wn -Zn -L 8M -n web vg0
 until systemctl is-active -q bootrace; do sleep 1; done
@@ -71,7 +76,12 @@ mv $hook /run/hook
 systemctl restart libvirtd
 refused "alone"
 alone=$said
+checked "without bootrace's hook"
 mv /run/hook $hook
+checked "its hook calls bootrace"
+ln -s qemu.d/bootrace ${hook%.d/bootrace}
+checked "more than once"
+rm ${hook%.d/bootrace}
 systemctl restart libvirtd
 
 say "the hook, without the service"
