@@ -24,7 +24,8 @@ LIBVIRTDIR := /etc/libvirt
 BINARY   := build/bootrace
 # The service alone, which boots have to wait for.
 SERVICE  := build/bootraced
-LIBDIR   := $(PREFIX)/lib/bootrace
+# SELinux' policies let systemd run what is below libexec, and not below lib.
+LIBEXECDIR := $(PREFIX)/libexec/bootrace
 
 # One static program: it has to run in an initramfs and on any distribution.
 export CGO_ENABLED := 0
@@ -137,14 +138,14 @@ lab: build ## boot a host in a virtual machine: SCENARIO=DIR [KERNEL=6.1] OUT=DI
 # What the installed files are made from, with the place of the program put in.
 define place
 	install -d $(DESTDIR)$(dir $(3))
-	sed 's|@SBINDIR@|$(SBINDIR)|g; s|@LIBDIR@|$(LIBDIR)|g; s|@UNITDIR@|$(UNITDIR)|g' $(2) > $(DESTDIR)$(3).new
+	sed 's|@SBINDIR@|$(SBINDIR)|g; s|@LIBEXECDIR@|$(LIBEXECDIR)|g; s|@UNITDIR@|$(UNITDIR)|g' $(2) > $(DESTDIR)$(3).new
 	chmod $(1) $(DESTDIR)$(3).new
 	mv $(DESTDIR)$(3).new $(DESTDIR)$(3)
 endef
 
 install: build ## the program, its units and its early start: DESTDIR, PREFIX, INITRAMFS, DRACUT and LIBVIRT=auto|yes|no
 	install -D -m 0755 $(BINARY) $(DESTDIR)$(SBINDIR)/bootrace
-	install -D -m 0755 $(SERVICE) $(DESTDIR)$(LIBDIR)/bootraced
+	install -D -m 0755 $(SERVICE) $(DESTDIR)$(LIBEXECDIR)/bootraced
 	$(call place,0644,packaging/systemd/bootrace.service,$(UNITDIR)/bootrace.service)
 	$(call place,0644,packaging/systemd/bootrace-attached.target,$(UNITDIR)/bootrace-attached.target)
 	$(call place,0644,packaging/systemd/bootrace-flush.socket,$(UNITDIR)/bootrace-flush.socket)
@@ -178,7 +179,7 @@ install-libvirt:
 	$(call place,0755,packaging/libvirt/bootrace,$(LIBVIRTDIR)/hooks/qemu.d/bootrace)
 
 uninstall: ## everything that install put in place, but the recorded boots and the configuration
-	rm -f $(DESTDIR)$(SBINDIR)/bootrace $(DESTDIR)$(LIBDIR)/bootraced
+	rm -f $(DESTDIR)$(SBINDIR)/bootrace $(DESTDIR)$(LIBEXECDIR)/bootraced
 	rm -f $(DESTDIR)$(UNITDIR)/bootrace.service $(DESTDIR)$(UNITDIR)/bootrace-attached.target $(DESTDIR)$(UNITDIR)/bootrace-flush.socket $(DESTDIR)$(UNITDIR)/bootrace-flush.service
 	rm -f $(DESTDIR)$(UNITDIR)/bootrace-deliver.service $(DESTDIR)$(UNITDIR)/bootrace-metrics.service
 	rm -f $(DESTDIR)$(LIBVIRTDIR)/hooks/qemu.d/bootrace

@@ -5,7 +5,7 @@
 # shellcheck disable=SC2154 # dracut sets initdir and systemdsystemunitdir
 
 check() {
-	[ -x @LIBDIR@/bootraced ] && [ -r @UNITDIR@/bootrace-early.service ]
+	[ -x @LIBEXECDIR@/bootraced ] && [ -r @UNITDIR@/bootrace-early.service ]
 }
 
 install() {
@@ -14,7 +14,7 @@ install() {
 		dwarn "bootrace: no systemd in this initramfs; tracing starts in the host's root instead"
 		return 0
 	fi
-	inst @LIBDIR@/bootraced || return 0
+	inst @LIBEXECDIR@/bootraced || return 0
 	[ -r /etc/bootrace/config.yaml ] && inst_simple /etc/bootrace/config.yaml
 	inst_simple @UNITDIR@/bootrace-early.service "$systemdsystemunitdir/bootrace-early.service"
 	mkdir -p "$initdir$systemdsystemunitdir/sysinit.target.wants"

@@ -263,7 +263,7 @@ func upgrade() error {
 		return err
 	}
 	took, err := letGo(list, time.Minute, func() error {
-		return errors.Join(replace("/usr/sbin/bootrace"), replace("/usr/lib/bootrace/bootraced"), command("systemctl", "restart", "bootrace"))
+		return errors.Join(replace("/usr/sbin/bootrace"), replace("/usr/libexec/bootrace/bootraced"), command("systemctl", "restart", "bootrace"))
 	})
 	fmt.Printf("upgrade: bootrace was replaced and restarted with %d starts held, within %v; none was denied\n", len(list), took.Round(time.Millisecond))
 	return errors.Join(err, again())
