@@ -14,6 +14,8 @@ install() {
 		dwarn "bootrace: no systemd in this initramfs; tracing starts in the host's root instead"
 		return 0
 	fi
+	# A crash kernel's memory is for the dump.
+	if dracut_module_included kdumpbase; then return 0; fi
 	inst @LIBEXECDIR@/bootraced || return 0
 	[ -r /etc/bootrace/config.yaml ] && inst_simple /etc/bootrace/config.yaml
 	inst_simple @UNITDIR@/bootrace-early.service "$systemdsystemunitdir/bootrace-early.service"
