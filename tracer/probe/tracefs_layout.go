@@ -26,9 +26,11 @@ type layout struct {
 
 var errLayout = errors.New("the kernel's layout of files was not recognized: what was opened is known by its path only")
 
-// How far the structures are searched, in bytes.
+// How far the structures are searched, in bytes. With PREEMPT_RT locks are larger,
+// and struct file has f_mapping at 280 (Linux 6.1). An event has 128 fields at
+// the most.
 const (
-	searchFile  = 256
+	searchFile  = 320
 	searchInode = 192
 )
 
