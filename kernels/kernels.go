@@ -18,7 +18,8 @@ const Default = "6.1"
 
 // Kernel is one supported kernel.
 type Kernel struct {
-	// Name is the kernel's series, as in "6.1".
+	// Name is the kernel's series, as in "6.1", and its flavour if that is not the
+	// usual one, as in "6.1-rt".
 	Name string
 	// Of is the distribution whose kernel it is.
 	Of string
@@ -57,6 +58,10 @@ const (
 	// end: the kernel does not preempt itself, as configured. Else they would miss
 	// events, and dearer probes are used that it can't preempt.
 	Unpreempted Ability = "not preempted by default"
+	// MultiKprobes are kprobes that keep the processor and take no common room for
+	// returns (6.14); else a kernel that preempts itself is watched by the
+	// tracepoints of system calls.
+	MultiKprobes Ability = "multi-kprobes"
 	// ReadHeld is that a task held in its exec may be read; before 5.7 the
 	// reader blocks with it.
 	ReadHeld Ability = "held tasks can be read"
@@ -71,8 +76,9 @@ func All() []Kernel {
 		{Name: "3.10", Of: "CentOS 7", Abilities: []Ability{Kprobes}},
 		{Name: "5.10", Of: "Debian 11", Suite: "bullseye", Package: "linux-image-amd64", Abilities: append(modern, Unpreempted)},
 		{Name: "6.1", Of: "Debian 12", Suite: "bookworm", Package: "linux-image-amd64", Abilities: unpreempted},
+		{Name: "6.1-rt", Of: "Debian 12, PREEMPT_RT", Suite: "bookworm", Package: "linux-image-rt-amd64", Abilities: newest},
 		{Name: "6.12", Of: "Debian 13", Suite: "trixie", Package: "linux-image-amd64", Abilities: unpreempted},
-		{Name: "7.2", Of: "Debian sid", Suite: "sid", Package: "linux-image-amd64", Abilities: newest},
+		{Name: "7.2", Of: "Debian sid", Suite: "sid", Package: "linux-image-amd64", Abilities: append(newest, MultiKprobes)},
 	}
 }
 

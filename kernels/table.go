@@ -8,13 +8,15 @@ import (
 //go:generate go run ./cmd/table README.md
 
 // abilities lists all, in the order of the table.
-var abilities = []Ability{BPF, BTF, ModuleBTF, Fentry, Kprobes, Tracefs, BootClock, Execve, ExecPerm, ReadHeld, Unpreempted}
+var abilities = []Ability{BPF, BTF, ModuleBTF, Fentry, Kprobes, Tracefs, BootClock, Execve, ExecPerm, ReadHeld, Unpreempted, MultiKprobes}
 
 // Probes says in words how the kernel is watched.
 func (k Kernel) Probes() string {
 	switch {
-	case k.Has(BPF) && k.Has(Fentry) && !k.Has(Unpreempted):
+	case k.Has(BPF) && k.Has(Fentry) && !k.Has(Unpreempted) && k.Has(MultiKprobes):
 		return "eBPF, multi-kprobes; a kprobe for the instant of an activation"
+	case k.Has(BPF) && k.Has(Fentry) && !k.Has(Unpreempted):
+		return "eBPF, tracepoints; a kprobe for the instant of an activation"
 	case k.Has(BPF) && k.Has(Fentry):
 		return "eBPF, trampolines; a kprobe for the instant of an activation"
 	case k.Has(BPF):
