@@ -6,6 +6,7 @@ import (
 	"os/exec"
 	"path/filepath"
 	"slices"
+	"strings"
 	"testing"
 	"time"
 
@@ -40,6 +41,7 @@ func TestMatrix(t *testing.T) {
 				checkWhole(t, tl)
 			}
 			compareTimes(t, ebpf, tracefs, allowedApart(k))
+			checkCounted(t, ebpf, !k.Has(kernels.Unpreempted) && !k.Has(kernels.MultiKprobes))
 		})
 	}
 }
@@ -83,6 +85,22 @@ func checkWhole(t *testing.T, tl *timeline.Timeline) {
 		for _, l := range m.Lives {
 			if l.Backfilled || l.Created == nil {
 				t.Errorf("%s was not seen being made: %+v", m.Name, l)
+			}
+		}
+	}
+}
+
+// checkCounted: that a kernel skips probes and does not count it (before 6.7, where
+// it preempts itself) is said, and only there.
+func checkCounted(t *testing.T, ebpf *timeline.Timeline, uncounted bool) {
+	t.Helper()
+	for _, s := range ebpf.Sources {
+		if s.Name != "ebpf" {
+			continue
+		}
+		for _, a := range s.Abilities {
+			if said := strings.Contains(a.Why, "not counted"); said != uncounted && (said || a.Name == "open" || a.Name == "dm") {
+				t.Errorf("ability %s: %q", a.Name, a.Why)
 			}
 		}
 	}
