@@ -4,6 +4,10 @@
 # the kernel's main trace. What they count is known, or bootrace has it, too.
 set -eu
 trace=/sys/kernel/tracing
+rename=do_renameat2
+grep -q " $rename\$" /proc/kallsyms || rename=filename_renameat2 # from Linux 7.0 on
+# Where no module has BTF (5.10), bpftrace takes the kernel's only if told to.
+export BPFTRACE_BTF=/sys/kernel/btf/vmlinux
 
 say() { echo "== $*"; }
 settle() { udevadm settle --timeout=60; }
@@ -30,14 +34,15 @@ watch() { # OUT
 		kretfunc:do_sys_openat2 /comm == "marked"/ { @fexit = count(); }
 		tracepoint:syscalls:sys_enter_openat /str(args->filename) == "/run/marker"/ { @marker = count(); }
 		tracepoint:sched:sched_process_exec /comm == "marked"/ { @exec = count(); }
-		kprobe:do_renameat2 { @rename = count(); }
-		kretprobe:do_renameat2 { @renamed = count(); }
+		kprobe:'"$rename"' { @rename = count(); }
+		kretprobe:'"$rename"' { @renamed = count(); }
 		kprobe:dm_ctl_ioctl { @request = count(); }
 		kretprobe:dm_ctl_ioctl { @requested = count(); }
 		kprobe:dm_kobject_uevent { @live = count(); }
 		interval:s:1 { printf("tick\n"); }' >"$1" 2>&1 &
 	bpftrace=$!
-	until_there "grep -q tick $1"
+	until_there "grep -q tick $1 || ! kill -0 $bpftrace" 2>/dev/null || true
+	grep -q tick "$1" || { echo "bpftrace did not begin:" && cat "$1" && return 1; }
 }
 counted() { sed -n "s/^@$2: //p" "$1"; } # OUT WHAT
 same() { # OUT NUMBER WHAT...: bpftrace has counted that many of each
