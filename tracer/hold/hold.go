@@ -125,7 +125,9 @@ func Open(ctx context.Context, o Options) (*Holder, error) {
 	}
 	h.cfg.Store(&o.Config)
 	if h.programs, err = newPrograms(o.Config.Binaries, gate.Guard, o.Log); err == nil {
-		err = h.programs.scan()
+		if err = h.programs.scan(); err != nil {
+			h.programs.close()
+		}
 	}
 	if err != nil {
 		gate.Close()
@@ -155,6 +157,7 @@ func (h *Holder) Run(ctx context.Context) error {
 	var helpers sync.WaitGroup
 	h.guarded(&helpers, func() error { return h.read() })
 	h.guarded(&helpers, func() error { return h.programs.run(ctx, h.warnUnused) })
+	h.guarded(&helpers, func() error { return h.programs.followMounts(ctx, h.warnUnused) })
 	h.guarded(&helpers, func() error { return h.sweep(ctx) })
 	var err error
 	select {
@@ -168,11 +171,11 @@ func (h *Holder) Run(ctx context.Context) error {
 	if cause := context.Cause(ctx); cause != nil && !errors.Is(cause, context.Canceled) {
 		why = cause.Error()
 	}
-	h.programs.close()
 	for _, d := range h.list() {
 		h.finish(d, true, why)
 	}
 	helpers.Wait()
+	h.programs.close()
 	h.workers.Wait()
 	_ = setNice(h.nice) // it may not be lowered without rights: no harm
 	h.restore()

@@ -30,6 +30,7 @@ type programs struct {
 	guard    func(path string) error
 	log      *slog.Logger
 	watcher  *fsnotify.Watcher
+	mounts   int // a descriptor that tells of each change of what is mounted
 
 	mu      sync.Mutex
 	guarded map[inode]string // to a path that leads there
@@ -47,8 +48,12 @@ func newPrograms(patterns []string, guard func(string) error, log *slog.Logger) 
 	if err != nil {
 		return nil, fmt.Errorf("watch for upgrades of the programs that run guests: %w", err)
 	}
+	mounts, err := openMounts()
+	if err != nil {
+		return nil, errors.Join(err, watcher.Close())
+	}
 	return &programs{
-		patterns: patterns, guard: guard, log: log, watcher: watcher,
+		patterns: patterns, guard: guard, log: log, watcher: watcher, mounts: mounts,
 		guarded: map[inode]string{}, watched: map[string]bool{}, problems: map[string]bool{},
 	}, nil
 }
@@ -318,4 +323,5 @@ func leads(path string, id inode) bool {
 	return ok && at == id
 }
 
-func (p *programs) close() error { return p.watcher.Close() }
+// close is for when nothing runs any more.
+func (p *programs) close() error { return errors.Join(p.watcher.Close(), unix.Close(p.mounts)) }
