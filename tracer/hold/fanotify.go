@@ -111,21 +111,8 @@ func (f *fanotify) Capacity() int {
 	return int(min(max(free, 0), maxHeld))
 }
 
-// Guard finds the file itself: only the mark is left to the thread, which must
-// never wait for a disk.
 func (f *fanotify) Guard(path string) error {
-	file, err := unix.Open(path, unix.O_PATH|unix.O_CLOEXEC, 0)
-	if err != nil {
-		return fmt.Errorf("guard %s: %w", path, err)
-	}
-	defer unix.Close(file)
-	here := "/proc/self/fd/" + strconv.Itoa(file) // the process's descriptors, not the thread's
-	doErr := f.thread.do(func(group int) {
-		err = unix.FanotifyMark(group, unix.FAN_MARK_ADD, f.event, unix.AT_FDCWD, here)
-	})
-	if doErr != nil {
-		err = doErr
-	}
+	err := f.mark(unix.FAN_MARK_ADD, path)
 	switch {
 	case errors.Is(err, unix.EINVAL):
 		return &UnsupportedError{"the kernel can't keep an exec back (FAN_OPEN_EXEC_PERM, Linux 5.0 with CONFIG_FANOTIFY_ACCESS_PERMISSIONS)", err}
@@ -133,6 +120,31 @@ func (f *fanotify) Guard(path string) error {
 		return fmt.Errorf("guard %s: %w", path, err)
 	}
 	return nil
+}
+
+func (f *fanotify) Unguard(path string) error {
+	if err := f.mark(unix.FAN_MARK_REMOVE, path); err != nil && !errors.Is(err, unix.ENOENT) {
+		return fmt.Errorf("guard %s no longer: %w", path, err)
+	}
+	return nil
+}
+
+// mark finds the file itself: only the mark is left to the thread, which must never
+// wait for a disk.
+func (f *fanotify) mark(change uint, path string) error {
+	file, err := unix.Open(path, unix.O_PATH|unix.O_CLOEXEC, 0)
+	if err != nil {
+		return err
+	}
+	defer unix.Close(file)
+	here := "/proc/self/fd/" + strconv.Itoa(file) // the process's descriptors, not the thread's
+	doErr := f.thread.do(func(group int) {
+		err = unix.FanotifyMark(group, change, f.event, unix.AT_FDCWD, here)
+	})
+	if doErr != nil {
+		return doErr
+	}
+	return err
 }
 
 func (f *fanotify) Next() (Exec, error) {

@@ -12,6 +12,9 @@ type Gate interface {
 	// Guard begins to keep back the execs of a program: of the file that path
 	// leads to now, by whichever name it is called later.
 	Guard(path string) error
+	// Unguard ends that for the file that path leads to now. What is kept back
+	// already waits for its answer all the same.
+	Unguard(path string) error
 	// Next waits for an exec. The error is os.ErrClosed once the gate is
 	// closed. After any other error but ErrOverflow the gate must be closed:
 	// what it keeps back is not known any more.

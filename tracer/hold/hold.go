@@ -124,7 +124,7 @@ func Open(ctx context.Context, o Options) (*Holder, error) {
 		running: map[*hold]struct{}{}, letGo: map[process]event.Time{},
 	}
 	h.cfg.Store(&o.Config)
-	if h.programs, err = newPrograms(o.Config.Binaries, gate.Guard, o.Log); err == nil {
+	if h.programs, err = newPrograms(o.Config.Binaries, gate, o.Log); err == nil {
 		if err = h.programs.scan(); err != nil {
 			h.programs.close()
 		}
@@ -205,8 +205,8 @@ func (h *Holder) recovered(f func() error) (err error) {
 	return f()
 }
 
-// Use takes over another configuration. Running holds keep theirs; patterns of
-// programs are used from now on.
+// Use takes over another configuration. Running holds keep theirs; from now on the
+// starts of the programs that its patterns lead to are held, and no others.
 func (h *Holder) Use(c config.Enforce) {
 	h.cfg.Store(&c)
 	h.programs.use(c.Binaries)

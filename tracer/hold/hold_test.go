@@ -576,3 +576,46 @@ func TestArguments(t *testing.T) {
 		t.Errorf("ended with %d", status)
 	}
 }
+
+// A pattern that a reload takes away holds nothing any more, but for what it holds
+// already, and for what another pattern leads to.
+func TestPatternTakenAway(t *testing.T) {
+	h := newHost(t, nil)
+	dir, program := filepath.Dir(h.program), h.program
+	other, link := filepath.Join(dir, "kvm"), filepath.Join(dir, "emulator")
+	unpack(t, other)
+	if err := os.Symlink(program, link); err != nil {
+		t.Fatal(err)
+	}
+	use := func(patterns ...string) {
+		c := *h.cfg.Load()
+		c.Binaries = patterns
+		h.Use(c)
+	}
+	use(program, link, other)
+	h.guards(other, program)
+	h.program = other
+	a := h.guest("before")
+	h.held(1)
+	use(link)
+	h.guards(link)
+	a.waits()
+	if status := h.guest("after").ends(); status != 0 {
+		t.Errorf("ended with %d", status)
+	}
+	if c := h.Status().Counts; c.Seen != 1 {
+		t.Errorf("a program was looked at that no pattern leads to: %+v", c)
+	}
+	if _, err := h.Release("before"); err != nil || a.ends() != 0 {
+		t.Errorf("released: %v", err)
+	}
+	h.program = program
+	h.isHeld()
+	use(other)
+	h.guards(other)
+	if status := h.guest("after").ends(); status != 0 {
+		t.Errorf("ended with %d", status)
+	}
+	use(program)
+	h.isHeld()
+}

@@ -27,7 +27,7 @@ const maxPrograms = 64
 // guarded.
 type programs struct {
 	patterns []string
-	guard    func(path string) error
+	gate     guards
 	log      *slog.Logger
 	watcher  *fsnotify.Watcher
 	mounts   int // a descriptor that tells of each change of what is mounted
@@ -43,7 +43,13 @@ type programs struct {
 
 type inode struct{ dev, ino uint64 }
 
-func newPrograms(patterns []string, guard func(string) error, log *slog.Logger) (*programs, error) {
+// guards is what a Gate does with programs.
+type guards interface {
+	Guard(path string) error
+	Unguard(path string) error
+}
+
+func newPrograms(patterns []string, gate guards, log *slog.Logger) (*programs, error) {
 	watcher, err := fsnotify.NewWatcher()
 	if err != nil {
 		return nil, fmt.Errorf("watch for upgrades of the programs that run guests: %w", err)
@@ -53,7 +59,7 @@ func newPrograms(patterns []string, guard func(string) error, log *slog.Logger) 
 		return nil, errors.Join(err, watcher.Close())
 	}
 	return &programs{
-		patterns: patterns, guard: guard, log: log, watcher: watcher, mounts: mounts,
+		patterns: patterns, gate: gate, log: log, watcher: watcher, mounts: mounts,
 		guarded: map[inode]string{}, watched: map[string]bool{}, problems: map[string]bool{},
 	}, nil
 }
@@ -71,13 +77,15 @@ func (p *programs) use(patterns []string) {
 // the instant at which it takes its place.
 var replacements = []string{"", ".dpkg-new", ";????????"}
 
-// scan guards what the patterns match now. An error is one that says that
-// nothing can be guarded at all.
+// scan guards what the patterns match now, and nothing else. An error is one that
+// says that nothing can be guarded at all.
 func (p *programs) scan() error {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	p.ways = map[string]bool{}
 	p.unused = nil
+	before := p.guarded
+	p.guarded = map[inode]string{}
 	for _, pattern := range p.patterns {
 		p.watchDirs(pattern)
 		files := p.match(pattern)
@@ -90,7 +98,19 @@ func (p *programs) scan() error {
 			}
 		}
 	}
+	for id, path := range before {
+		if p.guarded[id] == "" && leads(path, id) {
+			p.remove(path)
+		}
+	}
 	return nil
+}
+
+// remove ends the guard of a file that no pattern leads to any more.
+func (p *programs) remove(file string) {
+	if err := p.gate.Unguard(file); err != nil {
+		p.tell(file, "a program is still guarded that no pattern leads to", "path", file, "error", err)
+	}
 }
 
 func (p *programs) match(pattern string) []string {
@@ -123,7 +143,7 @@ func (p *programs) add(file string) error {
 		p.tell(file, "bootrace, and what it executes, is no program that runs guests: it is not guarded", "path", file)
 		return nil
 	}
-	err := p.guard(target) // again, too: an inode's number is used again
+	err := p.gate.Guard(target) // again, too: an inode's number is used again
 	var unsupported *UnsupportedError
 	switch {
 	case errors.As(err, &unsupported):
@@ -134,7 +154,7 @@ func (p *programs) add(file string) error {
 		p.tell(file, "a program is not guarded: its guests start at once", "path", file, "error", err)
 		return nil
 	}
-	if known := p.guarded[id]; known == "" || !leads(known, id) {
+	if p.guarded[id] == "" {
 		p.guarded[id] = file
 	}
 	return nil
