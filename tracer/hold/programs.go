@@ -17,7 +17,7 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// maxPrograms is how many files one pattern may match. A pattern that matches
+// maxPrograms is how many programs one pattern may match. A pattern that matches
 // more, such as /usr/bin/*, is a mistake that would have every start of
 // everything looked at.
 const maxPrograms = 64
@@ -124,11 +124,22 @@ func (p *programs) match(pattern string) []string {
 			}
 		}
 	}
-	if len(files) > maxPrograms {
-		p.tell(pattern, "a pattern matches too many programs: none of them is guarded", "pattern", pattern, "matches", len(files), "limit", maxPrograms)
+	slices.Sort(files) // a pattern that ends in * finds replacements, too
+	files = slices.Compact(files)
+	if n := len(slices.DeleteFunc(slices.Clone(files), passing)); n > maxPrograms {
+		p.tell(pattern, "a pattern matches too many programs: none of them is guarded", "pattern", pattern, "matches", n, "limit", maxPrograms)
 		return nil
 	}
 	return files
+}
+
+// passing reports whether a file is there only while a package is unpacked: a
+// replacement, or what dpkg keeps of the file that it replaces.
+func passing(file string) bool {
+	return slices.ContainsFunc(append(replacements[1:], ".dpkg-tmp"), func(suffix string) bool {
+		matched, _ := filepath.Match("*"+suffix, filepath.Base(file))
+		return matched
+	})
 }
 
 // add guards one file. That one can't be guarded is no reason to leave the
