@@ -89,6 +89,7 @@ type Holder struct {
 	swept    atomic.Int64
 	counts   counts
 	failed   chan error
+	over     atomic.Bool // the gate is closed
 
 	mu      sync.Mutex
 	running map[*hold]struct{} // every exec that waits for an answer
@@ -124,12 +125,7 @@ func Open(ctx context.Context, o Options) (*Holder, error) {
 		running: map[*hold]struct{}{}, letGo: map[process]event.Time{},
 	}
 	h.cfg.Store(&o.Config)
-	if h.programs, err = newPrograms(o.Config.Binaries, gate, o.Log); err == nil {
-		if err = h.programs.scan(); err != nil {
-			h.programs.close()
-		}
-	}
-	if err != nil {
+	if err = h.guard(); err != nil {
 		gate.Close()
 		_ = setNice(nice)
 		h.restore()
@@ -139,7 +135,33 @@ func Open(ctx context.Context, o Options) (*Holder, error) {
 	return h, nil
 }
 
+// guard guards the programs. Their starts wait for a Run that has not begun: where
+// finding all of them takes its time, as it does where storage does not answer, they
+// go on, and nothing is held.
+func (h *Holder) guard() error {
+	programs, err := newPrograms(h.opts.Config.Binaries, h.gate, h.opts.Log)
+	if err != nil {
+		return err
+	}
+	late := time.AfterFunc(guardLimit, func() {
+		h.gate.Close()
+		h.opts.Log.Error("starts go on: the programs that run guests are still looked for", "for", guardLimit)
+	})
+	err = programs.scan()
+	if !late.Stop() {
+		err = errors.Join(err, fmt.Errorf("the programs that run guests were not found within %s", guardLimit))
+	}
+	if err != nil {
+		return errors.Join(err, programs.close())
+	}
+	h.programs = programs
+	return nil
+}
+
 const (
+	// guardLimit is how long guarding the programs may take, which takes
+	// milliseconds.
+	guardLimit = 5 * time.Second
 	// tryLimit is how long a first exec of our own may take.
 	tryLimit = 10 * time.Second
 	// readLimit is how long the arguments of a start may take to read. It is a
@@ -166,6 +188,7 @@ func (h *Holder) Run(ctx context.Context) error {
 	}
 	// First of all everything goes on.
 	h.gate.Close()
+	h.over.Store(true)
 	cancel(err)
 	why := "the service ends"
 	if cause := context.Cause(ctx); cause != nil && !errors.Is(cause, context.Canceled) {

@@ -96,6 +96,9 @@ func (r *reader) stuck(progress uint64, waiting bool, now event.Time) bool {
 // Healthy returns an error where holds are not being looked after. Whoever
 // watches over the process must end it then: that lets all starts go on.
 func (h *Holder) Healthy() error {
+	if h.over.Load() {
+		return nil // nothing is held, whatever the end still waits for
+	}
 	now := event.Now()
 	if swept := event.Time(h.swept.Load()); swept != 0 && now.Sub(swept) > sweptWithin {
 		return fmt.Errorf("holds were last looked at %s ago", now.Sub(swept).Round(time.Second))

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"slices"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/bootrace/bootrace/tracer/activate"
@@ -20,11 +21,24 @@ import (
 type enforcer struct {
 	s *Service
 
-	mu   sync.Mutex
-	run  *enforcement // nil while nothing is held
-	why  string       // why not, although it should be
-	told config.Mode  // the mode that was recorded last
-	slow int          // failures that may be due to a host that is busy booting
+	mu   sync.Mutex  // held while the mode changes, which takes its time
+	told config.Mode // the mode that was recorded last
+	slow int         // failures that may be due to a host that is busy booting
+
+	// now changes under mu. Who only looks does not wait: the watchdog among them.
+	now atomic.Pointer[standing]
+}
+
+// standing is whether starts are held.
+type standing struct {
+	run *enforcement // nil while nothing is held
+	why string       // why not, although it should be
+}
+
+func newEnforcer(s *Service) *enforcer {
+	e := &enforcer{s: s}
+	e.now.Store(&standing{})
+	return e
 }
 
 // enforcement is one time in which starts are held.
@@ -54,14 +68,16 @@ func (e *enforcer) follow(ctx context.Context) {
 	switch {
 	case cfg.Mode != config.Enforcing:
 		e.end(errTraceMode)
-		e.why = ""
-	case e.run != nil:
-		e.run.holder.Use(cfg.Enforce)
+		e.now.Store(&standing{})
+	case e.run() != nil:
+		e.run().holder.Use(cfg.Enforce)
 	default:
 		e.begin(ctx, cfg.Enforce)
 	}
 	e.tell()
 }
+
+func (e *enforcer) run() *enforcement { return e.now.Load().run }
 
 // begin starts to hold. Where that is not possible the trace goes on, and
 // guests start.
@@ -71,7 +87,7 @@ func (e *enforcer) begin(ctx context.Context, cfg config.Enforce) {
 		e.fail(err)
 		return
 	}
-	e.run, e.why = run, ""
+	e.now.Store(&standing{run: run})
 	e.s.recordHold("attached", nil)
 	e.s.log.Info("starts of guests are held until their disks are ready", "deadline", cfg.Deadline, "on_timeout", cfg.OnTimeout)
 }
@@ -116,15 +132,14 @@ func (e *enforcer) ended(run *enforcement, err error) {
 	}
 	e.mu.Lock()
 	defer e.mu.Unlock()
-	if e.run == run {
-		e.run = nil
+	if e.run() == run {
 		e.fail(err)
 		e.tell()
 	}
 }
 
 func (e *enforcer) fail(err error) {
-	e.why = err.Error()
+	e.now.Store(&standing{why: err.Error()})
 	e.s.recordHold("ended", err)
 	e.s.log.Error("starts of guests are not held, tracing goes on", "error", err)
 	unsupported := new(hold.UnsupportedError)
@@ -136,13 +151,13 @@ func (e *enforcer) fail(err error) {
 
 // end lets everything go on that is held.
 func (e *enforcer) end(why error) {
-	if e.run == nil {
+	run := e.run()
+	if run == nil {
 		return
 	}
-	run := e.run
-	e.run = nil
 	run.stop(why)
-	<-run.done
+	<-run.done // until then its health counts
+	e.now.Store(&standing{})
 	e.s.recordHold("ended", nil)
 }
 
@@ -163,7 +178,7 @@ func (e *enforcer) close() {
 // tell records the mode that is in effect, where it changed.
 func (e *enforcer) tell() {
 	mode := config.Trace
-	if e.run != nil {
+	if e.run() != nil {
 		mode = config.Enforcing
 	}
 	if mode != e.told {
@@ -174,12 +189,11 @@ func (e *enforcer) tell() {
 
 // holder returns what holds starts now, nil where nothing does, and why not.
 func (e *enforcer) holder() (*hold.Holder, string) {
-	e.mu.Lock()
-	defer e.mu.Unlock()
-	if e.run == nil {
-		return nil, e.why
+	now := e.now.Load()
+	if now.run == nil {
+		return nil, now.why
 	}
-	return e.run.holder, ""
+	return now.run.holder, ""
 }
 
 // healthy returns an error where holds are not being looked after.

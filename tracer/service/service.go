@@ -103,7 +103,7 @@ func newService(opts Options) *Service {
 		opts: opts, log: opts.Log, early: opts.Early, start: event.Now(), bootID: bootlog.CurrentBootID(), build: buildID(),
 		resync: make(chan struct{}, 1), mode: make(chan struct{}, 1), attached: make(chan struct{}), adopted: make(chan struct{}),
 	}
-	s.enforcer = &enforcer{s: s}
+	s.enforcer = newEnforcer(s)
 	s.settling.active.Store(int64(s.start))
 	if !opts.Early {
 		close(s.adopted)
