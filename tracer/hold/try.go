@@ -27,19 +27,61 @@ func try(ctx context.Context, open func() (Gate, error), args Arguments, limit t
 	})
 }
 
-// tryKill finds out whether a task that is held can be killed: it can't before
-// Linux 5.1.
-func tryKill(ctx context.Context, open func() (Gate, error)) (killable bool, err error) {
+// tryBound finds out for how long a task may be held, by what a held child does not
+// let others do: kill it, and where that does not end it, closeWatch.
+func tryBound(ctx context.Context, open func() (Gate, error), kill func(context.Context, int) (bool, error), closeWatch func() error) (b bound, err error) {
 	ctx, cancel := context.WithTimeout(ctx, tryLimit)
 	defer cancel()
 	err = withChild(ctx, open, func(_ Gate, _ Exec, pid int) error {
-		if err := unix.Kill(pid, unix.SIGKILL); err != nil {
+		killed, err := kill(ctx, pid)
+		switch {
+		case err != nil:
 			return &UnsupportedError{"it can't be tried", err}
+		case killed:
+		case returns(ctx, closeWatch):
+			b = unkillable
+		default:
+			b = stalling
 		}
-		killable = ends(ctx, pid)
 		return nil
 	})
-	return killable, err
+	return b, err
+}
+
+// kill reports whether a child of ours that is killed ends.
+func kill(ctx context.Context, pid int) (bool, error) {
+	if err := unix.Kill(pid, unix.SIGKILL); err != nil {
+		return false, err
+	}
+	return ends(ctx, pid), nil
+}
+
+// closeWatch closes a descriptor of inotify that watches something.
+func closeWatch() error {
+	fd, err := unix.InotifyInit1(unix.IN_CLOEXEC)
+	if err != nil {
+		return err
+	}
+	_, err = unix.InotifyAddWatch(fd, "/", unix.IN_DELETE_SELF)
+	return errors.Join(err, unix.Close(fd))
+}
+
+// closeLimit is how long closing a descriptor may take.
+const closeLimit = 2 * time.Second
+
+// returns reports whether f is done within closeLimit. Where it is not, it goes on
+// alone.
+func returns(ctx context.Context, f func() error) bool {
+	ctx, cancel := context.WithTimeout(ctx, closeLimit)
+	defer cancel()
+	done := make(chan error, 1)
+	go func() { done <- f() }()
+	select {
+	case err := <-done:
+		return err == nil // else nothing is known
+	case <-ctx.Done():
+		return false
+	}
 }
 
 // killLimit is how long a process that is killed may take to end.

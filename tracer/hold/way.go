@@ -17,10 +17,8 @@ import (
 type way struct {
 	gate      func() (Gate, error)
 	arguments Arguments
-	// longest bounds all holds; 0 where a held task can be killed, and nothing
-	// has to be bounded.
-	longest time.Duration
-	probe   io.Closer // nil: no probe takes the arguments
+	bound
+	probe io.Closer // nil: no probe takes the arguments
 }
 
 func (w *way) close() error {
@@ -47,9 +45,20 @@ var allAttempts = []attempt{
 	{openFanotifyOfOpens, true, false},
 }
 
-// longestUnkillable bounds holds where a held task can't be killed (before Linux
-// 5.1): whoever wants to be rid of it has to wait.
-const longestUnkillable = 20 * time.Second
+// bound is how long a hold may last, whatever the configuration says; 0 where a held
+// task can be killed.
+type bound struct {
+	longest time.Duration
+	because string
+}
+
+var (
+	// unkillable: whoever wants to be rid of a held task has to wait (before Linux
+	// 5.1).
+	unkillable = bound{20 * time.Second, "a held start can't be killed"}
+	// stalling: and all of inotify waits with it (before Linux 4.12).
+	stalling = bound{5 * time.Second, "a held start can't be killed, and everything that closes an inotify descriptor waits with it, systemd included"}
+)
 
 // choose finds the best way in which starts can be held on this host, by trying.
 // The error is an *UnsupportedError where there is none. The caller closes the
@@ -82,6 +91,9 @@ func choose(ctx context.Context, attempts []attempt, log *slog.Logger) (*way, er
 
 // tell says how starts are held where it is not in the best way.
 func (a attempt) tell(log *slog.Logger, w *way, failed failures) {
+	if w.longest > 0 {
+		log.Warn("no start is held for long, whatever the deadline", "longest", w.longest, "because", w.because)
+	}
 	if len(failed) > 0 {
 		log.Warn("starts are held in the way of an old kernel", "why", failed, "killable", w.longest == 0, "arguments", "from a probe at the entry of execve")
 	}
@@ -127,7 +139,7 @@ func (a attempt) try(ctx context.Context) (*way, error) {
 
 // tryProbed tries the gate alone first: whether a probe is safe depends on it.
 func (a attempt) tryProbed(ctx context.Context) (*way, error) {
-	killable, err := tryKill(ctx, a.gate)
+	bound, err := tryBound(ctx, a.gate, kill, closeWatch)
 	if err != nil {
 		return nil, err
 	}
@@ -138,10 +150,7 @@ func (a attempt) tryProbed(ctx context.Context) (*way, error) {
 	if a.execs && !e.source.Safe() {
 		return nil, errors.Join(errUnsafe, e.Close())
 	}
-	w := &way{gate: a.gate, arguments: e, probe: e}
-	if !killable {
-		w.longest = longestUnkillable
-	}
+	w := &way{gate: a.gate, arguments: e, probe: e, bound: bound}
 	if err := try(ctx, w.gate, w.arguments, tryLimit); err != nil {
 		return nil, errors.Join(err, w.close())
 	}

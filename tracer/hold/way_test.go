@@ -1,6 +1,7 @@
 package hold
 
 import (
+	"bytes"
 	"context"
 	"errors"
 	"fmt"
@@ -8,6 +9,7 @@ import (
 	"os"
 	"os/exec"
 	"strings"
+	"sync"
 	"testing"
 	"time"
 
@@ -140,17 +142,61 @@ func TestChooseOldWays(t *testing.T) {
 	}
 }
 
-// This kernel lets a held task be killed (Linux 5.1).
-func TestTryKill(t *testing.T) {
+// watched tells when a gate is closed.
+type watched struct {
+	Gate
+	over func()
+}
+
+func (w watched) Close() error {
+	err := w.Gate.Close()
+	w.over()
+	return err
+}
+
+// This kernel lets a held task be killed (Linux 5.1), and inotify be closed meanwhile
+// (4.12). Where it does not, holds are short, and nothing is left that waits.
+func TestBound(t *testing.T) {
 	if os.Geteuid() != 0 {
 		t.Skip("NOT RUN: only root may hold starts")
 	}
-	killable, err := tryKill(t.Context(), openFanotify)
-	if unsupported := new(UnsupportedError); errors.As(err, &unsupported) {
-		t.Skip("NOT RUN: ", err)
+	over, closed := make(chan struct{}), make(chan struct{})
+	unkilled := func(context.Context, int) (bool, error) { return false, nil }
+	for _, tc := range []struct {
+		what  string
+		kill  func(context.Context, int) (bool, error)
+		close func() error
+		want  time.Duration
+	}{
+		{"this kernel", kill, func() error { <-over; return nil }, 0},
+		{"it can't be killed", unkilled, closeWatch, 20 * time.Second},
+		{"and inotify can't be tried", unkilled, func() error { return unix.EMFILE }, 5 * time.Second},
+		{"and inotify waits with it", unkilled, func() error { <-over; close(closed); return nil }, 5 * time.Second},
+	} {
+		over = make(chan struct{})
+		end := sync.OnceFunc(func() { close(over) })
+		got, err := tryBound(t.Context(), func() (Gate, error) {
+			gate, err := openFanotify()
+			return watched{gate, end}, err
+		}, tc.kill, tc.close)
+		if unsupported := new(UnsupportedError); errors.As(err, &unsupported) {
+			t.Skip("NOT RUN: ", err)
+		}
+		if err != nil || got.longest != tc.want || (got.because == "") != (tc.want == 0) {
+			t.Errorf("%s: %+v, %v", tc.what, got, err)
+		}
 	}
-	if err != nil || !killable {
-		t.Errorf("killable %v, %v", killable, err)
+	<-closed
+}
+
+// An operator is told why his deadline is not kept.
+func TestBoundTold(t *testing.T) {
+	var log bytes.Buffer
+	allAttempts[1].tell(slog.New(slog.NewTextHandler(&log, nil)), &way{bound: stalling}, failures{{Reason: "too old"}})
+	for _, want := range []string{"longest=5s", "systemd included", "why=\"too old\"", "killable=false"} {
+		if !strings.Contains(log.String(), want) {
+			t.Errorf("%q is not in %s", want, &log)
+		}
 	}
 }
 
