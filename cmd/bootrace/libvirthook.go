@@ -56,7 +56,7 @@ func (h *libvirtHook) run(ctx context.Context) error {
 		h.log.Warn("not waited for", "disk", what)
 	}
 	out, err := h.wait(ctx, readiness.Request{Disks: domain.Disks}, policy.Deadline, h.log)
-	h.tell(ctx, domain, &out)
+	h.tell(ctx, domain, &out, policy.Deny)
 	switch {
 	case out.Ready || out.At == 0 || ctx.Err() != nil:
 		return nil //nolint:nilerr // what is wrong here must not keep a guest from starting
@@ -93,8 +93,9 @@ func (h *libvirtHook) ask(ctx context.Context, r control.Request, into any) erro
 // ready, at the most.
 const quick = 200 * time.Millisecond
 
-// tell has the service record a start that was kept back.
-func (h *libvirtHook) tell(ctx context.Context, d *libvirt.Domain, out *waited) {
+// tell has the service record a start that was kept back, and not keep one back again
+// that was let go at its deadline.
+func (h *libvirtHook) tell(ctx context.Context, d *libvirt.Domain, out *waited, deny bool) {
 	if out.At == 0 || out.Ready && out.Waited < quick {
 		return
 	}
@@ -102,7 +103,11 @@ func (h *libvirtHook) tell(ctx context.Context, d *libvirt.Domain, out *waited) 
 	if words := out.Words(); len(words) > 0 {
 		text = fmt.Sprintf("domain %q, %s: not ready: %s", d.Name, out.Waited.Round(time.Millisecond), words[0])
 	}
-	if err := h.ask(ctx, control.Request{Do: control.HookHeld, Args: map[string]string{"text": text}}, nil); err != nil {
+	args := map[string]string{"text": text}
+	if !out.Ready && !deny {
+		args["let-go"] = d.UUID
+	}
+	if err := h.ask(ctx, control.Request{Do: control.HookHeld, Args: args}, nil); err != nil {
 		h.log.Warn("the hold is not recorded", "error", err)
 	}
 }

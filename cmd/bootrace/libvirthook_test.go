@@ -34,13 +34,14 @@ func TestLibvirtHook(t *testing.T) {
 		waits   bool
 		denied  bool
 		records bool
+		letGo   bool // its exec is not to be held once more
 	}{
 		{name: "no service", xml: domainXML},
 		{name: "a service that fails", xml: domainXML, answer: errors.New("no")},
 		{name: "trace mode", xml: domainXML, answer: service.StartPolicy{}},
 		{name: "no deadline", xml: domainXML, answer: service.StartPolicy{Enforce: true}},
 		{name: "ready after a while", xml: domainXML, answer: enforce, out: ready, waits: true, records: true},
-		{name: "too late, allow", xml: domainXML, answer: enforce, out: late, err: timeout, waits: true, records: true},
+		{name: "too late, allow", xml: domainXML, answer: enforce, out: late, err: timeout, waits: true, records: true, letGo: true},
 		{name: "too late, deny", xml: domainXML, answer: deny, out: late, err: timeout, waits: true, denied: true, records: true},
 		{name: "no netlink, deny", xml: domainXML, answer: deny, err: errors.New("no netlink"), waits: true},
 		{name: "not XML, deny", xml: "<domain", answer: deny},
@@ -48,11 +49,11 @@ func TestLibvirtHook(t *testing.T) {
 	} {
 		t.Run(tc.name, func(t *testing.T) {
 			socket := filepath.Join(t.TempDir(), "control")
-			recorded := false
+			recorded, letGo := false, ""
 			if tc.answer != nil {
 				server, err := control.Listen(socket, func(_ context.Context, _ int, r control.Request) (any, error) {
 					if r.Do == control.HookHeld {
-						recorded = true
+						recorded, letGo = true, r.Args["let-go"]
 						return nil, nil
 					}
 					if r.Do != control.Policy || r.Args["name"] != "web" {
@@ -89,6 +90,9 @@ func TestLibvirtHook(t *testing.T) {
 			}
 			if recorded != tc.records {
 				t.Errorf("recorded %v", recorded)
+			}
+			if want := map[bool]string{true: "3aad3b6b-ddf8-474a-8906-06d83ef318cb"}[tc.letGo]; letGo != want {
+				t.Errorf("%q is let go, want %q", letGo, want)
 			}
 		})
 	}

@@ -94,6 +94,7 @@ type Holder struct {
 	mu      sync.Mutex
 	running map[*hold]struct{} // every exec that waits for an answer
 	letGo   map[process]event.Time
+	waited  map[string]event.Time // when others let a guest go, by its UUID
 	refused []Refusal
 	workers sync.WaitGroup
 }
@@ -122,7 +123,7 @@ func Open(ctx context.Context, o Options) (*Holder, error) {
 	}
 	h := &Holder{
 		opts: o, way: way, gate: gate, nice: nice, restore: raiseProcessors(), reload: make(chan struct{}, 1), failed: make(chan error, 4),
-		running: map[*hold]struct{}{}, letGo: map[process]event.Time{},
+		running: map[*hold]struct{}{}, letGo: map[process]event.Time{}, waited: map[string]event.Time{},
 	}
 	h.cfg.Store(&o.Config)
 	if err = h.guard(); err != nil {
@@ -347,6 +348,11 @@ func (h *Holder) decide(d *hold) {
 	disks := readiness.Disks(&g)
 	if !g.IsGuest || len(disks) == 0 || policy.Deadline == 0 || h.wasLetGo(task) {
 		h.pass(d)
+		return
+	}
+	if policy.Identity == config.IdentityWarn && h.hasWaited(&g, task) {
+		h.pass(d)
+		h.opts.Log.Info("a start is not held a second time", "guest", name(&g))
 		return
 	}
 	d.set(task, g, policy)

@@ -619,3 +619,36 @@ func TestPatternTakenAway(t *testing.T) {
 	use(program)
 	h.isHeld()
 }
+
+// A guest for which libvirt's hook has waited until its deadline is not held a second
+// time, unless its disks have to be compared; its next start is.
+func TestWaitedElsewhere(t *testing.T) {
+	deny := config.IdentityDeny
+	h := newHost(t, func(o *Options) {
+		o.Config.Guests = []config.GuestRule{{Name: "strict", Identity: &deny}}
+	})
+	script := filepath.Join(filepath.Dir(h.program), "qemu-system-script")
+	if err := os.WriteFile(script, []byte("#!/bin/sh\nexec "+h.program+` "$@"`+"\n"), 0o755); err != nil {
+		t.Fatal(err)
+	}
+	h.Use(*h.cfg.Load())
+	h.program = script
+	const a, strict = "3aad3b6b-ddf8-474a-8906-06d83ef318cb", "5bd1b1ba-8d15-4f60-b1a5-3a0c43f4c7f5"
+	h.LetGo(strings.ToUpper(a))
+	h.LetGo(strict)
+	if status := h.guest("a", "-uuid", a).ends(); status != 0 {
+		t.Errorf("ended with %d", status)
+	}
+	h.settled()
+	if c := h.Status().Counts; c.Seen != 2 || c.Passed != 2 { // the script, and what it executes
+		t.Errorf("counts %+v", c)
+	}
+	for _, l := range []*launched{h.guest("a", "-uuid", a), h.guest("strict", "-uuid", strict)} {
+		defer l.ends()
+	}
+	for _, held := range h.held(2) {
+		if _, err := h.Release(held.Guest); err != nil {
+			t.Error(err)
+		}
+	}
+}

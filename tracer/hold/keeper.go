@@ -4,10 +4,13 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"maps"
 	"os"
+	"strings"
 	"time"
 
 	"github.com/bootrace/bootrace/tracer/event"
+	"github.com/bootrace/bootrace/tracer/guest"
 )
 
 // Limits of what counts as progress.
@@ -143,20 +146,40 @@ func (h *Holder) wasLetGo(t *Task) bool {
 	return false
 }
 
+// LetGo has the next start of a guest go on that was kept back until its deadline by
+// somebody else: by libvirt's hook, before there is a process. Where the policy wants
+// to know its disks, it is held all the same.
+func (h *Holder) LetGo(uuid string) {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	h.waited[strings.ToLower(uuid)] = event.Now()
+}
+
+// hasWaited reports whether LetGo is about this start, once.
+func (h *Holder) hasWaited(g *guest.Guest, t *Task) bool {
+	uuid := strings.ToLower(g.UUID)
+	h.mu.Lock()
+	_, ok := h.waited[uuid]
+	delete(h.waited, uuid)
+	h.mu.Unlock()
+	if ok {
+		h.noteLetGo(t) // what it executes next is the same start
+	}
+	return ok
+}
+
 func (d *hold) isOf(t *Task) bool {
 	d.mu.Lock()
 	defer d.mu.Unlock()
 	return d.told && d.task.PID == t.PID && d.task.Start == t.Start
 }
 
-// forget drops what is remembered of processes that are long gone.
+// forget drops what is remembered of starts that are long over.
 func (h *Holder) forget() {
 	now := event.Now()
 	h.mu.Lock()
 	defer h.mu.Unlock()
-	for p, at := range h.letGo {
-		if now.Sub(at) > letGoFor {
-			delete(h.letGo, p)
-		}
-	}
+	over := func(at event.Time) bool { return now.Sub(at) > letGoFor }
+	maps.DeleteFunc(h.letGo, func(_ process, at event.Time) bool { return over(at) })
+	maps.DeleteFunc(h.waited, func(_ string, at event.Time) bool { return over(at) })
 }

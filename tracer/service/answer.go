@@ -101,6 +101,9 @@ func (s *Service) answer(ctx context.Context, pid int, r control.Request) (any, 
 	case control.HookHeld:
 		s.log.Info("libvirt's hook held a start", "what", r.Args["text"])
 		s.rec.Record(mark("held in libvirt's hook", r.Args["text"]))
+		if holder, _ := s.enforcer.holder(); holder != nil && r.Args["let-go"] != "" {
+			holder.LetGo(r.Args["let-go"])
+		}
 		return nil, nil
 	case control.Stop:
 		s.rec.Record(mark("asked to stop", r.Args["why"]))

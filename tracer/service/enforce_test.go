@@ -2,9 +2,11 @@ package service
 
 import (
 	"os"
+	"os/exec"
 	"path/filepath"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/bootrace/bootrace/tracer/config"
 	"github.com/bootrace/bootrace/tracer/control"
@@ -72,5 +74,50 @@ func TestModes(t *testing.T) {
 	}
 	if n := s.rec.Counts()[event.Source]; n < 2 {
 		t.Errorf("%d events say when starts were held", n)
+	}
+}
+
+// What libvirt's hook has let go at its deadline is not held once more, and another
+// guest is.
+func TestHookLetsGo(t *testing.T) {
+	if os.Geteuid() != 0 {
+		t.Skip("NOT RUN: only root may hold starts")
+	}
+	program := filepath.Join(t.TempDir(), "qemu-system-x86_64")
+	data, err := os.ReadFile("/bin/true")
+	if err == nil {
+		err = os.WriteFile(program, data, 0o755)
+	}
+	if err != nil {
+		t.Fatal(err)
+	}
+	cfg := config.Default()
+	cfg.Mode, cfg.Enforce.Binaries, cfg.Enforce.Deadline = config.Enforcing, []string{program}, 2*time.Second
+	s := testService(t, func(o *Options) { o.Config = func() (config.Config, error) { return cfg, nil } })
+	t.Cleanup(func() { s.enforcer.close(); s.background.Wait() })
+	s.enforcer.follow(t.Context())
+	if st := s.statusOf(t); st.HoldErr != "" {
+		t.Skip("NOT RUN: ", st.HoldErr)
+	}
+	const uuid = "3aad3b6b-ddf8-474a-8906-06d83ef318cb"
+	told := control.Request{Do: control.HookHeld, Args: map[string]string{"text": "not ready", "let-go": uuid}}
+	if _, err := s.answer(t.Context(), 1, told); err != nil {
+		t.Fatal(err)
+	}
+	for held := range uint64(2) { // the first is let go
+		start := exec.Command("/bin/sh", "-c", `exec "$0" "$@"`, program, "-name", "web", "-uuid", uuid, "-drive", "file=/dev/nowhere/web,format=raw,if=none")
+		if out, err := start.CombinedOutput(); err != nil {
+			t.Fatalf("%v: %s", err, out)
+		}
+		c := s.statusOf(t).Hold.Counts
+		for range 1000 { // it is counted after it goes on
+			if c = s.statusOf(t).Hold.Counts; c.Passed+c.Allowed == held+1 {
+				break
+			}
+			time.Sleep(5 * time.Millisecond)
+		}
+		if c.Held != held || c.Passed != 1 {
+			t.Errorf("after start %d: %+v", held+1, c)
+		}
 	}
 }
