@@ -51,6 +51,23 @@ wait "$chain" || true
 if [ -s /run/chain.err ] && grep -v terminating /run/chain.err; then exit 1; fi
 lvchange -qq -an vg0/top vg0/middle vg0/base
 
+say "a program on a file system that is mounted later"
+later=/usr/local/qemu-later
+mkdir -p $later
+sleep 1 # it is watched, and what comes now covers it
+mount -t tmpfs none $later
+install -D /usr/local/qemu-lab/bin/qemu-system-x86_64 $later/bin/qemu-system-x86_64
+timeout 300 sh -c "until bootrace status | grep '^programs.*$later/'; do sleep 0.2; done"
+$later/bin/qemu-system-x86_64 -name later -drive file=/dev/vg0/lv0,if=none,format=raw &
+later_guest=$!
+held_on /dev/vg0/lv0
+lvchange -qq -ay vg0/lv0
+wait $later_guest
+settle
+lvchange -qq -an vg0/lv0
+umount $later
+timeout 300 sh -c "while bootrace status | grep '^programs.*$later/'; do sleep 0.2; done"
+
 bootrace show --near-miss 10s >/dev/null
 bootrace show --format json > /lab/out/trace.json
 cp "$(bootrace status --format json | sed -n 's/^ *"log": "\(.*\)",*$/\1/p')" /lab/out/trace.jsonl
@@ -109,13 +126,18 @@ says 2 'identity.*use "warn", "hold", "deny"' bootrace run --identity ask
 says 1 'is not the absolute path of a program' bootrace run --binaries qemu-kvm
 says 1 'bootrace is running already, as process' bootrace run
 says 1 'no start is held: the mode is trace' bootrace release nobody
-cat >/etc/bootrace/config.yaml <<END
-mode: enforce
-enforce:
-  binaries: [/opt/nothing/qemu-*, /usr/local/qemu-*/bin/qemu-system-*]
-END
-systemctl reload bootrace
+binaries() { # PATTERNS STATUS: by a reload; then the status says this of the programs
+	printf 'mode: enforce\nenforce:\n  binaries: [%s]\n' "$1" >/etc/bootrace/config.yaml
+	systemctl reload bootrace
+	timeout 300 sh -c "until bootrace status | grep '^programs.*$2'; do sleep 0.2; done"
+}
+binaries '/opt/nothing/qemu-*, /usr/local/qemu-*/bin/qemu-system-*' /qemu-lab/
 timeout 300 sh -c 'until journalctl -b -u bootrace | grep "matches no program.*/opt/nothing/qemu-"; do sleep 0.2; done'
+# A pattern that is taken away holds nothing: held, it would take 80 s.
+binaries '/opt/nothing/qemu-*' 'none found'
+timeout 60 /usr/local/qemu-lab/bin/qemu-system-x86_64 -name taken-away -drive file=/dev/vg0/lv0 2>/dev/null || [ $? = 1 ]
+ls /run/enforce/taken-away
+binaries '/usr/local/qemu-*/bin/qemu-system-*' /qemu-lab/
 cannot() { # WHY SETTING: with that setting of its unit, the service can't hold, says why, and guests start
 	printf '[Service]\n%s\n' "$2" >/run/systemd/system/bootrace.service.d/cannot.conf
 	systemctl daemon-reload
