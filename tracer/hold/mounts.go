@@ -13,9 +13,12 @@ import (
 // A file system that is mounted later covers the folders that are watched, and can
 // have programs that nothing else tells of.
 
-// mountPause is how long more mounts are waited for: where containers start, there
-// are many at a time.
-const mountPause = 100 * time.Millisecond
+// After a mount more are waited for, for mountPause at least: where containers start,
+// there are many. The search takes one in mountShare of the time at the most.
+const (
+	mountPause = 100 * time.Millisecond
+	mountShare = 20
+)
 
 // openMounts returns a descriptor that tells each change once, to whoever polls it
 // first. So it is no os.File: Go polls those itself.
@@ -48,6 +51,7 @@ func (p *programs) followMounts(ctx context.Context, changed func()) error {
 		case ready[1].Revents != 0:
 			return nil
 		}
+		began := time.Now()
 		if err := p.everywhere(); err != nil {
 			return err
 		}
@@ -55,12 +59,13 @@ func (p *programs) followMounts(ctx context.Context, changed func()) error {
 		select {
 		case <-ctx.Done():
 			return nil
-		case <-time.After(mountPause):
+		case <-time.After(max(mountPause, mountShare*time.Since(began))):
 		}
 	}
 }
 
-// everywhere looks for all folders and programs anew.
+// everywhere looks for all folders and programs anew. That a folder is what it was
+// does not mean that it is still watched: it was mounted again.
 func (p *programs) everywhere() error {
 	p.mu.Lock()
 	clear(p.watched)

@@ -95,6 +95,14 @@ func TestMountedLater(t *testing.T) {
 	unpackAt(t, second)
 	h.guards(h.program, second)
 
+	if err := unix.Mount(filepath.Join(elsewhere, name), second, "", unix.MS_BIND, ""); err != nil {
+		t.Fatal(err)
+	}
+	h.guards(h.program, second)
+	if err := unix.Unmount(second, 0); err != nil {
+		t.Fatal(err)
+	}
+	h.guards(h.program, second)
 	if err := unix.Mount(elsewhere, local, "", unix.MS_BIND, ""); err != nil {
 		t.Fatal(err)
 	}

@@ -329,11 +329,9 @@ func (p *programs) list() (paths, unused []string) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	for id, path := range p.guarded {
-		if !leads(path, id) {
-			delete(p.guarded, id) // replaced; the mark went with its inode
-			continue
+		if leads(path, id) { // else it was replaced, or covered by a mount
+			paths = append(paths, path)
 		}
-		paths = append(paths, path)
 	}
 	slices.Sort(paths)
 	return slices.Compact(paths), slices.Clone(p.unused)
