@@ -146,6 +146,40 @@ func TestPagesTellWhatIsMissing(t *testing.T) {
 	}
 }
 
+// A processor that is possible and not started has no buffer until it is.
+func TestProcessorStartsLater(t *testing.T) {
+	format := mustFormat(t, execFormat)
+	i := &Instance{formats: map[uint16]*Format{format.ID: format}}
+	var told []string
+	look := func(answers ...any) error {
+		_, err := i.readPages(func(to []byte) (int, error) {
+			answer := answers[0]
+			answers = answers[1:]
+			if err, ok := answer.(error); ok {
+				return -1, err
+			}
+			return copy(to, answer.([]byte)), nil
+		}, make([]byte, 4096), func(r *Record) {
+			name, _ := r.String("filename")
+			told = append(told, name)
+		})
+		return err
+	}
+	record := execRecord(7, "/usr/bin/kvm")
+	whole := page(1000, 0, word(uint32(len(record)/wordSize), 0, record...))
+	for _, err := range []error{look(unix.ENODEV), look(unix.EINTR, whole, unix.EAGAIN)} {
+		if err != nil {
+			t.Error(err)
+		}
+	}
+	if !slices.Equal(told, []string{"/usr/bin/kvm"}) {
+		t.Errorf("told %q", told)
+	}
+	if err := look(unix.EIO); !errors.Is(err, unix.EIO) {
+		t.Errorf("a buffer that cannot be read: %v", err)
+	}
+}
+
 func TestDamagedPages(t *testing.T) {
 	for name, p := range map[string][]byte{
 		"short": make([]byte, 8), "long": page(0, 1<<19), "record beyond the page": page(0, 0, word(20, 0)), "no length": page(0, 0, word(0, 0, 0, 0, 0, 0)),

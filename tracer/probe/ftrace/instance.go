@@ -296,7 +296,7 @@ func (i *Instance) format(group, name string) (*Format, error) {
 func (i *Instance) Read(each func(*Record)) (missed uint64, err error) {
 	page := make([]byte, i.pageSize)
 	for _, p := range i.pipes {
-		n, err := i.readPipe(p, page, each)
+		n, err := i.readPages(p.read, page, each)
 		missed += n
 		if err != nil {
 			return missed, fmt.Errorf("read the trace buffer of %s: %w", p.cpu, err)
@@ -305,13 +305,19 @@ func (i *Instance) Read(each func(*Record)) (missed uint64, err error) {
 	return missed, nil
 }
 
-func (i *Instance) readPipe(p *pipe, page []byte, each func(*Record)) (missed uint64, err error) {
+func (p *pipe) read(page []byte) (int, error) { return unix.Read(p.fd, page) }
+
+func (i *Instance) readPages(read func(page []byte) (int, error), page []byte, each func(*Record)) (missed uint64, err error) {
 	for {
-		n, err := unix.Read(p.fd, page)
+		n, err := read(page)
 		switch {
 		case errors.Is(err, unix.EINTR):
 			continue
 		case errors.Is(err, unix.EAGAIN), err == nil && n == 0:
+			return missed, nil
+		case errors.Is(err, unix.ENODEV):
+			// Since Linux 4.13: the processor has not been started since the instance
+			// was made. It gets its buffer when it is.
 			return missed, nil
 		case err != nil:
 			return missed, err
