@@ -31,7 +31,7 @@ type tracefs struct {
 	abi      ftrace.ABI
 	options  ftrace.Options
 	trace    *ftrace.Instance
-	procs    *procs.Source // nil: not available
+	procs    processEvents // nil: not available
 	noProcs  error         // why
 	watching sync.WaitGroup
 	unwatch  chan struct{}
@@ -50,6 +50,14 @@ type tracefs struct {
 	counted   map[string]uint64 // losses of trace, the most that was read
 	before    map[string]uint64 // those of the instances before it
 	closed    bool
+}
+
+// processEvents is what the kernel tells of processes; see procs.Source.
+type processEvents interface {
+	Wait(limit time.Duration) error
+	Receive(each func(procs.Event)) error
+	Lost() uint64
+	Close() error
 }
 
 // procEvent is a process event with what could still be read of a new guest.
@@ -81,12 +89,7 @@ func openTracefs(ctx context.Context, opts Options) (*tracefs, error) {
 	if err != nil {
 		return nil, tracefsReason(err)
 	}
-	t := &tracefs{
-		log: opts.Log, interval: opts.LossInterval, findRoot: opts.FindRoot, began: event.Now(),
-		dir: dir, abi: a, options: ftrace.Options{BufferKB: bufferKB(opts.RingBytes), Clock: ftrace.Clock(opts.traceClock)},
-		unwatch: make(chan struct{}), calls: newCalls(opts.Guests),
-		counted: map[string]uint64{}, before: map[string]uint64{},
-	}
+	t := newTracefs(opts, dir, a)
 	t.trace, err = dir.Open(t.options)
 	if err != nil {
 		return nil, tracefsReason(err)
@@ -96,6 +99,15 @@ func openTracefs(ctx context.Context, opts Options) (*tracefs, error) {
 		return nil, errors.Join(err, t.Close())
 	}
 	return t, nil
+}
+
+func newTracefs(opts Options, dir ftrace.Dir, a ftrace.ABI) *tracefs {
+	return &tracefs{
+		log: opts.Log, interval: opts.LossInterval, findRoot: opts.FindRoot, began: event.Now(),
+		dir: dir, abi: a, options: ftrace.Options{BufferKB: bufferKB(opts.RingBytes), Clock: ftrace.Clock(opts.traceClock)},
+		unwatch: make(chan struct{}), calls: newCalls(opts.Guests),
+		counted: map[string]uint64{}, before: map[string]uint64{},
+	}
 }
 
 // tracefsReason turns ftrace's reasons into those of this package.
@@ -119,8 +131,10 @@ func bufferKB(bytes int) int { return max(bytes>>10/runtime.NumCPU(), minBufferK
 
 // start attaches everything and notes what that gives.
 func (t *tracefs) start(ctx context.Context) error {
-	if t.procs, t.noProcs = procs.Open(); t.noProcs == nil {
-		t.calls.threadsTold = true
+	if source, err := procs.Open(); err != nil {
+		t.noProcs = err
+	} else {
+		t.procs, t.calls.threadsTold = source, true
 		t.watching.Go(t.watch)
 	}
 	abilities, err := t.attach(ctx)

@@ -43,12 +43,28 @@ type hit struct {
 func (t *tracefs) Run(ctx context.Context, emit func(event.Event)) error {
 	runtime.LockOSThread() // the clock's anchors are told by their thread
 	defer runtime.UnlockOSThread()
+	failed := true // unless it returns without an error: it may panic, too
+	defer func() {
+		if failed {
+			t.giveUp()
+		}
+	}()
 	t.mu.Lock()
 	first := t.sourceEvent("attached", t.attached, t.began)
 	t.mu.Unlock()
 	emit(first)
 	r := &tracefsRun{tracefs: t, emit: emit, polled: t.attached}
-	return r.loop(ctx)
+	err := r.loop(ctx)
+	failed = err != nil
+	return err
+}
+
+// giveUp closes what nobody reads any more: process events would pile up, and
+// the probes would slow down the host for nothing.
+func (t *tracefs) giveUp() {
+	if err := t.Close(); err != nil {
+		t.log.Warn("detach the probes", "err", err)
+	}
 }
 
 // tracefsRun is the state of one call of Run.

@@ -1,0 +1,120 @@
+package probe
+
+import (
+	"context"
+	"os"
+	"path/filepath"
+	"strings"
+	"sync/atomic"
+	"testing"
+	"time"
+
+	"github.com/bootrace/bootrace/tracer/event"
+	"github.com/bootrace/bootrace/tracer/probe/ftrace"
+	"github.com/bootrace/bootrace/tracer/probe/procs"
+)
+
+// busyHost has a process that starts each millisecond.
+type busyHost struct{ lost, closed atomic.Uint64 }
+
+func (h *busyHost) Wait(time.Duration) error {
+	time.Sleep(time.Millisecond)
+	return nil
+}
+
+func (h *busyHost) Receive(each func(procs.Event)) error {
+	each(procs.Event{At: event.Now(), Kind: procs.Fork, TID: otherPID, PID: otherPID, Parent: 1})
+	return nil
+}
+
+func (h *busyHost) Lost() uint64 { return h.lost.Load() }
+
+func (h *busyHost) Close() error {
+	h.closed.Add(1)
+	return nil
+}
+
+// The files of the trace that fakeTracefs uses.
+const (
+	fakePages = "per_cpu/cpu0/trace_pipe_raw"
+	fakeExec  = "events/sched/" + evExec
+)
+
+// fakeTracefs is a backend that sees execs, in a folder like that of a kernel
+// without instances.
+func fakeTracefs(t *testing.T, opts Options) (*tracefs, *busyHost) {
+	t.Helper()
+	dir := t.TempDir()
+	for file, text := range map[string]string{
+		"kprobe_events": "", "kprobe_profile": "", "trace_clock": "[boot]\n", "buffer_size_kb": "7\n",
+		"current_tracer": "nop\n", "set_event": "", "tracing_on": "1\n",
+		fakePages: "", "per_cpu/cpu0/stats": "overrun: 0\n",
+		fakeExec + "/enable": "", fakeExec + "/format": "name: " + evExec + "\nID: 308\n\tfield:int common_pid;\toffset:4;\tsize:4;\tsigned:1;\n",
+	} {
+		writeFake(t, dir, file, text)
+	}
+	host := &busyHost{}
+	b := newTracefs(opts.withDefaults(), ftrace.Dir(dir), ftrace.ABI{})
+	var err error
+	if b.trace, err = b.dir.Open(b.options); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := b.attachExec(b.abi); err != nil {
+		t.Fatal(err)
+	}
+	b.clock, b.procs = newTraceClock(b.trace.Clock()), host
+	b.watching.Go(b.watch)
+	t.Cleanup(func() { b.Close() })
+	return b, host
+}
+
+func writeFake(t *testing.T, dir, file, text string) {
+	t.Helper()
+	path := filepath.Join(dir, file)
+	if err := os.MkdirAll(filepath.Dir(path), 0o755); err != nil {
+		t.Fatal(err)
+	}
+	if err := os.WriteFile(path, []byte(text), 0o600); err != nil {
+		t.Fatal(err)
+	}
+}
+
+func (t *tracefs) queued() int {
+	t.queueMu.Lock()
+	defer t.queueMu.Unlock()
+	return len(t.queue)
+}
+
+// Where the backend fails, nothing of it is left in the kernel, and nothing
+// piles up.
+func TestTracefsFails(t *testing.T) {
+	for name, run := range map[string]func(t *testing.T, b *tracefs) (failed bool){
+		"a page is damaged": func(t *testing.T, b *tracefs) bool {
+			writeFake(t, string(b.dir), fakePages, "no page")
+			return b.Run(context.Background(), func(event.Event) {}) != nil
+		},
+		"its reader panics": func(_ *testing.T, b *tracefs) (failed bool) {
+			defer func() { failed = recover() != nil }()
+			_ = b.Run(context.Background(), func(event.Event) { panic("a decoder") })
+			return false
+		},
+	} {
+		t.Run(name, func(t *testing.T) {
+			b, host := fakeTracefs(t, Options{})
+			if !run(t, b) {
+				t.Fatal("it does not fail")
+			}
+			if text, _ := os.ReadFile(filepath.Join(string(b.dir), fakeExec, "enable")); !strings.HasSuffix(string(text), "0") {
+				t.Errorf("the event is on: %q", text)
+			}
+			before := b.queued()
+			time.Sleep(50 * time.Millisecond)
+			if n := b.queued(); n > before {
+				t.Errorf("%d process events are waiting for nobody, then %d", before, n)
+			}
+			if err := b.Close(); err != nil || host.closed.Load() != 1 {
+				t.Errorf("closed again: %v, %d times", err, host.closed.Load())
+			}
+		})
+	}
+}
