@@ -237,8 +237,14 @@ func (t *tracefs) tieClock() event.Ability {
 			ability.OK, ability.Why = false, err.Error()
 			return ability
 		}
-		t.clock.now.boot -= event.Time(anchorEvery) // so that the next is due
-		t.clock.now.trace -= uint64(anchorEvery)
+		if t.clock.tied() {
+			t.clock.now.boot -= event.Time(anchorEvery) // so that the next is due
+			t.clock.now.trace -= uint64(anchorEvery)
+		}
+	}
+	if !t.clock.tied() {
+		ability.OK, ability.Why = false, "an own open, which ties the trace clock to boottime, was not told"
+		return ability
 	}
 	ability.Why = fmt.Sprintf("trace clock %q, tied to boottime again each second, to within %v at first", t.trace.Clock(), t.clock.error(event.Now()).Round(time.Microsecond))
 	return ability

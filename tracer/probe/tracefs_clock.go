@@ -39,9 +39,12 @@ const anchorEvery = event.Duration(1e9)
 // in so many.
 const steadiness = 20_000
 
+// tied says that there is an anchor.
+func (c *traceClock) tied() bool { return c.now.trace != 0 }
+
 // due says that it is time for another anchor.
 func (c *traceClock) due(now event.Time) bool {
-	return !c.exact && (c.now.trace == 0 || now.Sub(c.now.boot) >= anchorEvery)
+	return !c.exact && (!c.tied() || now.Sub(c.now.boot) >= anchorEvery)
 }
 
 // open makes the hit of an anchor and returns what boottime was around it.
@@ -58,7 +61,7 @@ func (c *traceClock) open() (before, after event.Time, err error) {
 // tie takes a hit's time as an anchor, unless a tighter one is about as good.
 func (c *traceClock) tie(trace uint64, before, after event.Time) {
 	a := anchor{trace, before + (after-before)/2, (after.Sub(before) + 1) / 2}
-	if c.now.trace != 0 {
+	if c.tied() {
 		// A reading that was interrupted in between says less than the last anchor,
 		// and the next reading comes soon.
 		passed := a.boot.Sub(c.now.boot)

@@ -9,6 +9,8 @@ import (
 	"testing"
 	"time"
 
+	"golang.org/x/sys/unix"
+
 	"github.com/bootrace/bootrace/tracer/event"
 	"github.com/bootrace/bootrace/tracer/probe/ftrace"
 	"github.com/bootrace/bootrace/tracer/probe/procs"
@@ -63,6 +65,9 @@ func fakeTracefs(t *testing.T, opts Options) (*tracefs, *busyHost) {
 		t.Fatal(err)
 	}
 	b.clock, b.procs = newTraceClock(b.trace.Clock()), host
+	// What is written to them is appended: they would show all that was.
+	writeFake(t, dir, "tracing_on", "1\n")
+	writeFake(t, dir, fakeExec+"/enable", "1\n")
 	b.watching.Go(b.watch)
 	t.Cleanup(func() { b.Close() })
 	return b, host
@@ -116,5 +121,63 @@ func TestTracefsFails(t *testing.T) {
 				t.Errorf("closed again: %v, %d times", err, host.closed.Load())
 			}
 		})
+	}
+}
+
+// A switch of root takes the trace files away for a moment, and /dev: the backend
+// waits for them, and closes nothing.
+func TestTracefsDuringASwitchOfRoot(t *testing.T) {
+	var b *tracefs
+	tries := 0
+	back := make(chan struct{})
+	b, _ = fakeTracefs(t, Options{LossInterval: 10 * time.Millisecond, FindRoot: func() {
+		if tries++; tries == 3 {
+			if err := os.Rename(string(b.dir)+"-moved", string(b.dir)); err != nil {
+				t.Error(err)
+			}
+			close(back)
+		}
+	}})
+	if err := os.Rename(string(b.dir), string(b.dir)+"-moved"); err != nil {
+		t.Fatal(err)
+	}
+	events := trace(t, b, func() {
+		select {
+		case <-back:
+		case <-time.After(10 * time.Second):
+			t.Error("nobody looks for the real root")
+		}
+		time.Sleep(100 * time.Millisecond) // some looks more
+	})
+	for _, e := range events {
+		if e.Kind != event.Source || e.Source.State == "upgraded" {
+			t.Errorf("it tells %s %+v %+v", e.Kind, e.Loss, e.Source)
+		}
+	}
+	if text, err := os.ReadFile(filepath.Join(string(b.dir), fakeExec, "enable")); string(text) != "1\n" {
+		t.Errorf("the event was turned off: %q, %v", text, err)
+	}
+}
+
+// The clock goes without an anchor that it cannot have, and says so of the first.
+func TestTracefsWithoutAnchor(t *testing.T) {
+	b, _ := fakeTracefs(t, Options{traceClock: "global"})
+	b.calls.openSymbol = openSymbols[0]
+	var limit unix.Rlimit
+	if err := unix.Getrlimit(unix.RLIMIT_NOFILE, &limit); err != nil {
+		t.Fatal(err)
+	}
+	if err := unix.Setrlimit(unix.RLIMIT_NOFILE, &unix.Rlimit{Max: limit.Max}); err != nil { // no open succeeds
+		t.Fatal(err)
+	}
+	_, err := b.cycle()
+	if err := unix.Setrlimit(unix.RLIMIT_NOFILE, &limit); err != nil {
+		t.Fatal(err)
+	}
+	if err != nil {
+		t.Errorf("that ends it: %v", err)
+	}
+	if a := b.tieClock(); a.OK || a.Why == "" || b.clock.tied() {
+		t.Errorf("the clock is tied by nothing: %+v", a)
 	}
 }

@@ -75,6 +75,7 @@ type tracefsRun struct {
 	reported map[string]uint64
 	polled   event.Time
 	restored time.Time // when the probes were last attached again
+	hidden   time.Time // since when the trace files are out of sight; zero: they are not
 }
 
 // restoreEvery bounds what it costs where somebody turns the probes off all the
@@ -87,6 +88,10 @@ const (
 	restoreTries = 5
 	restorePause = 300 * time.Millisecond
 )
+
+// hiddenLimit is how long a switch of root may take: before it goes to the real
+// root it deletes the initramfs.
+const hiddenLimit = time.Minute
 
 func (r *tracefsRun) loop(ctx context.Context) error {
 	ticker := time.NewTicker(tick)
@@ -157,7 +162,9 @@ func (t *tracefs) cycle() ([]hit, error) {
 	due := t.clock.due(event.Now())
 	if due {
 		if before, after, err = t.clock.open(); err != nil {
-			return nil, fmt.Errorf("tie the trace clock to boottime: %w", err)
+			// /dev is out of sight during a switch of root.
+			t.log.Debug("tie the trace clock to boottime", "err", err)
+			due = false
 		}
 	}
 	t.receive()
@@ -262,9 +269,30 @@ func (t *tracefs) intact() error {
 	return t.trace.Intact()
 }
 
+// outOfSight reports whether the trace files are elsewhere, and may come back:
+// during a switch of root they have gone to the real root, where FindRoot follows
+// them once process 1 is there. What is closed meanwhile stays in the kernel; what
+// is not goes on telling.
+func (r *tracefsRun) outOfSight() bool {
+	if exists("/proc/self") && r.dir.Has("tracing_on") {
+		r.hidden = time.Time{}
+		return false
+	}
+	if r.hidden.IsZero() {
+		r.hidden = time.Now()
+	}
+	if r.findRoot != nil {
+		r.findRoot()
+	}
+	return time.Since(r.hidden) < hiddenLimit
+}
+
 // insist attaches everything anew, and tries a few times.
 func (r *tracefsRun) insist(ctx context.Context) (err error) {
 	for range restoreTries {
+		if r.outOfSight() {
+			return nil // the next look goes on with it
+		}
 		if err = r.reattach(ctx); err == nil {
 			return nil
 		}
@@ -282,8 +310,11 @@ func (r *tracefsRun) insist(ctx context.Context) (err error) {
 // them off: who resets the trace files, as "trace-cmd reset" does, takes all
 // events for his own. What happened since the last look is lost.
 func (r *tracefsRun) restore(ctx context.Context) error {
+	if r.outOfSight() {
+		return nil
+	}
 	gone := r.intact()
-	if gone == nil {
+	if gone == nil || r.outOfSight() {
 		return nil
 	}
 	var err error
