@@ -1,6 +1,7 @@
 package probe
 
 import (
+	"encoding/binary"
 	"fmt"
 	"os"
 	"strings"
@@ -43,7 +44,9 @@ func openProbe(a ftrace.ABI, symbol string) ftrace.Probe {
 		{Name: "flags", Fetch: ftrace.At(0, a.Args[2]), Type: "u32"},
 		{Name: "low", Fetch: ftrace.At(0, a.Args[2]), Type: "u8"},
 		{Name: "first", Fetch: ftrace.At(0, name), Type: "u8"},
-		{Name: "next", Fetch: ftrace.At(1, name), Type: "u16"},
+		{Name: "next", Fetch: ftrace.At(1, name), Type: "u32"},
+		{Name: "fifth", Fetch: ftrace.At(5, name), Type: "u8"},
+		{Name: "sixth", Fetch: ftrace.At(6, name), Type: "u8"},
 	}}
 }
 
@@ -57,9 +60,15 @@ func openFilter() string {
 		readOnly = append(readOnly, fmt.Sprintf("low != %d", low))
 	}
 	for _, dir := range systemDirs {
-		if !strings.HasPrefix(dir, "/lib") || dir == "/lib/" {
-			elsewhere = append(elsewhere, fmt.Sprintf("next != %d", int(dir[1])|int(dir[2])<<8))
+		rest := dir[5:]
+		if len(rest) > 2 {
+			continue // rare enough
 		}
+		differs := []string{fmt.Sprintf("next != %d", binary.NativeEndian.Uint32([]byte(dir[1:])))}
+		for i, field := range []string{"fifth", "sixth"}[:len(rest)] {
+			differs = append(differs, fmt.Sprintf("%s != %d", field, rest[i]))
+		}
+		elsewhere = append(elsewhere, "("+strings.Join(differs, " || ")+")")
 	}
 	return fmt.Sprintf("first != %d || (%s) || (%s)", '/', strings.Join(readOnly, " && "), strings.Join(elsewhere, " && "))
 }
