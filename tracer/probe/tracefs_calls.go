@@ -172,10 +172,17 @@ func (c *calls) handle(h *hit) []event.Event {
 // 5.14, and count faults for it: the return of an open that failed has no file to
 // look at.
 func begin[T any](c *calls, under map[int]T, tid int, call T, what string) {
+	end(c, under, tid, what)
+	under[tid] = call
+}
+
+// end drops a call whose return was missed, if there is one: its thread begins
+// another, or has ended, which it cannot do within a call.
+func end[T any](c *calls, under map[int]T, tid int, what string) {
 	if _, ok := under[tid]; ok {
 		c.missed[what]++
+		delete(under, tid)
 	}
-	under[tid] = call
 }
 
 func (h *hit) keep() *hit {
@@ -305,9 +312,9 @@ func (c *calls) fork(q *procEvent) []event.Event {
 
 func (c *calls) exit(q *procEvent) []event.Event {
 	delete(c.threads, q.TID)
-	delete(c.opens, q.TID)
-	delete(c.links, q.TID)
-	delete(c.requests, q.TID)
+	end(c, c.opens, q.TID, lossOpen)
+	end(c, c.links, q.TID, lossLink)
+	end(c, c.requests, q.TID, lossDM)
 	delete(c.symlinks, q.TID)
 	if q.TID != q.PID {
 		return nil

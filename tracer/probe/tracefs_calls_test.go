@@ -27,6 +27,8 @@ func testCalls() *calls {
 	return &c
 }
 
+func told(e procs.Event) hit { return hit{at: e.At, tid: e.TID, proc: procEvent{Event: e}} }
+
 func handleAll(c *calls, hits ...hit) []event.Event {
 	var events []event.Event
 	for i := range hits {
@@ -92,6 +94,24 @@ func TestCallsMissed(t *testing.T) {
 	if len(events) != 1 || events[0].Kind != event.Link {
 		t.Errorf("events %+v", events)
 	}
+	if c.missed[lossOpen] != 1 || c.missed[lossDM] != 1 || c.missed[lossLink] != 1 {
+		t.Errorf("missed %v", c.missed)
+	}
+}
+
+// A thread that has ended was in none of its calls any more: their returns were
+// missed, too.
+func TestCallsMissedAtTheEnd(t *testing.T) {
+	c := testCalls()
+	handleAll(c,
+		hit{at: 1, tid: guestPID + 1, event: evOpen, path: "/dev/vg/lv"},
+		hit{at: 2, tid: otherPID, event: evRequest, nr: bpf.DMDevCreate},
+		hit{at: 3, tid: otherPID, event: "symlink", path: "/dev/a"},
+		hit{at: 4, tid: otherPID, event: evOpen, path: "/dev/vg/lv"},
+		hit{at: 5, tid: otherPID, event: evOpened, ret: 1},
+		told(procs.Event{At: 6, Kind: procs.Exit, TID: guestPID + 1, PID: guestPID}),
+		told(procs.Event{At: 7, Kind: procs.Exit, TID: otherPID, PID: otherPID}),
+	)
 	if c.missed[lossOpen] != 1 || c.missed[lossDM] != 1 || c.missed[lossLink] != 1 {
 		t.Errorf("missed %v", c.missed)
 	}
@@ -171,7 +191,6 @@ func TestCallsMadeAgain(t *testing.T) {
 func TestCallsProcesses(t *testing.T) {
 	c := testCalls()
 	c.uncertain = 5
-	told := func(e procs.Event) hit { return hit{at: e.At, tid: e.TID, proc: procEvent{Event: e}} }
 	child := guestPID + 5
 	events := handleAll(c,
 		told(procs.Event{At: 100, Kind: procs.Fork, TID: guestPID + 2, PID: guestPID, Parent: 7}),
