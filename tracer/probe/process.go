@@ -53,13 +53,14 @@ func (p *process) info(state string) event.SourceInfo {
 }
 
 func (p *process) AddGuest(pid int) error {
+	found := event.Now()
 	proc, err := readProc(pid)
 	if err != nil {
 		return fmt.Errorf("watch process %d as a guest: %w", pid, err)
 	}
 	p.calls.mu.Lock()
 	defer p.calls.mu.Unlock()
-	p.calls.addGuest(&started{proc: proc})
+	p.calls.addGuest(&started{proc: proc, found: found})
 	return nil
 }
 

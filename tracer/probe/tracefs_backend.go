@@ -355,13 +355,14 @@ func (t *tracefs) info(state string) event.SourceInfo {
 }
 
 func (t *tracefs) AddGuest(pid int) error {
+	found := event.Now()
 	p, err := readProc(pid)
 	if err != nil {
 		return fmt.Errorf("watch process %d as a guest: %w", pid, err)
 	}
 	t.calls.mu.Lock()
 	defer t.calls.mu.Unlock()
-	t.calls.addGuest(&started{proc: p})
+	t.calls.addGuest(&started{proc: p, found: found})
 	for _, tid := range procs.Threads(pid) {
 		t.calls.threads[tid] = pid
 	}

@@ -43,8 +43,9 @@ type calls struct {
 
 // started is a process as it was found right after its exec, or later.
 type started struct {
-	proc event.Proc
-	args []byte // of a guest all, of others the beginning
+	proc  event.Proc
+	args  []byte     // of a guest all, of others the beginning
+	found event.Time // when it was read; 0 if it was not
 }
 
 // identity is what stays of a mapping beside its name.
@@ -89,6 +90,7 @@ func (c *calls) forget() {
 // capture reads a process that has just begun a program. By the time that its
 // acts are looked at it may have ended.
 func (c *calls) capture(pid int) *started {
+	found := event.Now()
 	p, err := readProc(pid)
 	if err != nil {
 		return nil
@@ -100,7 +102,7 @@ func (c *calls) capture(pid int) *started {
 	if !isGuest(c.names, p.Comm) {
 		args = bytes.Clone(args[:min(len(args), callerArgsMax)])
 	}
-	return &started{p, args}
+	return &started{p, args, found}
 }
 
 // remember keeps what was read of new programs until their exec's own record
@@ -295,10 +297,14 @@ func (c *calls) fork(q *procEvent) []event.Event {
 		}
 		return nil
 	}
+	if before := c.tasks[q.PID]; before == nil || before.found < q.At {
+		// One that had the pid before: its end was not told.
+		c.removeGuest(q.PID)
+		delete(c.tasks, q.PID)
+	}
 	guest, parent := c.guests[q.Parent], c.tasks[q.Parent]
 	if parent == nil {
-		delete(c.tasks, q.PID) // unknown to us, as its parent is
-		return nil
+		return nil // unknown to us, and so is the child
 	}
 	child := &started{proc: parent.proc, args: parent.args}
 	child.proc.PID, child.proc.PPID = q.PID, q.Parent
@@ -323,7 +329,7 @@ func (c *calls) exit(q *procEvent) []event.Event {
 	c.removeGuest(q.PID)
 	delete(c.tasks, q.PID)
 	delete(c.captured, q.PID)
-	if !guest {
+	if !guest || s == nil {
 		return nil
 	}
 	e := c.event(event.Exit, 0, &hit{at: q.At}, s.proc)

@@ -215,6 +215,36 @@ func TestCallsProcesses(t *testing.T) {
 	}
 }
 
+// A pid that comes again is another process, also where the end of the guest that
+// had it was not told.
+func TestCallsPIDComesAgain(t *testing.T) {
+	c := testCalls()
+	events := handleAll(c,
+		told(procs.Event{At: 100, Kind: procs.Fork, TID: guestPID, PID: guestPID, Parent: 2}),
+		hit{at: 110, tid: guestPID, event: evOpen, path: "/srv/disk", flags: unix.O_RDWR},
+		hit{at: 111, tid: guestPID, event: evOpened, ret: -int64(unix.ENOENT)},
+		told(procs.Event{At: 120, Kind: procs.Exit, TID: guestPID, PID: guestPID}),
+		told(procs.Event{At: 130, Kind: procs.Exit, TID: guestPID + 1, PID: guestPID}),
+	)
+	if len(events) != 0 || len(c.guests)+len(c.threads) != 0 {
+		t.Errorf("events %+v; guests %v, their threads %v", events, c.guests, c.threads)
+	}
+}
+
+// A guest that is found running is one, also where its fork is told after that.
+func TestCallsForkIsToldLater(t *testing.T) {
+	c := testCalls()
+	const found = guestPID + 30
+	c.addGuest(&started{proc: event.Proc{PID: found, Comm: "kvm"}, found: 200})
+	events := handleAll(c,
+		told(procs.Event{At: 190, Kind: procs.Fork, TID: found, PID: found, Parent: 2}),
+		told(procs.Event{At: 210, Kind: procs.Exit, TID: found, PID: found}),
+	)
+	if len(events) != 1 || events[0].Kind != event.Exit || events[0].Proc.Comm != "kvm" {
+		t.Errorf("events %+v", events)
+	}
+}
+
 // The clock's anchors tie two clocks that run at different speeds.
 func TestTraceClock(t *testing.T) {
 	c := newTraceClock("global")
