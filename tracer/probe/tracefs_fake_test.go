@@ -4,6 +4,7 @@ import (
 	"context"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"sync/atomic"
 	"testing"
@@ -179,5 +180,16 @@ func TestTracefsWithoutAnchor(t *testing.T) {
 	}
 	if a := b.tieClock(); a.OK || a.Why == "" || b.clock.tied() {
 		t.Errorf("the clock is tied by nothing: %+v", a)
+	}
+}
+
+// A queue of process events that was full has lost forks, too: an open by a guest's
+// child may then not be told.
+func TestTracefsLosesProcesses(t *testing.T) {
+	b, host := fakeTracefs(t, Options{})
+	events := trace(t, b, func() { host.lost.Store(2) })
+	losses := slices.DeleteFunc(events, func(e event.Event) bool { return e.Kind != event.Loss })
+	if len(losses) != 1 || losses[0].Loss.What != "all" || losses[0].Loss.Count != 2 {
+		t.Errorf("losses %+v", losses)
 	}
 }
