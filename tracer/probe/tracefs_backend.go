@@ -89,6 +89,9 @@ func openTracefs(ctx context.Context, opts Options) (*tracefs, error) {
 	if err != nil {
 		return nil, tracefsReason(err)
 	}
+	if err := removeStale(); err != nil {
+		opts.Log.Warn("remove what a killed bootrace has left", "err", err)
+	}
 	t := newTracefs(opts, dir, a)
 	t.trace, err = dir.Open(t.options)
 	if err != nil {

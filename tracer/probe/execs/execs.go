@@ -78,6 +78,9 @@ func open() (*Source, error) {
 	if err != nil {
 		return nil, err
 	}
+	if dir.HasProbes() {
+		_ = dir.RemoveStale() // what stays does no harm, or dir.Open says that somebody is tracing
+	}
 	s := &Source{stop: make(chan struct{}), dir: dir, abi: a, calls: calls{}}
 	if err := s.attach(); err != nil {
 		return nil, err

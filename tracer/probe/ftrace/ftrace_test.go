@@ -8,6 +8,7 @@ import (
 	"slices"
 	"strings"
 	"testing"
+	"time"
 
 	"golang.org/x/sys/unix"
 )
@@ -476,5 +477,46 @@ func TestNeedsOnlyWhatEl7Has(t *testing.T) {
 	write2(t, filepath.Join(root, "current_tracer"), "function\n")
 	if _, err := Dir(root).Open(Options{BufferKB: 512}); !errors.Is(err, ErrBusy) {
 		t.Errorf("somebody traces: %v", err)
+	}
+}
+
+// What a killed process has left, and nobody can remove, keeps nobody from tracing.
+func TestLeftoverStays(t *testing.T) {
+	root := t.TempDir()
+	for file, text := range map[string]string{
+		"kprobe_events": "p:bootrace_4194305_1/open do_filp_open\n", // its own files are gone
+		"trace_clock":   "[boot]\n", "buffer_size_kb": "7\n", "current_tracer": "nop\n", "set_event": "", "tracing_on": "1\n",
+		"per_cpu/cpu0/trace_pipe_raw": "",
+	} {
+		write2(t, filepath.Join(root, file), text)
+	}
+	if err := Dir(root).RemoveStale(); !errors.Is(err, os.ErrNotExist) {
+		t.Errorf("nobody is told that it stays: %v", err)
+	}
+	i, err := Dir(root).Open(Options{BufferKB: 512})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := i.Close(); err != nil {
+		t.Error(err)
+	}
+}
+
+// An instance that is busy for a moment, since somebody resets all, is removed.
+func TestBusyLeftover(t *testing.T) {
+	root := t.TempDir()
+	write2(t, filepath.Join(root, "kprobe_events"), "")
+	dir := filepath.Join(root, instancesDir, "bootrace_4194305_1")
+	if err := os.MkdirAll(dir, 0o755); err != nil {
+		t.Fatal(err)
+	}
+	if err := unix.Mount("tmpfs", dir, "tmpfs", 0, ""); err != nil {
+		t.Skip("NOT TESTED: needs root to mount:", err)
+	}
+	release := func() { _ = unix.Unmount(dir, unix.MNT_DETACH) }
+	time.AfterFunc(20*time.Millisecond, release)
+	t.Cleanup(release)
+	if err := Dir(root).RemoveStale(); err != nil {
+		t.Error(err)
 	}
 }

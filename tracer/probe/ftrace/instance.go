@@ -46,8 +46,8 @@ type pipe struct {
 	fd  int
 }
 
-// Open makes an instance, after it has removed what processes that were killed
-// have left.
+// Open makes an instance. RemoveStale comes before it: without instances, what a
+// process that was killed has left would be taken for somebody who is tracing.
 func (d Dir) Open(o Options) (*Instance, error) {
 	me, err := self()
 	if err != nil {
@@ -55,9 +55,6 @@ func (d Dir) Open(o Options) (*Instance, error) {
 	}
 	if !d.HasProbes() {
 		return nil, ErrNoKprobes
-	}
-	if err := d.RemoveStale(); err != nil {
-		return nil, err
 	}
 	i := &Instance{root: d, group: me.String(), features: d.features(), formats: map[uint16]*Format{}, pageSize: os.Getpagesize()}
 	if err := i.makeDir(); err != nil {
@@ -431,7 +428,7 @@ func (i *Instance) Close() error {
 	}
 	i.enabled, i.pipes, i.restore = nil, nil, nil
 	if i.own() && i.dir != "" {
-		errs = append(errs, removeInstance(string(i.dir)))
+		errs = append(errs, removeInstance(string(i.dir), closeTries))
 		i.dir = ""
 	}
 	errs = append(errs, i.root.undefine(i.defined))
@@ -442,10 +439,17 @@ func (i *Instance) Close() error {
 	return nil
 }
 
+// How often the removal of an instance is tried. Who starts does not wait for a
+// leftover: it goes at the next start.
+const (
+	closeTries = 40
+	staleTries = 4
+)
+
 // removeInstance removes the folder of an instance. It is busy while somebody has a
 // file in it open, as whoever resets everybody's has, one after the other.
-func removeInstance(dir string) error {
-	const tries, pause = 40, 25 * time.Millisecond
+func removeInstance(dir string, tries int) error {
+	const pause = 25 * time.Millisecond
 	for n := 1; ; n++ {
 		err := os.Remove(dir)
 		if n == tries || !errors.Is(err, unix.EBUSY) {
@@ -456,7 +460,7 @@ func removeInstance(dir string) error {
 }
 
 // RemoveStale removes the instances and probes of processes that have ended
-// without doing so.
+// without doing so. What somebody still uses stays, and does no harm.
 func (d Dir) RemoveStale() error {
 	instances, err := filepath.Glob(d.path(instancesDir, prefix+"*"))
 	if err != nil {
@@ -465,7 +469,7 @@ func (d Dir) RemoveStale() error {
 	var errs []error
 	for _, dir := range instances {
 		if stale(ownerPart(filepath.Base(dir))) {
-			errs = append(errs, os.Remove(dir)) // turns its events off
+			errs = append(errs, removeInstance(dir, staleTries)) // turns its events off
 		}
 	}
 	events, err := d.defined(func(group string) bool { return stale(ownerPart(group)) })
