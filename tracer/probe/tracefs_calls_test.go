@@ -293,3 +293,25 @@ func TestTraceClockOnABusyHost(t *testing.T) {
 		}
 	}
 }
+
+// A reading that is interrupted between its open and one of the two looks at
+// boottime, as on a busy host, is no better for being a little off the last one.
+func TestTraceClockInterrupted(t *testing.T) {
+	const second, interruption, off = 1_000_000_000, 100_000_000, 300
+	for name, tt := range map[string]struct{ off, before, after event.Time }{
+		"before the open": {off, interruption, 100},
+		"after the open":  {-off, 100, interruption},
+	} {
+		c := newTraceClock("global")
+		c.tie(second, second+tt.off-1000, second+tt.off+1000)
+		c.tie(2*second, 2*second-tt.before, 2*second+tt.after)
+		if e := c.error(2 * second); e > 100_000 {
+			t.Errorf("%s: uncertain by %v", name, e)
+		}
+		// Where the clocks do differ, it says what it can.
+		c.tie(3*second, 3*second+1_000_000-1000, 3*second+1_000_000+1000)
+		if got := c.time(3 * second); got.Sub(3*second+1_000_000).Abs() > 1000 {
+			t.Errorf("%s: at %d later", name, got)
+		}
+	}
+}

@@ -66,7 +66,8 @@ func (c *traceClock) tie(trace uint64, before, after event.Time) {
 		// and the next reading comes soon.
 		passed := a.boot.Sub(c.now.boot)
 		drift := c.time(trace).Sub(a.boot).Abs()
-		if drift <= a.err && a.err > c.now.err+passed/steadiness && passed < 10*anchorEvery {
+		last := c.now.err + passed/steadiness // how far off the last one can be by now
+		if drift <= a.err+last && a.err > last && passed < 10*anchorEvery {
 			return
 		}
 		c.before = c.now
