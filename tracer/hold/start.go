@@ -1,0 +1,447 @@
+package hold
+
+// One start, from its first instant to the answer and what is told of it.
+
+import (
+	"cmp"
+	"context"
+	"errors"
+	"io/fs"
+	"os"
+	"path/filepath"
+	"runtime/debug"
+	"strings"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"golang.org/x/sys/unix"
+
+	"github.com/bootrace/bootrace/tracer/config"
+	"github.com/bootrace/bootrace/tracer/event"
+	"github.com/bootrace/bootrace/tracer/guest"
+	"github.com/bootrace/bootrace/tracer/readiness"
+)
+
+// hold is one exec that waits for an answer, from its first instant on.
+type hold struct {
+	exec     Exec
+	since    event.Time
+	answered atomic.Bool
+	// allow is the decision of the clock; free is set where it was answered
+	// before the disks were ready; noExec where the program was only opened.
+	allow, free, noExec atomic.Bool
+	clock               *time.Timer
+	done                chan struct{} // closed when it is answered
+
+	mu       sync.Mutex
+	told     bool // it is recorded as a hold
+	task     *Task
+	guest    guest.Guest
+	policy   config.Policy
+	deadline event.Time
+	reason   string
+	blockers []readiness.Blocker
+	doubts   []Doubt
+}
+
+// What a hold waits for, and why it ends.
+const (
+	reasonDisks    = "disks"
+	reasonIdentity = "identity"
+
+	whyReady    = "ready"
+	whyDeadline = "deadline"
+	whyGone     = "killed"
+	whyByHand   = "by hand"
+)
+
+func (h *Holder) begin(e Exec) {
+	d := &hold{exec: e, since: event.Now(), done: make(chan struct{})}
+	d.allow.Store(true)
+	d.clock = time.AfterFunc(readLimit, func() { h.finish(d, d.allow.Load(), whyDeadline) })
+	h.counts.seen.Add(1)
+	h.mu.Lock()
+	full := len(h.running) >= h.gate.Capacity()
+	h.running[d] = struct{}{}
+	h.mu.Unlock()
+	if full {
+		h.finish(d, true, "too many starts at a time")
+		return
+	}
+	h.workers.Go(func() {
+		defer func() {
+			if p := recover(); p != nil {
+				h.finish(d, true, "internal error")
+				h.opts.Log.Error("a start is not held", "panic", p, "stack", string(debug.Stack()))
+			}
+		}()
+		h.decide(d)
+	})
+}
+
+// decide answers an exec, sooner or later, and at once where there is nothing
+// to wait for.
+func (h *Holder) decide(d *hold) {
+	ctx, cancel := context.WithTimeout(context.Background(), readLimit)
+	defer cancel()
+	task, err := h.way.arguments.Of(ctx, d.exec.TID)
+	d.mu.Lock()
+	d.task = task
+	d.mu.Unlock()
+	if errors.Is(err, ErrNoExec) && d.exec.Open {
+		d.noExec.Store(true)
+		h.pass(d)
+		return
+	}
+	if err != nil {
+		h.counts.unread.Add(1)
+		h.pass(d)
+		h.opts.Log.Warn("a start is not held: its arguments can't be read", "task", d.exec.TID, "error", err)
+		return
+	}
+	g := parse(task)
+	policy := h.policy(&g)
+	disks := readiness.Disks(&g)
+	if !g.IsGuest || len(disks) == 0 || policy.Deadline == 0 || h.wasLetGo(task) {
+		h.pass(d)
+		return
+	}
+	if policy.Identity == config.IdentityWarn && h.hasWaited(&g, task) {
+		h.pass(d)
+		h.opts.Log.Info("a start is not held a second time", "guest", name(&g))
+		return
+	}
+	d.set(task, g, policy)
+	d.clock.Reset(max(time.Until(time.Now().Add(policy.Deadline-event.Now().Sub(d.since))), 0))
+	watch, err := h.opts.Watch(readiness.Request{Disks: disks, Dir: task.Cwd, PID: task.PID})
+	if err != nil {
+		h.pass(d)
+		h.opts.Log.Warn("a start is not held: its disks can't be looked at", "guest", name(&g), "error", err)
+		return
+	}
+	defer watch.Close()
+	h.await(d, watch)
+}
+
+// policy is what holds for a guest, as far as this kernel allows.
+func (h *Holder) policy(g *guest.Guest) config.Policy {
+	p := h.cfg.Load().For(g.Name, g.UUID)
+	if h.way.longest > 0 {
+		p.Deadline = min(p.Deadline, h.way.longest)
+	}
+	return p
+}
+
+// pass lets an exec go on that is no hold.
+func (h *Holder) pass(d *hold) { h.finish(d, true, "") }
+
+// parse reads the arguments, and a file that -readconfig names.
+func parse(t *Task) guest.Guest {
+	p := guest.Parser{ReadFile: func(path string) ([]byte, error) { return readConfig(t, path) }}
+	return p.Parse(t.Args)
+}
+
+// maxConfig is how much is read of a file that -readconfig names.
+const maxConfig = 1 << 20
+
+// readConfig reads a regular file as the task would. Anything else could make
+// us wait.
+func readConfig(t *Task, path string) ([]byte, error) {
+	if !filepath.IsAbs(path) {
+		path = filepath.Join(t.Cwd, path)
+	}
+	root, err := os.OpenRoot(procPath(t.PID, "root"))
+	if err != nil {
+		return nil, err
+	}
+	defer root.Close()
+	// Without O_NONBLOCK the open of a pipe waits for its writer.
+	f, err := root.OpenFile(strings.TrimPrefix(path, "/"), os.O_RDONLY|unix.O_NONBLOCK, 0)
+	if err != nil {
+		return nil, err
+	}
+	defer f.Close()
+	info, err := f.Stat()
+	if err != nil {
+		return nil, err
+	}
+	if !info.Mode().IsRegular() {
+		return nil, fs.ErrInvalid
+	}
+	buf := make([]byte, min(info.Size(), maxConfig))
+	n, err := f.ReadAt(buf, 0)
+	if n == 0 {
+		return nil, err
+	}
+	return buf[:n], nil
+}
+
+// set notes whose hold it is, from when on its deadline counts.
+func (d *hold) set(t *Task, g guest.Guest, p config.Policy) {
+	d.allow.Store(p.OnTimeout == config.Allow)
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	d.task, d.guest, d.policy = t, g, p
+	d.deadline = d.since.Add(p.Deadline)
+}
+
+// compareAgain is how often a guest that is held for its identity is looked at
+// again: nothing announces that somebody has put its disks right.
+const compareAgain = 2 * time.Second
+
+// await waits until the disks are ready, and are those that they should be.
+func (h *Holder) await(d *hold, watch Watch) {
+	activation := h.newActivation(d)
+	defer activation.stop()
+	for {
+		var again <-chan time.Time
+		if v := watch.Verdict(); v.Ready {
+			if h.identify(d, &v) {
+				return
+			}
+			again = time.After(compareAgain)
+		} else if v.At != 0 {
+			h.waitsFor(d, &v)
+			activation.want(v.Blockers)
+		}
+		select {
+		case <-watch.Changed():
+		case <-again:
+		case <-d.done:
+			return
+		case <-activation.due():
+			activation.begin()
+		}
+	}
+}
+
+// activation has brought up what a hold waits for, once that is due, and what
+// only then turns out to be beneath it.
+type activation struct {
+	h     *Holder
+	d     *hold
+	timer *time.Timer // nil: never
+	begun bool
+}
+
+func (h *Holder) newActivation(d *hold) *activation {
+	a := &activation{h: h, d: d}
+	if p := d.policy.Activate; p.On && h.opts.Activate != nil {
+		a.timer = time.NewTimer(p.After)
+	}
+	return a
+}
+
+func (a *activation) stop() {
+	if a.timer != nil {
+		a.timer.Stop()
+	}
+}
+
+func (a *activation) due() <-chan time.Time {
+	if a.timer == nil {
+		return nil
+	}
+	return a.timer.C
+}
+
+// begin makes the next want count; await's loop brings it.
+func (a *activation) begin() { a.begun = true }
+
+// want activates what is waited for, as long as the hold lasts.
+func (a *activation) want(blockers []readiness.Blocker) {
+	if !a.begun {
+		return
+	}
+	a.h.workers.Go(func() {
+		ctx, cancel := context.WithCancel(context.Background())
+		defer cancel()
+		go func() {
+			select {
+			case <-a.d.done:
+				cancel()
+			case <-ctx.Done():
+			}
+		}()
+		a.h.opts.Activate(ctx, blockers)
+	})
+}
+
+// waitsFor notes what d waits for, and makes it a hold.
+func (h *Holder) waitsFor(d *hold, v *readiness.Verdict) {
+	d.mu.Lock()
+	d.blockers, d.doubts = v.Blockers, nil
+	d.mu.Unlock()
+	d.allow.Store(d.policy.OnTimeout == config.Allow)
+	if h.becomes(d, reasonDisks) {
+		h.opts.Log.Info("a start is held", "guest", name(&d.guest), "for", v.Words(), "at_most", d.policy.Deadline)
+	}
+}
+
+// identify decides about a guest whose disks are all ready. It returns false
+// while the guest is to be held all the same.
+func (h *Holder) identify(d *hold, v *readiness.Verdict) bool {
+	var doubts []Doubt
+	if h.opts.Compare != nil {
+		var err error
+		if doubts, err = h.opts.Compare(&d.guest, v.Members); err != nil && d.policy.Identity != config.IdentityWarn {
+			h.unknown(d, err)
+			return false
+		}
+	}
+	d.mu.Lock()
+	d.blockers, d.doubts = nil, doubts
+	d.mu.Unlock()
+	if len(doubts) == 0 {
+		h.finish(d, true, whyReady)
+		return true
+	}
+	texts := make([]string, len(doubts))
+	for i := range doubts {
+		texts[i] = doubts[i].Text
+	}
+	switch d.policy.Identity {
+	case config.IdentityDeny:
+		h.becomes(d, reasonIdentity)
+		h.finish(d, false, reasonIdentity)
+		h.opts.Log.Error("a start is denied: its disks are not those it last ran on", "guest", name(&d.guest), "disks", texts)
+		return true
+	case config.IdentityHold:
+		d.allow.Store(false)
+		if h.becomes(d, reasonIdentity) {
+			h.opts.Log.Error("a start is held: its disks are not those it last ran on; `bootrace release` starts it all the same",
+				"guest", name(&d.guest), "disks", texts, "denied_in", d.deadline.Sub(event.Now()).Round(time.Second))
+		}
+		return false
+	default:
+		h.finish(d, true, whyReady)
+		h.opts.Log.Warn("a guest starts on disks that are not those it last ran on", "guest", name(&d.guest), "disks", texts)
+		return true
+	}
+}
+
+// unknown holds a guest until it can be told whether its disks are those that it
+// last ran on.
+func (h *Holder) unknown(d *hold, err error) {
+	d.mu.Lock()
+	d.blockers = []readiness.Blocker{{Path: d.guest.Disks[0].Path, Detail: err.Error()}}
+	d.mu.Unlock()
+	if h.becomes(d, reasonIdentity) {
+		h.opts.Log.Info("a start is held", "guest", name(&d.guest), "for", err)
+	}
+}
+
+// becomes makes d a hold for this reason, and records it. It reports whether
+// that is news.
+func (h *Holder) becomes(d *hold, reason string) bool {
+	d.mu.Lock()
+	first, news := !d.told, !d.told || d.reason != reason
+	d.told, d.reason = true, reason
+	d.mu.Unlock()
+	if first {
+		h.counts.held.Add(1)
+	}
+	if news {
+		h.opts.Record(d.event(event.Hold, d.since, event.HoldInfo{Reason: reason}))
+	}
+	return news
+}
+
+// finish answers an exec, once: the answer first, and everything that takes a
+// lock or tells somebody afterwards.
+func (h *Holder) finish(d *hold, allow bool, why string) {
+	if !d.answered.CompareAndSwap(false, true) {
+		return
+	}
+	d.free.Store(allow && why != whyReady && why != whyGone)
+	err := h.gate.Answer(d.exec, allow)
+	at := event.Now()
+	close(d.done)
+	d.clock.Stop()
+	h.account(d, allow, why, at)
+	h.mu.Lock()
+	delete(h.running, d)
+	h.mu.Unlock()
+	if err != nil && !errors.Is(err, os.ErrClosed) {
+		h.opts.Log.Error("a start was not answered", "error", err)
+	}
+}
+
+// pass counts a start that went on at once, after took.
+func (c *counts) pass(took time.Duration) {
+	c.passed.Add(1)
+	for {
+		slowest := c.slowest.Load()
+		if int64(took) <= slowest || c.slowest.CompareAndSwap(slowest, int64(took)) {
+			return
+		}
+	}
+}
+
+// account remembers and records what became of a start.
+func (h *Holder) account(d *hold, allow bool, why string, at event.Time) {
+	d.mu.Lock()
+	told, task := d.told, d.task
+	d.mu.Unlock()
+	switch {
+	case d.noExec.Load():
+		h.counts.seen.Add(^uint64(0)) // it was no start
+		return
+	case !told && allow:
+		h.counts.pass(at.Sub(d.since))
+		return
+	case why == whyGone:
+		h.counts.gone.Add(1)
+	case allow:
+		h.counts.allowed.Add(1)
+	default:
+		h.counts.denied.Add(1)
+		h.refuse(d, why, at)
+	}
+	if d.free.Load() {
+		h.noteLetGo(task)
+	}
+	outcome := "denied"
+	switch {
+	case why == whyGone:
+		outcome = "gone"
+	case allow:
+		outcome = "allowed"
+	}
+	h.opts.Record(d.event(event.Release, at, event.HoldInfo{Reason: why, Outcome: outcome}))
+	h.opts.Log.Info("a held start is over", "guest", name(&d.guest), "outcome", outcome, "why", why, "held", at.Sub(d.since).Round(time.Millisecond))
+}
+
+// event describes d; info has what is particular.
+func (d *hold) event(kind event.Kind, at event.Time, info event.HoldInfo) event.Event {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	info.Guest, info.Identity, info.Deadline = name(&d.guest), d.guest.Identity.String(), d.deadline
+	info.Blockers, info.Disk = d.words()
+	t := d.task
+	return event.Event{At: at, Kind: kind, Src: Source, Hold: &info,
+		Proc: &event.Proc{PID: t.PID, TID: other(t.TID, t.PID), PPID: t.PPID, UID: t.UID, Comm: t.Comm}}
+}
+
+func other(tid, pid int) int {
+	if tid == pid {
+		return 0
+	}
+	return tid
+}
+
+// words are what d waits for, and the disk that comes first.
+func (d *hold) words() (list []string, disk string) {
+	for i := range d.blockers {
+		list = append(list, d.blockers[i].String())
+		disk = cmp.Or(disk, d.blockers[i].Path)
+	}
+	for i := range d.doubts {
+		list = append(list, d.doubts[i].Text)
+		disk = cmp.Or(disk, d.doubts[i].Disk)
+	}
+	return list, disk
+}
+
+func name(g *guest.Guest) string { return cmp.Or(g.Name, g.Identity.Value, "without a name") }
