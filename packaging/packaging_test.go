@@ -1,5 +1,5 @@
-// Package initramfstools tests the hook for initramfs-tools.
-package initramfstools
+// Package packaging tests what is installed.
+package packaging
 
 import (
 	"os"
@@ -46,7 +46,7 @@ func TestConfigInInitramfs(t *testing.T) {
 // places outside a test's folder are replaced in it.
 func runHook(t *testing.T, text string) string {
 	t.Helper()
-	hook, err := os.ReadFile("hooks/bootrace")
+	hook, err := os.ReadFile("initramfs-tools/hooks/bootrace")
 	if err != nil {
 		t.Fatal(err)
 	}
