@@ -275,7 +275,11 @@ func (b *eBPF) DeviceMapperLoaded() error {
 	b.abilities[i] = b.attachLive()
 	live := &b.abilities[i]
 	if !live.OK {
-		return fmt.Errorf("attach to dm_mod: %s", live.Why)
+		err := fmt.Errorf("attach to dm_mod: %s", live.Why)
+		if live.Why != before.Why { // such as: the kernel has no kprobes
+			err = errors.Join(err, b.upgrade(event.Now()))
+		}
+		return err
 	}
 	if before.OK {
 		live.Why = before.Why
@@ -283,11 +287,16 @@ func (b *eBPF) DeviceMapperLoaded() error {
 	}
 	now := event.Now()
 	live.Why = fmt.Sprintf("from %.3f s after the boot on, when dm_mod had been loaded; what went live before is known as a window as wide as the request", now.Seconds())
+	return errors.Join(majorErr, b.upgrade(now))
+}
+
+// upgrade has Run deliver the abilities as they are from now on.
+func (b *eBPF) upgrade(now event.Time) error {
 	b.upgraded = append(b.upgraded, b.sourceEvent("upgraded", now, 0))
 	if err := b.reader.Flush(); err != nil {
 		return fmt.Errorf("wake the reader: %w", err)
 	}
-	return majorErr
+	return nil
 }
 
 func (b *eBPF) sourceEvent(state string, at, from event.Time) event.Event {

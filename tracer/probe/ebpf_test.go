@@ -372,6 +372,30 @@ func TestLossesWhileLoading(t *testing.T) {
 	loading.Wait()
 }
 
+// TestDeviceMapperCannotBeProbed: why there is no exact instant is in the record,
+// also where that is known only when dm_mod is loaded.
+func TestDeviceMapperCannotBeProbed(t *testing.T) {
+	if exists("/sys/module/dm_mod") {
+		t.Skip("NOT TESTED: dm_mod is loaded")
+	}
+	b := openTest(t, Options{})
+	b.mu.Lock()
+	i := slices.IndexFunc(b.abilities, func(a event.Ability) bool { return a.Name == AbilityDMLiveInstant })
+	b.abilities[i].Why = "as it was"
+	b.mu.Unlock()
+	events := trace(t, b, func() {
+		for range 2 { // the second time nothing is new
+			if err := b.DeviceMapperLoaded(); err == nil {
+				t.Error("it is attached to what is not there")
+			}
+		}
+	})
+	told := slices.DeleteFunc(events, func(e event.Event) bool { return e.Kind != event.Source || e.Source.State != "upgraded" })
+	if len(told) != 1 || told[0].Source.Abilities[i].OK || told[0].Source.Abilities[i].Why != "dm_mod is not loaded yet" {
+		t.Errorf("told: %+v", told)
+	}
+}
+
 // TestNothingIsLeftInTheRing: what happened before the context ended is
 // delivered, however much it is.
 func TestNothingIsLeftInTheRing(t *testing.T) {
