@@ -89,7 +89,7 @@ func openTracefs(ctx context.Context, opts Options) (*tracefs, error) {
 	if err != nil {
 		return nil, tracefsReason(err)
 	}
-	if err := removeStale(); err != nil {
+	if err := removeStale(); err != nil && !errors.Is(err, ftrace.ErrNotPermitted) { // that, Open says
 		opts.Log.Warn("remove what a killed bootrace has left", "err", err)
 	}
 	t := newTracefs(opts, dir, a)

@@ -56,6 +56,10 @@ func (d Dir) Open(o Options) (*Instance, error) {
 	if !d.HasProbes() {
 		return nil, ErrNoKprobes
 	}
+	// Under lockdown this is not permitted; to make an instance is "invalid" there.
+	if _, err := d.defined(func(string) bool { return false }); err != nil {
+		return nil, permission(err)
+	}
 	i := &Instance{root: d, group: me.String(), features: d.features(), formats: map[uint16]*Format{}, pageSize: os.Getpagesize()}
 	if err := i.makeDir(); err != nil {
 		return nil, err
