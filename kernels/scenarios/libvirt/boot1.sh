@@ -113,6 +113,18 @@ refused "timeout"
 [ "$said" = "$alone" ] || fail "libvirt says something else than alone"
 [ "$took" -ge 5000 ] || fail "not held"
 
+say "enforce mode, the time is over, and libvirt starts qemu all the same: it is not held again"
+up && udevadm settle
+dmsetup suspend vg0-web
+start >/run/start.log 2>&1 &
+starting=$!
+passes="a start is not held a second time.*web"
+timeout 120 sh -c "until journalctl -b -u bootrace | grep '$passes'; do sleep 0.5; done" || fail "held twice"
+dmsetup resume vg0-web
+wait $starting || fail "did not start: $(cat /run/start.log)"
+virsh -q destroy web
+down
+
 say "enforce mode, and the policy is to deny"
 configure "mode: enforce" "enforce: {deadline: 2s, on-timeout: deny}"
 refused "deny"
