@@ -476,7 +476,7 @@ func (t *tracefs) countLosses() (map[string]uint64, error) {
 	losses := map[string]uint64{}
 	if t.procs != nil {
 		// Forks, too: whose child opens something is not known then.
-		losses["all"] = t.procs.Lost()
+		losses[lossAll] = t.procs.Lost()
 	}
 	t.mu.Lock()
 	defer t.mu.Unlock()
@@ -485,7 +485,7 @@ func (t *tracefs) countLosses() (map[string]uint64, error) {
 	}
 	records, missed, err := t.trace.Losses()
 	delete(missed, evOpened) // calls.missed tells
-	traced := map[string]uint64{"all": records}
+	traced := map[string]uint64{lossAll: records}
 	for name, n := range missed {
 		traced[lostWith(name)] += n
 	}
@@ -494,7 +494,7 @@ func (t *tracefs) countLosses() (map[string]uint64, error) {
 		t.counted[what] = max(t.counted[what], n)
 		losses[what] += t.counted[what] + t.before[what]
 	}
-	losses["all"] += t.damaged
+	losses[lossAll] += t.damaged
 	t.calls.mu.Lock()
 	for what, n := range t.calls.missed {
 		losses[what] = max(losses[what], n)
@@ -517,6 +517,7 @@ func lostWith(name string) string {
 
 // What losses are of.
 const (
+	lossAll  = "all"
 	lossOpen = "open"
 	lossDM   = "dm"
 	lossLink = "link"

@@ -323,7 +323,7 @@ func (r *tracefsRun) restore(ctx context.Context) error {
 		r.log.Warn("somebody has turned the probes off, they are attached again", "err", gone)
 		err = r.insist(ctx)
 	}
-	r.lost("all", 0, "somebody else who uses the trace files had turned the probes off")
+	r.lost(lossAll, 0, "somebody else who uses the trace files had turned the probes off")
 	if err != nil && ctx.Err() == nil {
 		return fmt.Errorf("attach probes again: %w", err)
 	}
