@@ -193,3 +193,23 @@ func TestTracefsLosesProcesses(t *testing.T) {
 		t.Errorf("losses %+v", losses)
 	}
 }
+
+// A thread's end comes behind its last calls, also where the trace clock is off by
+// all that it can be: they would be taken for lost.
+func TestTracefsEndComesLast(t *testing.T) {
+	const off = 2_000_000
+	b, _ := fakeTracefs(t, Options{traceClock: "global"})
+	now := event.Now()
+	b.clock.tie(1, now-off, now+off)
+	b.queueMu.Lock()
+	b.queue = append(b.queue, procEvent{Event: procs.Event{At: now, Kind: procs.Exit, TID: otherPID, PID: otherPID}})
+	b.queueMu.Unlock()
+	hits, err := b.cycle()
+	if err != nil {
+		t.Fatal(err)
+	}
+	i := slices.IndexFunc(hits, func(h hit) bool { return h.proc.Kind == procs.Exit })
+	if i < 0 || hits[i].at.Sub(now) < off || hits[i].proc.At != now {
+		t.Errorf("at %d: %+v", now, hits)
+	}
+}

@@ -14,6 +14,7 @@ import (
 
 	"github.com/bootrace/bootrace/tracer/event"
 	"github.com/bootrace/bootrace/tracer/probe/ftrace"
+	"github.com/bootrace/bootrace/tracer/probe/procs"
 )
 
 // tick is how long records wait in the kernel. Waking up for each of them would
@@ -194,7 +195,11 @@ func (t *tracefs) cycle() ([]hit, error) {
 	queue := t.takeQueue()
 	t.calls.remember(queue)
 	for _, e := range queue {
-		hits = append(hits, hit{at: e.At, tid: e.TID, proc: e})
+		h := hit{at: e.At, tid: e.TID, proc: e}
+		if e.Kind == procs.Exit { // a thread's last call comes before its end, however far off the trace clock is
+			h.at = h.at.Add(t.clock.error(h.at))
+		}
+		hits = append(hits, h)
 	}
 	return hits, nil
 }
