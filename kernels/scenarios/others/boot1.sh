@@ -7,14 +7,16 @@ trace=/sys/kernel/tracing
 rename=do_renameat2
 grep -q " $rename\$" /proc/kallsyms || rename=filename_renameat2 # from Linux 7.0 on
 
-# Where no module has BTF (5.10), bpftrace 0.17 has no trampolines, and takes the
-# kernel's BTF only if told to.
-export BPFTRACE_BTF=/sys/kernel/btf/vmlinux
 trampolines='
 	kfunc:do_sys_openat2 /comm == "marked"/ { @fentry = count(); }
 	kretfunc:do_sys_openat2 /comm == "marked"/ { @fexit = count(); }'
 opened=(kretprobe fentry fexit)
-[ "$(ls /sys/kernel/btf)" != vmlinux ] || { trampolines='' && opened=(kretprobe); }
+if [ "$(ls /sys/kernel/btf)" = vmlinux ]; then
+	# Where no module has BTF (5.10), bpftrace 0.17 has no trampolines, and takes the
+	# kernel's BTF only if told to.
+	export BPFTRACE_BTF=/sys/kernel/btf/vmlinux
+	trampolines='' opened=(kretprobe)
+fi
 
 say() { echo "== $*"; }
 settle() { udevadm settle --timeout=60; }
