@@ -16,6 +16,8 @@ if [ "$(ls /sys/kernel/btf)" = vmlinux ]; then
 	# kernel's BTF only if told to.
 	export BPFTRACE_BTF=/sys/kernel/btf/vmlinux
 	trampolines='' opened=(kretprobe)
+elif ! grep -qE '\((none|voluntary)\)' /sys/kernel/debug/sched/preempt; then
+	opened=(kretprobe) # where the kernel preempts itself it skips trampolines' programs, anybody's
 fi
 
 say() { echo "== $*"; }
