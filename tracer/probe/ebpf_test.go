@@ -139,6 +139,13 @@ func fakeGuest(t testing.TB, name string, args ...string) *exec.Cmd {
 	return cmd
 }
 
+// staying has a fake guest live for a while, as guests do: without eBPF its
+// arguments are read a moment after its exec.
+func staying(guest *exec.Cmd) *exec.Cmd {
+	guest.Env = append(guest.Env, stayEnv+"=500ms")
+	return guest
+}
+
 func copyFile(to, from string, mode os.FileMode) error {
 	in, err := os.Open(from)
 	if err != nil {

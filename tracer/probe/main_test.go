@@ -5,12 +5,16 @@ import (
 	"os"
 	"syscall"
 	"testing"
+	"time"
 
 	"golang.org/x/sys/unix"
 )
 
 // roleEnv makes this test binary play a process that is traced.
 const roleEnv = "BOOTRACE_TEST_ROLE"
+
+// stayEnv is how long a guest stays before it ends.
+const stayEnv = "BOOTRACE_TEST_STAY"
 
 func TestMain(m *testing.M) {
 	switch role := os.Getenv(roleEnv); role {
@@ -50,6 +54,9 @@ func playGuest() {
 		os.Exit(98)
 	}
 	_, _ = unix.Wait4(child, nil, 0, nil)
+	if stay, err := time.ParseDuration(os.Getenv(stayEnv)); err == nil {
+		time.Sleep(stay)
+	}
 	os.Exit(guestStatus)
 }
 

@@ -54,7 +54,7 @@ func act(t *testing.T, b Backend) {
 	if err := b.DeviceMapperLoaded(); err != nil {
 		t.Fatal(err)
 	}
-	_ = fakeGuest(t, "qemu-system-x86_64", "-drive", "file=/dev/vg/lv,if=none,id=drive_0").Run()
+	_ = staying(fakeGuest(t, "qemu-system-x86_64", "-drive", "file=/dev/vg/lv,if=none,id=drive_0")).Run()
 	dm.setup("create", "vg-lv", "--uuid", "LVM-recorded", "--notable")
 	dm.setup("load", "vg-lv", "--table", "0 1024 error\n1024 3072 zero")
 	dm.setup("resume", "vg-lv")

@@ -74,7 +74,7 @@ func actBoth(t *testing.T, backends ...Backend) {
 		}
 		act(t, backends[0])
 	}
-	_ = fakeGuest(t, "qemu-system-x86_64", manyArgs(100<<10)...).Run()
+	_ = staying(fakeGuest(t, "qemu-system-x86_64", manyArgs(100<<10)...)).Run()
 	_ = fakeGuest(t, "qemu-img").Run()
 	dir, err := os.MkdirTemp("/dev", "bootrace-test-")
 	if err != nil {
