@@ -246,7 +246,7 @@ func (o Options) remedy(err error) string {
 	case errors.Is(err, probe.ErrNoTracefs):
 		return "mount -t tracefs tracefs /sys/kernel/tracing"
 	case errors.Is(err, probe.ErrRealTime):
-		return "boot Linux 6.12 or newer, a release of 6.1 or 6.6 that has its 8b62645b09f8, or a kernel that is not real-time"
+		return "boot such a kernel" // the error says which
 	case o.Probes == probe.Tracefs:
 		return "boot a kernel with kprobes (CONFIG_KPROBE_EVENTS), or set probes: auto"
 	default:

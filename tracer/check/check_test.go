@@ -221,7 +221,7 @@ func TestRemedy(t *testing.T) {
 		probe.ErrNoBTF:        "CONFIG_DEBUG_INFO_BTF",
 		probe.ErrNoTracefs:    "mount -t tracefs",
 		probe.ErrNotSupported: "5.8 or newer",
-		probe.ErrRealTime:     "6.12 or newer",
+		probe.ErrRealTime:     "boot such a kernel",
 	} {
 		if got := (Options{}).remedy(fmt.Errorf("attach: %w", err)); !strings.Contains(got, want) {
 			t.Errorf("%v: %s", err, got)
