@@ -334,7 +334,7 @@ func (m *Machine) showLog(n int) {
 		m.progress.printf("boot %d: %v", n, err)
 		return
 	}
-	for _, line := range lastLines(string(log), 10) {
+	for _, line := range lastLines(string(log), 30) {
 		m.progress.printf("boot %d:   %s", n, line)
 	}
 }
