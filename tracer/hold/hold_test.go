@@ -98,6 +98,14 @@ type host struct {
 // read.
 func newHost(t *testing.T, change func(*Options)) *host {
 	t.Helper()
+	h := openHost(t, change)
+	h.run()
+	return h
+}
+
+// openHost is newHost of a Holder that does not run yet.
+func openHost(t *testing.T, change func(*Options)) *host {
+	t.Helper()
 	if os.Geteuid() != 0 {
 		t.Skip("NOT RUN: only root may hold starts")
 	}
@@ -119,11 +127,14 @@ func newHost(t *testing.T, change func(*Options)) *host {
 		t.Fatal(err)
 	}
 	h.Holder = holder
+	return h
+}
+
+func (h *host) run() {
 	ctx, stop := context.WithCancelCause(context.Background())
 	h.stop = stop
-	go func() { h.ended <- holder.Run(ctx); close(h.ended) }()
-	t.Cleanup(func() { stop(nil); <-h.ended })
-	return h
+	go func() { h.ended <- h.Run(ctx); close(h.ended) }()
+	h.t.Cleanup(func() { stop(nil); <-h.ended })
 }
 
 type locked struct {

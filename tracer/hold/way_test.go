@@ -112,8 +112,9 @@ func TestManyOfOldKernels(t *testing.T) {
 
 // Where holding a task makes it unkillable, no hold lasts.
 func TestShortHolds(t *testing.T) {
-	h := newHost(t, nil)
+	h := openHost(t, nil)
 	h.way.longest = 300 * time.Millisecond
+	h.run()
 	if status := h.guest("a").ends(); status != 0 {
 		t.Errorf("ended with %d", status)
 	}
