@@ -294,6 +294,41 @@ func TestTraceClockOnABusyHost(t *testing.T) {
 	}
 }
 
+// A trace clock stands still until a timer tick that is late: a reading just then is
+// off by all of that, and is not believed. What the clock says goes forward.
+func TestTraceClockStandsStill(t *testing.T) {
+	const second, stall = 1_000_000_000, 75_000_000
+	c := newTraceClock("global")
+	c.tie(second, second-1000, second+1000)
+	c.tie(2*second, 2*second-1000, 2*second+1000)
+	c.tie(3*second, 3*second+stall-1000, 3*second+stall+1000)
+	if got, e := c.tell(3*second+1), c.error(3*second); got.Sub(3*second).Abs() > 1000 || e < stall || !c.due(3*second+stall) {
+		t.Errorf("after %d it tells %d, uncertain by %v; another reading is due: %v", 3*second, got, e, c.due(3*second+stall))
+	}
+	c.tie(3*second+2*stall, 3*second+2*stall-1000, 3*second+2*stall+1000)
+	if e := c.error(3*second + 2*stall); e > 100_000 || c.due(3*second+2*stall+1) && c.doubt > 0 {
+		t.Errorf("it goes on, uncertain by %v", e)
+	}
+	// The clocks do jump, and back: the second reading says so, and no record goes back.
+	last := c.tell(4 * second)
+	for i := uint64(5); i < 10; i++ {
+		jump := event.Time(i % 2 * stall)
+		for range 2 {
+			c.tie(i*second, event.Time(i)*second+jump-1000, event.Time(i)*second+jump+1000)
+		}
+		for at := i * second; at < (i+1)*second; at += second / 4 {
+			got := c.tell(at)
+			if got < last {
+				t.Fatalf("a record at %d is told as %d, the one before as %d", at, got, last)
+			}
+			if earlier := c.tell(at - 1); earlier > got {
+				t.Fatalf("another processor's, 1 ns before the one told as %d, as %d", got, earlier)
+			}
+			last = got
+		}
+	}
+}
+
 // A reading that is interrupted between its open and one of the two looks at
 // boottime, as on a busy host, is no better for being a little off the last one.
 func TestTraceClockInterrupted(t *testing.T) {
@@ -309,7 +344,9 @@ func TestTraceClockInterrupted(t *testing.T) {
 			t.Errorf("%s: uncertain by %v", name, e)
 		}
 		// Where the clocks do differ, it says what it can.
-		c.tie(3*second, 3*second+1_000_000-1000, 3*second+1_000_000+1000)
+		for range 2 {
+			c.tie(3*second, 3*second+1_000_000-1000, 3*second+1_000_000+1000)
+		}
 		if got := c.time(3 * second); got.Sub(3*second+1_000_000).Abs() > 1000 {
 			t.Errorf("%s: at %d later", name, got)
 		}

@@ -17,6 +17,11 @@ type traceClock struct {
 	exact  bool // the trace's clock is boottime
 	before anchor
 	now    anchor
+	// doubt is how far the last reading was off, and taken for wrong.
+	doubt event.Duration
+	// The latest record whose time was told, and that time.
+	latest uint64
+	told   event.Time
 }
 
 // anchor is an instant on both clocks.
@@ -44,7 +49,7 @@ func (c *traceClock) tied() bool { return c.now.trace != 0 }
 
 // due says that it is time for another anchor.
 func (c *traceClock) due(now event.Time) bool {
-	return !c.exact && (!c.tied() || now.Sub(c.now.boot) >= anchorEvery)
+	return !c.exact && (!c.tied() || c.doubt > 0 || now.Sub(c.now.boot) >= anchorEvery)
 }
 
 // open makes the hit of an anchor and returns what boottime was around it.
@@ -58,24 +63,45 @@ func (c *traceClock) open() (before, after event.Time, err error) {
 	return before, after, err
 }
 
-// tie takes a hit's time as an anchor, unless a tighter one is about as good.
+// tie takes a hit's time as an anchor, unless a tighter one is about as good, or
+// it contradicts the last one and is the first to do so: a kernel that doesn't trust
+// its TSC keeps the trace clock within a timer tick of the last (sched_clock_local),
+// and so it stands still where a tick is late.
 func (c *traceClock) tie(trace uint64, before, after event.Time) {
 	a := anchor{trace, before + (after-before)/2, (after.Sub(before) + 1) / 2}
 	if c.tied() {
-		// A reading that was interrupted in between says less than the last anchor,
-		// and the next reading comes soon.
 		passed := a.boot.Sub(c.now.boot)
 		drift := c.time(trace).Sub(a.boot).Abs()
 		last := c.now.err + passed/steadiness // how far off the last one can be by now
-		if drift <= a.err+last && a.err > last && passed < 10*anchorEvery {
+		contradicts := drift > a.err+last
+		switch {
+		case contradicts && c.doubt == 0:
+			c.doubt = drift // the next reading decides
+			return
+		case !contradicts && a.err > last && passed < 10*anchorEvery:
+			// A reading that was interrupted in between says less than the last anchor,
+			// and the next reading comes soon.
+			c.doubt = 0
 			return
 		}
+		c.doubt = 0
 		c.before = c.now
 	}
 	c.now = a
 }
 
-// time is when a record was made.
+// tell is when a record was made that has been read now. Records keep their order,
+// whatever a new anchor says.
+func (c *traceClock) tell(trace uint64) event.Time {
+	at := c.time(trace)
+	if trace < c.latest { // of another processor
+		return min(at, c.told)
+	}
+	c.latest, c.told = trace, max(at, c.told)
+	return c.told
+}
+
+// time is when a record was made, by the anchors that there are.
 func (c *traceClock) time(trace uint64) event.Time {
 	if c.exact {
 		return event.Time(trace)
@@ -101,5 +127,5 @@ func (c *traceClock) error(now event.Time) event.Duration {
 		gain := between - event.Duration(c.now.trace-c.before.trace)
 		e = max(e, c.before.err) + event.Duration(float64(gain.Abs())*max(1, float64(now.Sub(c.now.boot))/float64(between)))
 	}
-	return e
+	return e + c.doubt
 }

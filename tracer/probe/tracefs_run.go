@@ -190,7 +190,7 @@ func (t *tracefs) cycle() ([]hit, error) {
 	}
 	t.damaged += missed
 	for i := range hits {
-		hits[i].at = t.clock.time(raw[i])
+		hits[i].at = t.clock.tell(raw[i])
 	}
 	queue := t.takeQueue()
 	t.calls.remember(queue)
