@@ -47,7 +47,13 @@ type Options struct {
 	Disks []int64
 	// Memory is the machine's, in MiB; 0 means 1536.
 	Memory int
-	// Counted makes the machine's clock count instructions, 2 ns each, instead
+	// MaxProcessors is how many processors the machine has room for, as most hosts
+	// have for more than they have; one is there. 0 means 1. With more, Linux takes
+	// the machine's TSC for unsynchronized, and the HPET for its clock, unless it is
+	// told tsc=reliable: each look at the clock takes longer then, and the trace
+	// clocks are good to a timer tick (unsynchronized_tsc, as of Linux 6.1).
+	MaxProcessors int
+	// Counted makes the machine's clock count instructions, 1 ns each, instead
 	// of following this machine's while it computes. Then what the machine
 	// computes takes the same time in each run, however busy this machine is.
 	Counted bool

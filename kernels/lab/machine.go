@@ -2,6 +2,7 @@ package lab
 
 import (
 	"bytes"
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -29,6 +30,7 @@ type Machine struct {
 	append   string
 	memory   int
 	counted  bool
+	cpus     int // there is room for
 
 	run *run // nil before the first start
 
@@ -82,10 +84,7 @@ func (img *Image) machine(o Options, s Scenario, p *progress) (*Machine, error) 
 	}
 	m := &Machine{
 		image: img, scenario: s, progress: p, dir: dir, out: out,
-		append: o.Append, memory: o.Memory, counted: o.Counted, moved: make(chan struct{}),
-	}
-	if m.memory == 0 {
-		m.memory = defaultMemory
+		append: o.Append, memory: cmp.Or(o.Memory, defaultMemory), counted: o.Counted, cpus: cmp.Or(o.MaxProcessors, 1), moved: make(chan struct{}),
 	}
 	if err := m.makeDisks(o.Disks); err != nil {
 		return nil, errors.Join(err, m.Close())

@@ -32,9 +32,6 @@ const codeBuffer = "64"
 // clear a page with 4096 where 512 do.
 const processor = "max,erms=off,fsrm=off"
 
-// There is room for a second processor, as on most hosts: the kernel has buffers
-// and trace files for all that there can be, and not all of them work.
-//
 // A counted clock goes 2^shift ns with each instruction, here one: a processor
 // of 1 GHz that does one in each cycle, a third and less of what a processor of
 // today does. While it waits, the clock goes at this machine's pace. With
@@ -44,7 +41,7 @@ func (m *Machine) args() []string {
 	args := []string{
 		"-no-user-config", "-nodefaults", "-display", "none",
 		"-machine", "q35,sata=off,smbus=off,i8042=off,vmport=off",
-		"-accel", "tcg,tb-size=" + codeBuffer, "-cpu", processor, "-smp", "1,maxcpus=2", "-m", strconv.Itoa(m.memory),
+		"-accel", "tcg,tb-size=" + codeBuffer, "-cpu", processor, "-smp", fmt.Sprintf("1,maxcpus=%d", m.cpus), "-m", strconv.Itoa(m.memory),
 		"-rtc", "base=utc",
 		"-kernel", m.image.path(kernelFile), "-initrd", m.image.path(initrdFile),
 		"-append", m.commandLine(),
