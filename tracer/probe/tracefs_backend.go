@@ -250,6 +250,9 @@ func (t *tracefs) tieClock() event.Ability {
 		return ability
 	}
 	ability.Why = fmt.Sprintf("trace clock %q, tied to boottime again each second, to within %v at first", t.trace.Clock(), t.clock.error(event.Now()).Round(time.Microsecond))
+	if source := clockSource(); tickBound(source) {
+		ability.Why += fmt.Sprintf("; this kernel does not trust its TSC (its clock is %s): while a timer tick is late, records are early by as much", source)
+	}
 	return ability
 }
 

@@ -2,6 +2,9 @@ package probe
 
 import (
 	"math"
+	"os"
+	"slices"
+	"strings"
 
 	"golang.org/x/sys/unix"
 
@@ -43,6 +46,22 @@ const anchorEvery = event.Duration(1e9)
 // steadiness is how much the clocks mostly drift apart at the most: by one part
 // in so many.
 const steadiness = 20_000
+
+// clockSource is what the kernel reads its time from; empty where it can't be told.
+func clockSource() string {
+	text, err := os.ReadFile("/sys/devices/system/clocksource/clocksource0/current_clocksource")
+	if err != nil {
+		return ""
+	}
+	return strings.TrimSpace(string(text))
+}
+
+// tickBound reports whether trace clocks are kept within a timer tick of the last:
+// x86 with a TSC that is marked unstable has one of these for its clock
+// (mark_tsc_unstable, sched_clock_local; 3.10 to 7.x).
+func tickBound(source string) bool {
+	return slices.Contains([]string{"hpet", "acpi_pm", "pit", "jiffies", "refined-jiffies"}, source)
+}
 
 // tied says that there is an anchor.
 func (c *traceClock) tied() bool { return c.now.trace != 0 }
