@@ -113,6 +113,9 @@ func (c *traceClock) tie(trace uint64, before, after event.Time) {
 // whatever a new anchor says.
 func (c *traceClock) tell(trace uint64) event.Time {
 	at := c.time(trace)
+	if !c.exact && !c.tied() {
+		return at
+	}
 	if trace < c.latest { // of another processor
 		return min(at, c.told)
 	}
@@ -140,11 +143,12 @@ func (c *traceClock) error(now event.Time) event.Duration {
 	if c.exact {
 		return 0
 	}
-	e := c.now.err
+	passed := now.Sub(c.now.boot)
+	e := c.now.err + passed/steadiness
 	if c.before.trace != 0 {
 		between := c.now.boot.Sub(c.before.boot)
 		gain := between - event.Duration(c.now.trace-c.before.trace)
-		e = max(e, c.before.err) + event.Duration(float64(gain.Abs())*max(1, float64(now.Sub(c.now.boot))/float64(between)))
+		e = max(c.now.err, c.before.err) + event.Duration(float64(gain.Abs())*max(1, float64(passed)/float64(between)))
 	}
 	return e + c.doubt
 }
