@@ -139,8 +139,8 @@ func fakeGuest(t testing.TB, name string, args ...string) *exec.Cmd {
 	return cmd
 }
 
-// staying has a fake guest live for a while, as guests do: without eBPF its
-// arguments are read a moment after its exec.
+// staying has a fake guest and its child live for a while, as guests do: without
+// eBPF their arguments are read a moment after their exec.
 func staying(guest *exec.Cmd) *exec.Cmd {
 	guest.Env = append(guest.Env, stayEnv+"=500ms")
 	return guest

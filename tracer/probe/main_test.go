@@ -13,7 +13,7 @@ import (
 // roleEnv makes this test binary play a process that is traced.
 const roleEnv = "BOOTRACE_TEST_ROLE"
 
-// stayEnv is how long a guest stays before it ends.
+// stayEnv is how long a guest, and its child, stay before they end.
 const stayEnv = "BOOTRACE_TEST_STAY"
 
 func TestMain(m *testing.M) {
@@ -49,14 +49,12 @@ func playGuest() {
 	open(missingDisk, unix.O_RDWR|unix.O_CLOEXEC)
 	open(imageName, unix.O_RDWR)
 	// Package exec would open /dev/null and fork once more on its own.
-	child, err := syscall.ForkExec(os.Args[0], os.Args[:1], &syscall.ProcAttr{Env: []string{roleEnv + "=child"}})
+	child, err := syscall.ForkExec(os.Args[0], os.Args[:1], &syscall.ProcAttr{Env: []string{roleEnv + "=child", stayEnv + "=" + os.Getenv(stayEnv)}})
 	if err != nil {
 		os.Exit(98)
 	}
 	_, _ = unix.Wait4(child, nil, 0, nil)
-	if stay, err := time.ParseDuration(os.Getenv(stayEnv)); err == nil {
-		time.Sleep(stay)
-	}
+	stay()
 	os.Exit(guestStatus)
 }
 
@@ -64,6 +62,13 @@ func playChild() {
 	if fd, err := unix.Open(childDisk, unix.O_RDONLY, 0); err == nil {
 		unix.Close(fd)
 	}
+	stay()
 	_ = unix.Kill(os.Getpid(), unix.SIGKILL)
 	select {}
+}
+
+func stay() {
+	if d, err := time.ParseDuration(os.Getenv(stayEnv)); err == nil {
+		time.Sleep(d)
+	}
 }
