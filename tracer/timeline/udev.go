@@ -158,7 +158,8 @@ func (l *life) note(f *devFact, kind, detail string) {
 const straggler = 10 * time.Second
 
 // lifeOf finds the mapping that an event is about: by the uuid that it
-// carries, and by the number when the kernel announced it.
+// carries, and by the number when the kernel announced it. Its reader may have
+// been busy with earlier ones since before the mapping was made.
 func (d *devices) lifeOf(f *devFact) *life {
 	if d.names.get(f.action) == "remove" {
 		return d.leaving(f)
@@ -170,6 +171,11 @@ func (d *devices) lifeOf(f *devFact) *life {
 	}
 	for _, l := range slices.Backward(d.h.numbered[f.minor]) {
 		if f.about(l) && l.exists(when) {
+			return l
+		}
+	}
+	for _, l := range d.h.numbered[f.minor] {
+		if f.about(l) && l.start.from > when.at && l.start.from <= f.at {
 			return l
 		}
 	}
