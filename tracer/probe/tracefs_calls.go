@@ -249,8 +249,9 @@ func (c *calls) exec(h *hit) []event.Event {
 	c.removeGuest(h.tid)
 	comm := commOf(h.path)
 	s := c.captured[h.tid]
-	delete(c.captured, h.tid)
-	if s == nil || s.proc.Comm != comm {
+	if s != nil && s.proc.Comm == comm {
+		delete(c.captured, h.tid)
+	} else { // what was read belongs to the process's next program, if to any
 		s = c.reread(h.tid, comm)
 	}
 	guest := isGuest(c.names, comm)

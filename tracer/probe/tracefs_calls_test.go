@@ -215,6 +215,29 @@ func TestCallsProcesses(t *testing.T) {
 	}
 }
 
+// A script that executes a guest may be told when the guest was read already, and
+// has ended: what was read is the guest's.
+func TestCallsExecAfterExec(t *testing.T) {
+	c := testCalls()
+	read := func(comm string, args string) procEvent {
+		e := told(procs.Event{At: 100, Kind: procs.Exec, TID: otherPID, PID: otherPID}).proc
+		e.guest = &started{proc: event.Proc{PID: otherPID, Comm: comm}, args: []byte(args)}
+		return e
+	}
+	c.remember([]procEvent{read("sh", "sh\x00guest"), read("qemu-system-x86", "qemu-system-x86_64\x00-name\x00a")})
+	events := handleAll(c,
+		hit{at: 90, tid: otherPID, event: evExec, path: "/bin/sh"},
+		hit{at: 99, tid: otherPID, event: evExec, path: "/usr/bin/qemu-system-x86_64"},
+		told(procs.Event{At: 200, Kind: procs.Exit, TID: otherPID, PID: otherPID}),
+	)
+	if len(events) != 2 || events[0].Exec == nil || !slices.Equal(events[0].Exec.Args, []string{"qemu-system-x86_64", "-name", "a"}) {
+		t.Errorf("events %+v", events)
+	}
+	if len(c.captured) != 0 {
+		t.Errorf("kept: %+v", c.captured)
+	}
+}
+
 // A pid that comes again is another process, also where the end of the guest that
 // had it was not told.
 func TestCallsPIDComesAgain(t *testing.T) {
