@@ -113,6 +113,8 @@ func (e *Event) fields(f form) {
 	object(f, "image", &e.Image)
 	object(f, "memory", &e.Memory)
 	object(f, "lvm", &e.LVM)
+	object(f, "mount", &e.Mount)
+	object(f, "way", &e.Way)
 }
 
 func (p *Proc) fields(f form) {
@@ -184,6 +186,8 @@ func (d *DevInfo) fields(f form) {
 	integer(f, "since_ns", &d.Since, optional)
 	integer(f, "initialized_ns", &d.Initialized, optional)
 	textMap(f, "props", &d.Props)
+	textMap(f, "attrs", &d.Attrs)
+	objects(f, "under", &d.Under)
 }
 
 func (n *NetInfo) fields(f form) {
@@ -300,6 +304,37 @@ func (l *LVMInfo) fields(f form) {
 	text(f, "why", &l.Why, optional)
 }
 
+func (m *MountInfo) fields(f form) {
+	text(f, "action", (*string)(&m.Action), always)
+	text(f, "point", &m.Point, always)
+	text(f, "root", &m.Root, optional)
+	text(f, "source", &m.Source, optional)
+	text(f, "fstype", &m.FSType, optional)
+	member(f, "dev", &m.Dev)
+	text(f, "uuid", &m.UUID, optional)
+	text(f, "unit", &m.Unit, optional)
+	boolean(f, "read_only", &m.ReadOnly, optional)
+}
+
+func (w *WayInfo) fields(f form) {
+	text(f, "path", &w.Path, always)
+	objects(f, "links", &w.Links)
+	text(f, "node", &w.Node, optional)
+	integer(f, "errno", &w.Errno, optional)
+	text(f, "type", &w.Type, optional)
+	object(f, "dev", &w.Dev)
+	text(f, "missing", &w.Missing, optional)
+	text(f, "mount", &w.Mount, optional)
+	object(f, "fs_dev", &w.FSDev)
+	integer(f, "inode", &w.Inode, optional)
+	integer(f, "size", &w.Size, optional)
+}
+
+func (l *WayLink) fields(f form) {
+	text(f, "path", &l.Path, always)
+	text(f, "target", &l.Target, always)
+}
+
 func integer[T ~int | ~int64 | ~uint32 | ~uint64](f form, name string, v *T, p presence) {
 	switch {
 	case f.w == nil:
@@ -378,6 +413,18 @@ func object[T any, P pointer[T]](f form, name string, v **T) {
 	case *v != nil:
 		f.w.name(name)
 		f.w.object(P(*v))
+	}
+}
+
+// member is an object that is always there.
+func member(f form, name string, v fielder) {
+	switch {
+	case f.w != nil:
+		f.w.name(name)
+		f.w.object(v)
+	case f.r.at(name):
+		f.r.element(v)
+		f.r.next()
 	}
 }
 

@@ -58,6 +58,8 @@ const (
 	Image     Kind = "image"      // Proc, Image: what the headers of a guest's disk name
 	Memory    Kind = "memory"     // Proc, Memory: what the guest that Proc is last ran on
 	LVM       Kind = "lvm"        // LVM: what LVM says of a volume that a guest wanted and did not get
+	Mount     Kind = "mount"      // Mount: a file system was found mounted, mounted, or unmounted
+	Way       Kind = "way"        // Proc, Way: where a path of the guest Proc led when bootrace looked
 )
 
 // Event is one fact. Exactly the payloads that its kind names are set.
@@ -89,6 +91,8 @@ type Event struct {
 	Image  *ImageInfo  `json:"image,omitempty"`
 	Memory *MemoryInfo `json:"memory,omitempty"`
 	LVM    *LVMInfo    `json:"lvm,omitempty"`
+	Mount  *MountInfo  `json:"mount,omitempty"`
+	Way    *WayInfo    `json:"way,omitempty"`
 }
 
 // Earliest returns the earliest instant at which e can have happened.
@@ -213,6 +217,15 @@ type DevInfo struct {
 	// DM_UUID, DM_COOKIE, DM_ACTIVATION, DM_UDEV_*_FLAG, SYSTEMD_READY,
 	// ID_FS_TYPE, LVM_*, ...
 	Props map[string]string `json:"props,omitempty"`
+	// Attrs are attributes of the device in sysfs, as the reader found them
+	// right after this event: at Event.At or a moment later. Keys are paths
+	// below the device's folder, such as md/array_state; package blockdev lists
+	// them. "size" is in bytes. Nil where they were not read: of
+	// device-mapper's own devices, and of devices that are gone.
+	Attrs map[string]string `json:"attrs,omitempty"`
+	// Under are the devices directly beneath it: those in its slaves folder,
+	// and a partition's disk. Read with Attrs.
+	Under []Dev `json:"under,omitempty"`
 }
 
 // NetInfo is a network link: a guest's tap device and where it is attached.
@@ -228,7 +241,7 @@ type NetInfo struct {
 
 // SourceInfo is a source and what it can tell.
 type SourceInfo struct {
-	Name string `json:"name"` // ebpf, uevent, udev, net, snapshot, hold
+	Name string `json:"name"` // ebpf, uevent, udev, net, mounts, snapshot, hold
 	// State is attached (everything from Event.At on is seen), upgraded (an
 	// ability was added), or ended.
 	State     string    `json:"state"`
@@ -237,7 +250,7 @@ type SourceInfo struct {
 
 // Ability is one thing that a source can or cannot do on this host.
 type Ability struct {
-	Name string `json:"name"` // dm, dm-live-instant, open, exec, exit, link, ...
+	Name string `json:"name"` // dm, dm-live-instant, open, exec, exit, link, mount, ...
 	OK   bool   `json:"ok"`
 	// Why says why not, or what the consequence is.
 	Why string `json:"why,omitempty"`
@@ -390,4 +403,69 @@ type LVMInfo struct {
 	// not set is not in it.
 	Config map[string]string `json:"config,omitempty"`
 	Why    string            `json:"why,omitempty"`
+}
+
+// MountAction is what became of a mount.
+type MountAction string
+
+// The actions of mounts.
+const (
+	MountFound     MountAction = "found"     // it was there when the source began
+	MountMade      MountAction = "mounted"   // also at its new place, when it was moved
+	MountGone      MountAction = "unmounted" // also from its old place
+	MountRemounted MountAction = "remounted" // ReadOnly is another now
+)
+
+// MountInfo is one mount in the host's mount namespace. Its event's window goes
+// from the last look at which the change was not there yet to the one that
+// found it.
+type MountInfo struct {
+	Action MountAction `json:"action"`
+	Point  string      `json:"point"` // absolute path
+	// Root is the folder or file of the file system that is shown at Point: "/"
+	// but for bind mounts, subvolumes and the like.
+	Root   string `json:"root,omitempty"`
+	Source string `json:"source,omitempty"` // as given to mount: a device's path, host:/path, a word
+	FSType string `json:"fstype,omitempty"`
+	// Dev is what stat gives as st_dev of files on it. It is the block device's
+	// own number where the file system has one device; NFS, btrfs and others
+	// have numbers of their own, with major 0.
+	Dev Dev `json:"dev"`
+	// UUID is the file system's, where udev's database knows the device.
+	UUID string `json:"uuid,omitempty"`
+	// Unit is the name that systemd gives to the mount unit of Point. That there
+	// is such a unit is likely, not known.
+	Unit     string `json:"unit,omitempty"`
+	ReadOnly bool   `json:"read_only,omitempty"`
+}
+
+// WayInfo is where a path of a guest led, in the guest's own view of the file
+// system, when bootrace looked: not what the guest itself met, which may have
+// been a moment before. The window of its event is that of the look.
+type WayInfo struct {
+	Path string `json:"path"` // as the guest names it
+	// Links are the symbolic links on the way, in order.
+	Links []WayLink `json:"links,omitempty"`
+	// Node is the path in which no link is left, whether it exists or not.
+	Node string `json:"node,omitempty"`
+	// Errno is why the way ended, 0 where it led to something.
+	Errno int `json:"errno,omitempty"`
+	// Type of what is there: block, file, dir or other.
+	Type string `json:"type,omitempty"`
+	Dev  *Dev   `json:"dev,omitempty"` // of a block device
+	// Missing is the first element of Node that is not there, as an absolute
+	// path.
+	Missing string `json:"missing,omitempty"`
+	// Mount is where the file system is mounted that the deepest existing folder
+	// of Node is on, FSDev that folder's st_dev.
+	Mount string `json:"mount,omitempty"`
+	FSDev *Dev   `json:"fs_dev,omitempty"`
+	Inode uint64 `json:"inode,omitempty"` // of what is there
+	Size  int64  `json:"size,omitempty"`  // bytes, of a file
+}
+
+// WayLink is a symbolic link on a way.
+type WayLink struct {
+	Path   string `json:"path"` // of the link, without links before its last element
+	Target string `json:"target"`
 }
