@@ -281,10 +281,13 @@ func (d *MemoryDisk) fields(f form) {
 	text(f, "serial", &d.Serial, optional)
 	text(f, "backing_of", &d.BackingOf, optional)
 	boolean(f, "written", &d.Written, optional)
+	text(f, "device_kind", &d.DeviceKind, optional)
 	text(f, "name", &d.Name, optional)
 	text(f, "uuid", &d.UUID, optional)
 	integer(f, "size", &d.Size, optional)
 	texts(f, "table", &d.Table, optional)
+	text(f, "mount", &d.Mount, optional)
+	integer(f, "inode", &d.Inode, optional)
 }
 
 func (l *LVMInfo) fields(f form) {

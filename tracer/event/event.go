@@ -368,13 +368,24 @@ type MemoryDisk struct {
 	BackingOf string `json:"backing_of,omitempty"`
 	// Written is set for a backing file that was opened for writing: something
 	// was committed to it.
-	Written bool   `json:"written,omitempty"`
-	Name    string `json:"name,omitempty"` // of the mapping
-	UUID    string `json:"uuid,omitempty"`
-	Size    int64  `json:"size,omitempty"` // bytes, 0 if not known
+	Written bool `json:"written,omitempty"`
+	// DeviceKind is the kind of device (package blockdev has the words), or
+	// "file"; empty for a mapping.
+	DeviceKind string `json:"device_kind,omitempty"`
+	// Name is that of the mapping; of another device its kernel name then, which
+	// may be another's in the next boot.
+	Name string `json:"name,omitempty"`
+	// UUID is that of the mapping, or what else identifies the device over
+	// reboots (blockdev.Identity); of a file its file system's UUID. Empty where
+	// there is none.
+	UUID string `json:"uuid,omitempty"`
+	Size int64  `json:"size,omitempty"` // bytes, 0 if not known
 	// Table has the names of mappings in the place of their numbers, which
 	// change from boot to boot.
 	Table []string `json:"table,omitempty"`
+	// Of a file: where its file system was mounted, and its inode number there.
+	Mount string `json:"mount,omitempty"`
+	Inode uint64 `json:"inode,omitempty"`
 }
 
 // LVMInfo is what LVM reported when it was asked, after the boot had settled: of
