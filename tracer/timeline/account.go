@@ -6,6 +6,7 @@ import (
 	"strconv"
 	"strings"
 
+	"github.com/bootrace/bootrace/tracer/blockdev"
 	"github.com/bootrace/bootrace/tracer/event"
 )
 
@@ -94,12 +95,12 @@ func (a *accounts) beneath(l *life, ready stamp, steps []AccountStep, seen map[*
 	var last *disk
 	var layer *life
 	latest := event.Time(-1)
-	for _, dev := range tableDevices(l.out.Table) {
+	for _, dev := range slices.Concat(tableDevices(l.out.Table), l.under) {
 		if d := a.disks[dev].at(ready); d != nil && d.there() > latest {
 			last, layer, latest = d, nil, d.there()
 		}
-		under := a.h.lifeByMinor(dev.Minor, ready)
-		if under != nil && under.out.Dev == dev && under.live != nil && under.live.at > latest && under.live.at <= ready.at {
+		under := a.h.lifeByDev(dev, ready)
+		if under != nil && under.kind == blockdev.Mapping && under.live != nil && under.live.at > latest && under.live.at <= ready.at {
 			last, layer, latest = nil, under, under.live.at
 		}
 	}

@@ -7,6 +7,7 @@ import (
 	"strings"
 	"time"
 
+	"github.com/bootrace/bootrace/tracer/blockdev"
 	"github.com/bootrace/bootrace/tracer/event"
 	"github.com/bootrace/bootrace/tracer/guest"
 )
@@ -75,6 +76,9 @@ type Builder struct {
 	// blocks are the events of all block devices, mappings and others.
 	blocks list[blockFact]
 
+	ways   list[wayFact]
+	mounts []mountFact
+
 	images   []imageFact
 	memories []memoryFact
 
@@ -87,12 +91,9 @@ type Builder struct {
 	host    latest[event.HostInfo]
 	damage  []Gap
 
-	disks map[event.Dev]*diskFact
-	// elsewhere holds the paths that were seen to lead to devices that are no
-	// mappings.
-	elsewhere map[sym]bool
-	procs     map[procKey][]*event.Proc
-	tables    map[string][]string
+	disks  map[event.Dev]*diskFact
+	procs  map[procKey][]*event.Proc
+	tables map[string][]string
 
 	count       int
 	first, last event.Time
@@ -102,7 +103,7 @@ type Builder struct {
 func NewBuilder(boot Boot, opts Options) *Builder {
 	return &Builder{
 		boot: boot, opts: opts.orDefaults(), names: newSymbols(),
-		disks: map[event.Dev]*diskFact{}, elsewhere: map[sym]bool{},
+		disks: map[event.Dev]*diskFact{},
 		procs: map[procKey][]*event.Proc{}, tables: map[string][]string{},
 	}
 }
@@ -126,6 +127,10 @@ func (b *Builder) Add(e *event.Event) {
 		b.addDev(e)
 	case event.Link:
 		b.addLink(e)
+	case event.Mount:
+		b.addMount(e)
+	case event.Way:
+		b.addWay(e)
 	case event.Open:
 		b.addOpen(e)
 	case event.Exec:
@@ -195,14 +200,17 @@ func (b *Builder) addDev(e *event.Event) {
 	if e.Kind != event.Backfill && d.Seq != 0 {
 		b.blocks.add(blockFact{stamp: s, seq: d.Seq, dev: *d.Dev, done: e.Kind == event.Udev})
 	}
-	if !isMapping(d) {
-		b.addDisk(d, s, e.Kind)
-		return
-	}
+	kind := blockdev.DeviceKind(d)
 	f := devFact{
-		stamp: s, kind: e.Kind, action: b.names.add(d.Action), minor: d.Dev.Minor,
-		name: b.names.add(d.Props["DM_NAME"]), uuid: b.names.add(d.Props["DM_UUID"]),
-		flags: udevFlags(d.Props), since: d.Since,
+		stamp: s, kind: e.Kind, action: b.names.add(d.Action), dev: *d.Dev, device: kind, node: b.names.add(d.Name),
+		name: b.names.add(d.Props["DM_NAME"]), since: d.Since, progress: progressOf(e.Kind, d),
+		usable: blockdev.UsableBy(d), size: blockdev.Size(d), under: slices.Clone(d.Under), asked: !blockdev.Announces(d),
+	}
+	if kind == blockdev.Mapping {
+		f.uuid = b.names.add(d.Props["DM_UUID"])
+	} else {
+		f.uuid = b.names.add(blockdev.Identity(d))
+		b.addDisk(d, s, e.Kind)
 	}
 	for _, link := range d.Links {
 		f.links = append(f.links, b.names.add(link))
@@ -210,19 +218,18 @@ func (b *Builder) addDev(e *event.Event) {
 	b.devs.add(f)
 }
 
-// isMapping goes by the node's name, which the kernel gives and no rule can
-// change, so that it does not need the properties that udev adds later.
-func isMapping(d *event.DevInfo) bool {
-	return strings.HasPrefix(d.Name, "dm-") || d.Props["DM_NAME"] != ""
+// progressOf says how far udev is by an event that it has finished with, or by its
+// record. Where a snapshot found no record, it is not.
+func progressOf(kind event.Kind, d *event.DevInfo) blockdev.Progress {
+	unhandled := kind == event.Uevent || kind == event.Backfill && d.Initialized == 0 && d.Props == nil && d.Links == nil
+	if unhandled || d.Action == "remove" {
+		return blockdev.Coming
+	}
+	return blockdev.UdevProgress(d)
 }
 
-// addDisk keeps when a device was first seen and known, and which paths lead to
-// it.
+// addDisk keeps when a device was first seen and known.
 func (b *Builder) addDisk(d *event.DevInfo, s stamp, kind event.Kind) {
-	b.elsewhere[b.names.add("/dev/"+d.Name)] = true
-	for _, link := range d.Links {
-		b.elsewhere[b.names.add(link)] = true
-	}
 	known := b.disks[*d.Dev]
 	if known == nil {
 		known = &diskFact{}

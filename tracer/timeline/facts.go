@@ -5,6 +5,7 @@ import (
 	"slices"
 	"strings"
 
+	"github.com/bootrace/bootrace/tracer/blockdev"
 	"github.com/bootrace/bootrace/tracer/event"
 )
 
@@ -149,17 +150,26 @@ type dmFact struct {
 	by               *event.Proc
 }
 
-// devFact is a uevent of a mapping's device, udev's end of it, or a record of
-// udev's database.
+// devFact is a uevent of a block device, udev's end of it, or a record of udev's
+// database.
 type devFact struct {
 	stamp
-	kind       event.Kind
-	action     sym
+	kind   event.Kind
+	action sym
+	device blockdev.Kind
+	node   sym // kernel name
+	// name and uuid are device-mapper's; of other devices uuid is what
+	// identifies them over reboots.
 	name, uuid sym
-	minor      uint32
+	dev        event.Dev
 	links      []sym
-	flags      udevFlag
+	progress   blockdev.Progress
+	usable     blockdev.Usable
+	size       int64 // bytes, -1 if not known
+	under      []event.Dev
 	since      event.Time // event.DevInfo.Since, 0 if not known
+	// asked is set where somebody asked for the announcement: it begins nothing.
+	asked bool
 }
 
 // linkFact is a symbolic link that was made under /dev.

@@ -5,6 +5,7 @@ import (
 	"slices"
 	"strings"
 
+	"github.com/bootrace/bootrace/tracer/blockdev"
 	"github.com/bootrace/bootrace/tracer/event"
 	"github.com/bootrace/bootrace/tracer/guest"
 	"github.com/bootrace/bootrace/tracer/memory"
@@ -71,9 +72,9 @@ func (r *record) ranOn(g *guestLife) []ranOn {
 			one.as.Size = one.use.Size
 		}
 		if dev := one.use.Dev; dev != nil {
-			l := r.h.lifeByMinor(dev.Minor, one.stamp())
+			l := r.h.lifeByDev(*dev, one.stamp())
 			switch {
-			case l != nil && l.out.Dev == *dev:
+			case l != nil:
 				one.life = l
 				r.h.remember(l, one.stamp(), &one.as)
 			case r.h.isMapping(*dev):
@@ -88,7 +89,9 @@ func (r *record) ranOn(g *guestLife) []ranOn {
 // isMapping reports whether dev has device-mapper's number, which is another on
 // each host.
 func (h *history) isMapping(dev event.Dev) bool {
-	return slices.ContainsFunc(h.lives, func(l *life) bool { return l.hasDev && l.out.Dev.Major == dev.Major })
+	return slices.ContainsFunc(h.lives, func(l *life) bool {
+		return l.kind == blockdev.Mapping && l.hasDev && l.out.Dev.Major == dev.Major
+	})
 }
 
 func removable(d *Disk) bool {
@@ -106,7 +109,7 @@ func (h *history) remember(l *life, s stamp, as *event.MemoryDisk) {
 		as.Size = l.out.Size
 	}
 	as.Table = memory.NamedTable(l.out.Table, func(dev event.Dev) string {
-		if under := h.lifeByMinor(dev.Minor, s); under != nil && under.out.Dev == dev {
+		if under := h.lifeByDev(dev, s); under != nil && under.kind == blockdev.Mapping {
 			return under.nameAt(s, h.names)
 		}
 		return ""

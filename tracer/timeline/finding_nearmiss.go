@@ -12,10 +12,10 @@ type nearMiss struct{}
 func (nearMiss) find(r *record, report func(*Finding)) {
 	for u := range r.all {
 		m := u.use.Margin
-		if u.use.Errno != 0 || m == nil || m.NS >= r.opts.NearMiss || u.life == nil || m.NS >= 0 && u.guest.waited() {
+		if u.use.Errno != 0 || m == nil || m.NS >= r.opts.NearMiss || u.life == nil || u.way != nil && u.way.guessed || m.NS >= 0 && u.guest.waited() {
 			continue
 		}
-		if _, notLive := u.withoutTable(r); notLive {
+		if _, notLive := u.withoutTable(r); notLive && u.life.kind != kindMount {
 			continue
 		}
 		f := r.finding(NearMiss, false, u)

@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"slices"
 
+	"github.com/bootrace/bootrace/tracer/blockdev"
 	"github.com/bootrace/bootrace/tracer/event"
 )
 
@@ -26,24 +27,44 @@ func (b *Builder) Timeline() *Timeline {
 		sorted(&b.devs, func(f *devFact) *stamp { return &f.stamp }),
 		sorted(&b.links, func(f *linkFact) *stamp { return &f.stamp }),
 	)
-	t.Mappings = append(t.Mappings, h.mappings()...)
-	r := b.resolve(h, d)
+	m := newMounts(h, d, b.mounts)
+	all := h.mappings()
+	r := b.resolve(h, d, b.waysOf(h, m))
 
 	groups := groupsOf(h)
 	p := b.guests(r, groups)
 	for _, g := range p.guests {
 		t.Guests = append(t.Guests, g.out)
 	}
-	rec := b.record(b.judgeRecord(t, cover), h, p)
+	rec := b.record(b.judgeRecord(t, all, cover), h, p)
 	rec.looks, rec.used, rec.groups, rec.route = b.looksOf(p), usedDisks(p.guests), groups, r.route
 	rec.modes = b.modes(t.Marks)
 	t.LVM = rec.lvm.list()
 	rec.mappings = map[string]*Mapping{}
-	for _, m := range t.Mappings {
+	for _, m := range all {
 		rec.mappings[m.ID] = m
 	}
 	rec.find(t)
+	t.Mappings = append(t.Mappings, told(all, t)...)
 	return t
+}
+
+// told returns the devices that a timeline tells of: all mappings, and of the
+// others those that guests had to do with.
+func told(all []*Mapping, t *Timeline) []*Mapping {
+	used := map[string]bool{}
+	for _, g := range t.Guests {
+		for i := range g.Disks {
+			used[g.Disks[i].Mapping] = true
+			for j := range g.Disks[i].Uses {
+				used[g.Disks[i].Uses[j].Mapping] = true
+			}
+		}
+	}
+	for _, f := range t.Findings {
+		used[f.Mapping] = true
+	}
+	return slices.DeleteFunc(all, func(m *Mapping) bool { return m.Kind != blockdev.Mapping && !used[m.ID] })
 }
 
 // outline fills in what the record says about itself.
@@ -86,11 +107,11 @@ func (b *Builder) damageGaps() gaps {
 	return out
 }
 
-func (b *Builder) resolve(h *history, d *devices) *resolver {
+func (b *Builder) resolve(h *history, d *devices, w *ways) *resolver {
 	for _, l := range h.lives {
 		l.settle(b.opts.Settle, b.last)
 	}
-	r := &resolver{h: h, paths: d.paths, elsewhere: b.elsewhere, names: b.names, cache: map[sym]*route{}}
+	r := &resolver{h: h, paths: d.paths, ways: w, names: b.names, cache: map[sym]*route{}}
 	r.describePaths()
 	for _, l := range h.lives {
 		sortSteps(l.out.Steps)
@@ -126,7 +147,7 @@ func (b *Builder) guests(r *resolver, groups map[string]bool) *processes {
 func groupsOf(h *history) map[string]bool {
 	groups := map[string]bool{}
 	for _, l := range h.lives {
-		if l.mapping.VG != "" {
+		if l.mapping.VG != "" && l.kind == blockdev.Mapping {
 			groups[l.mapping.VG] = true
 		}
 	}
@@ -161,9 +182,9 @@ func (p *processes) replaced(g *guestLife) bool {
 }
 
 // judgeRecord says how complete the record is, and returns its gaps.
-func (b *Builder) judgeRecord(t *Timeline, c *coverage) gaps {
+func (b *Builder) judgeRecord(t *Timeline, devices []*Mapping, c *coverage) gaps {
 	all := append(lossGaps(t.Losses), b.damageGaps()...)
-	all = append(all, c.gaps(b.existed(t, c))...)
+	all = append(all, c.gaps(b.existed(t, devices, c))...)
 	if !b.boot.Current {
 		all = append(all, c.tail()...)
 	}
@@ -175,10 +196,10 @@ func (b *Builder) judgeRecord(t *Timeline, c *coverage) gaps {
 }
 
 // existed says what was there when tracing began, empty if certainly nothing.
-func (b *Builder) existed(t *Timeline, c *coverage) string {
+func (b *Builder) existed(t *Timeline, devices []*Mapping, c *coverage) string {
 	mappings, guests := 0, 0
-	for _, m := range t.Mappings {
-		if m.Lives[0].Backfilled {
+	for _, m := range devices {
+		if m.Kind == blockdev.Mapping && m.Lives[0].Backfilled {
 			mappings++
 		}
 	}

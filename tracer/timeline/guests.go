@@ -334,11 +334,11 @@ func (d *Disk) proven(rt *route, groups map[string]bool) bool {
 // held adds the devices that a backfilled guest has open and no disk leads to.
 func (g *guestLife) held(h *history) {
 	for _, file := range g.fact.files {
-		l := h.lifeByMinor(file.dev.Minor, g.fact.stamp)
+		l := h.lifeByDev(file.dev, g.fact.stamp)
 		if l == nil {
-			l = h.lifeByMinor(file.dev.Minor, stamp{from: g.fact.at, at: 1<<63 - 1})
+			l = h.lifeByDev(file.dev, stamp{from: g.fact.at, at: 1<<63 - 1})
 		}
-		if l == nil || l.out.Dev != file.dev {
+		if l == nil {
 			continue
 		}
 		if !slices.ContainsFunc(g.out.Disks, func(d Disk) bool { return d.Mapping == l.mapping.ID }) {
@@ -375,12 +375,12 @@ func (rt *route) choose(u *Use, h *history) (*life, *access) {
 	}
 	if u.Dev == nil {
 		if u.Type != "" && u.Type != "block" {
-			return nil, nil
+			return rt.mounted(s)
 		}
 		return rt.lifeAt(s), rt.at(s, rt.lifeAt(s), false)
 	}
-	l := h.lifeByMinor(u.Dev.Minor, s)
-	if l == nil || l.out.Dev != *u.Dev {
+	l := h.lifeByDev(*u.Dev, s)
+	if l == nil {
 		return nil, nil
 	}
 	if way := rt.at(s, l, false); way != nil {
@@ -390,6 +390,16 @@ func (rt *route) choose(u *Use, h *history) (*life, *access) {
 	var node route
 	node.add(l, span{l.start, l.end})
 	return l, node.at(s, l, false)
+}
+
+// mounted returns the file system that a file's path led to at s.
+func (rt *route) mounted(s stamp) (*life, *access) {
+	for _, l := range slices.Backward(rt.lives) {
+		if l.kind == kindMount && l.exists(s) {
+			return l, rt.at(s, l, false)
+		}
+	}
+	return nil, nil
 }
 
 // measure fills in what a use led to and the margin.

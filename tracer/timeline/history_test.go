@@ -171,7 +171,7 @@ func (p *historyParser) remembered(w words) {
 	m := p.events[len(p.events)-1].Memory
 	d := event.MemoryDisk{
 		Path: w.keys["path"], ID: w.keys["id"], Serial: w.keys["serial"], BackingOf: w.keys["backing_of"],
-		Name: w.keys["name"], UUID: w.keys["uuid"], Size: 1 << 30,
+		Name: w.keys["name"], UUID: w.keys["uuid"], Size: 1 << 30, DeviceKind: w.keys["kind"], Mount: w.keys["mount"],
 	}
 	if lv := w.keys["lv"]; lv != "" {
 		d.Name, d.UUID = lvNames(lv)
@@ -254,6 +254,10 @@ func fill(e *event.Event, w words) error {
 		e.Mark = &event.MarkInfo{Name: w.plain[0], Text: w.keys["text"]}
 	case event.LVM:
 		fillLVM(e, w)
+	case event.Mount:
+		fillMount(e, w)
+	case event.Way:
+		fillWay(e, w)
 	case event.Loss:
 		e.Loss = &event.LossInfo{Source: w.plain[0], What: w.plain[1], Count: uint64(w.number("count"))}
 	default:
@@ -291,8 +295,18 @@ func fillDev(e *event.Event, w words) {
 		Seq: uint64(w.number("seq")),
 	}
 	for key, value := range w.keys {
-		if strings.ToUpper(key) == key {
+		if name, ok := strings.CutPrefix(key, "sys."); ok {
+			if d.Attrs == nil {
+				d.Attrs = map[string]string{}
+			}
+			d.Attrs[name] = value
+		} else if strings.ToUpper(key) == key {
 			d.Props[key] = value
+		}
+	}
+	if under := w.keys["under"]; under != "" {
+		for _, dev := range strings.Split(under, ",") {
+			d.Under = append(d.Under, *parseDev(dev))
 		}
 	}
 	if since, err := parseTime(w.keys["since"]); err == nil {
@@ -336,6 +350,41 @@ func fillLVM(e *event.Event, w words) {
 	if tags := w.keys["tags"]; tags != "" {
 		l.Tags = strings.Split(tags, ",")
 	}
+}
+
+// fillMount takes "mount POINT [SOURCE] [action=unmounted] [dev=] [unit=]".
+func fillMount(e *event.Event, w words) {
+	m := &event.MountInfo{Action: event.MountMade, Point: w.plain[0], Root: "/", FSType: cmp.Or(w.keys["fstype"], "ext4"), UUID: w.keys["uuid"], Unit: w.keys["unit"]}
+	if len(w.plain) > 1 {
+		m.Source = w.plain[1]
+	}
+	if action := w.keys["action"]; action != "" {
+		m.Action = event.MountAction(action)
+	}
+	if dev := parseDev(w.keys["dev"]); dev != nil {
+		m.Dev = *dev
+	}
+	e.Mount = m
+}
+
+// fillWay takes "way pid= PATH NODE [ERRNO] [links=LINK>TARGET,...] [type=file]
+// [dev=] [mount=]".
+func fillWay(e *event.Event, w words) {
+	e.Proc = &event.Proc{PID: w.number("pid")}
+	y := &event.WayInfo{Path: w.plain[0], Node: w.plain[1], Type: w.keys["type"], Dev: parseDev(w.keys["dev"]), Mount: w.keys["mount"]}
+	if len(w.plain) > 2 {
+		y.Errno = int(errnos[w.plain[2]])
+	}
+	if y.Dev != nil {
+		y.Type = "block"
+	}
+	if links := w.keys["links"]; links != "" {
+		for _, link := range strings.Split(links, ",") {
+			path, target, _ := strings.Cut(link, ">")
+			y.Links = append(y.Links, event.WayLink{Path: path, Target: target})
+		}
+	}
+	e.Way = y
 }
 
 func fillProcess(e *event.Event, w words) {

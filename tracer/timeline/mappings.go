@@ -4,7 +4,9 @@ import (
 	"cmp"
 	"fmt"
 	"slices"
+	"strconv"
 
+	"github.com/bootrace/bootrace/tracer/blockdev"
 	"github.com/bootrace/bootrace/tracer/devmap"
 	"github.com/bootrace/bootrace/tracer/event"
 )
@@ -13,8 +15,9 @@ import (
 type life struct {
 	out        *Life
 	mapping    *Mapping
+	kind       blockdev.Kind
 	uuid, name sym
-	minor      uint32
+	node       sym // kernel name, 0 where no number is known
 	hasDev     bool
 
 	start   stamp // of its existence
@@ -36,6 +39,8 @@ type life struct {
 	led     []sym     // all that ever led here
 	left    departure // the remove events that were seen
 	ready   []span
+	// under are the devices beneath it that no table names.
+	under []event.Dev
 }
 
 // span is a time with an open or closed end.
@@ -58,28 +63,32 @@ type stateChange struct {
 const (
 	stateAbsent  = "absent"
 	stateRemoved = "removed"
+	stateCreated = string(devmap.Created)
+	stateLive    = string(devmap.Live)
 )
 
-// history builds the lives of all mappings from the requests to
-// device-mapper.
+// history builds the lives of all devices: of mappings from the requests to
+// device-mapper, of others from what the kernel and udev announce.
 type history struct {
 	names *symbols
 	gaps  gaps
 	lives []*life
-	// The current holder of each name, uuid and minor number, and in the end
-	// all there ever were.
+	// The current holder of each name, uuid and device number, and in the end
+	// all there ever were. Names are device-mapper's, nodes the kernel's.
 	byUUID, byName map[sym]*life
-	byMinor        map[uint32]*life
+	byDev          map[event.Dev]*life
 	named          map[sym][]*life
 	identified     map[sym][]*life
-	numbered       map[uint32][]*life
+	numbered       map[event.Dev][]*life
+	nodes          map[sym][]*life
 }
 
 func newHistory(names *symbols, g gaps) *history {
 	return &history{
 		names: names, gaps: g,
-		byUUID: map[sym]*life{}, byName: map[sym]*life{}, byMinor: map[uint32]*life{},
-		named: map[sym][]*life{}, identified: map[sym][]*life{}, numbered: map[uint32][]*life{},
+		byUUID: map[sym]*life{}, byName: map[sym]*life{}, byDev: map[event.Dev]*life{},
+		named: map[sym][]*life{}, identified: map[sym][]*life{},
+		numbered: map[event.Dev][]*life{}, nodes: map[sym][]*life{},
 	}
 }
 
@@ -122,7 +131,7 @@ func (h *history) find(f *dmFact) *life {
 	if l := h.byName[f.name]; f.name != 0 && l != nil && (f.uuid == 0 || l.uuid == 0) {
 		return l
 	}
-	if l := h.byMinor[f.dev.Minor]; f.hasDev && l != nil && (f.uuid == 0 || l.uuid == 0) {
+	if l := h.byDev[f.dev]; f.hasDev && l != nil && (f.uuid == 0 || l.uuid == 0) {
 		return l
 	}
 	return nil
@@ -138,7 +147,7 @@ func (h *history) create(f *dmFact) {
 // begin starts a life. Whoever still holds its uuid, name or number has gone
 // unseen.
 func (h *history) begin(f *dmFact) *life {
-	l := &life{out: &Life{Steps: []Step{}, Paths: []Path{}}, start: f.stamp, touched: f.at}
+	l := newLife(blockdev.Mapping, f.stamp)
 	h.supersede(f)
 	h.lives = append(h.lives, l)
 	h.learn(l, f)
@@ -154,7 +163,7 @@ func (h *history) supersede(f *dmFact) {
 		old = append(old, h.byName[f.name])
 	}
 	if f.hasDev {
-		old = append(old, h.byMinor[f.dev.Minor])
+		old = append(old, h.byDev[f.dev])
 	}
 	for _, o := range old {
 		if o != nil && o.end == nil {
@@ -167,9 +176,7 @@ func (h *history) supersede(f *dmFact) {
 // learn fills in what f tells about a life that was not known yet.
 func (h *history) learn(l *life, f *dmFact) {
 	if f.hasDev && !l.hasDev {
-		l.minor, l.hasDev, l.out.Dev = f.dev.Minor, true, f.dev
-		h.byMinor[l.minor] = l
-		h.numbered[l.minor] = append(h.numbered[l.minor], l)
+		h.number(l, f.dev, h.names.add("dm-"+strconv.FormatUint(uint64(f.dev.Minor), 10)))
 	}
 	if f.uuid != 0 && l.uuid == 0 {
 		h.identify(l, f.uuid)
@@ -177,6 +184,18 @@ func (h *history) learn(l *life, f *dmFact) {
 	if f.name != 0 && l.name == 0 {
 		h.name(l, f.name, l.start)
 	}
+}
+
+func newLife(kind blockdev.Kind, start stamp) *life {
+	return &life{kind: kind, out: &Life{Steps: []Step{}, Paths: []Path{}}, start: start, touched: start.at}
+}
+
+// number gives a life its device number and node.
+func (h *history) number(l *life, dev event.Dev, node sym) {
+	l.out.Dev, l.node, l.hasDev = dev, node, true
+	h.byDev[dev] = l
+	h.numbered[dev] = append(h.numbered[dev], l)
+	h.nodes[node] = append(h.nodes[node], l)
 }
 
 func (h *history) identify(l *life, uuid sym) {
@@ -246,8 +265,8 @@ func (h *history) finish(l *life, end stamp) {
 	if h.byName[l.name] == l {
 		delete(h.byName, l.name)
 	}
-	if h.byMinor[l.minor] == l {
-		delete(h.byMinor, l.minor)
+	if h.byDev[l.out.Dev] == l {
+		delete(h.byDev, l.out.Dev)
 	}
 	if n := len(l.names); n > 0 && l.names[n-1].end == nil {
 		l.names[n-1].end = &end
@@ -461,7 +480,7 @@ func (h *history) mappings() []*Mapping {
 	for _, l := range h.lives {
 		m := byUUID[l.uuid]
 		if m == nil || l.uuid == 0 {
-			m = &Mapping{UUID: h.names.get(l.uuid)}
+			m = &Mapping{Kind: l.kind, UUID: h.names.get(l.uuid)}
 			byUUID[l.uuid] = m
 			out = append(out, m)
 		}
@@ -488,7 +507,7 @@ func (h *history) addNames(m *Mapping, l *life) {
 }
 
 func (m *Mapping) describe(ids map[string]int) {
-	if id, ok := devmap.ParseLVMUUID(m.UUID); ok {
+	if id, ok := devmap.ParseLVMUUID(m.UUID); ok && m.Kind == blockdev.Mapping {
 		m.VG, m.LV, m.Layer, _ = devmap.SplitName(m.Name)
 		m.Layer = id.Layer
 	}

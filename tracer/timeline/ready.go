@@ -3,9 +3,8 @@ package timeline
 import (
 	"cmp"
 	"slices"
-	"strconv"
-	"strings"
 
+	"github.com/bootrace/bootrace/tracer/blockdev"
 	"github.com/bootrace/bootrace/tracer/devmap"
 	"github.com/bootrace/bootrace/tracer/event"
 )
@@ -22,6 +21,9 @@ type access struct {
 	ready stamp
 	end   *stamp
 	down  *stamp // when the mapping itself was no longer ready
+	// guessed is set where nobody saw when the path came to lead there, only that
+	// it did at some time.
+	guessed bool
 }
 
 // settle works out when l was ready, whatever the path.
@@ -82,11 +84,11 @@ func (l *life) uptimes(limit event.Duration, last event.Time) []span {
 
 // resolver answers which mapping a path led to, and when.
 type resolver struct {
-	h         *history
-	paths     map[sym][]pathSpan
-	elsewhere map[sym]bool
-	names     *symbols
-	cache     map[sym]*route
+	h     *history
+	paths map[sym][]pathSpan
+	ways  *ways
+	names *symbols
+	cache map[sym]*route
 }
 
 // route is everything that is known about one path.
@@ -95,9 +97,15 @@ type route struct {
 	// lives are the mappings that it led to or, by its name, would have led
 	// to, in order of time.
 	lives []*life
-	// plausible is set where a mapping can be meant, even if none was seen.
+	// plausible is set where by its name it can only be a block device, even if
+	// none was seen, and the medium does not come and go.
 	plausible bool
-	// elsewhere is set where it led to a device that is no mapping.
+	// volume is set where by its name a mapping can be meant.
+	volume bool
+	// needs is the point of a mount that the guest's image lay on in an earlier
+	// boot, and that was never there in this one.
+	needs string
+	// elsewhere is set where it led to something that is not followed.
 	elsewhere bool
 }
 
@@ -105,14 +113,18 @@ func (r *resolver) route(p sym) *route {
 	if known := r.cache[p]; known != nil {
 		return known
 	}
-	out := &route{elsewhere: r.elsewhere[p]}
+	out := &route{}
 	r.cache[p] = out
 	r.follow(out, p)
-	candidates := devmap.Candidates(r.names.get(p))
-	for _, c := range candidates {
+	meaning, ok := blockdev.MeaningOf(r.names.get(p))
+	for _, c := range meaning.Mappings {
 		r.candidate(out, c)
 	}
-	out.plausible = len(candidates) > 0 || strings.HasPrefix(r.names.get(p), "/dev/disk/")
+	if node, known := r.names.of[meaning.Node]; known && meaning.Node != "" {
+		r.node(out, node)
+	}
+	out.plausible, out.volume = ok && meaning.Waited(), len(meaning.Mappings) > 0
+	r.ways.extend(r, out, p)
 	slices.SortStableFunc(out.accesses, func(a, b access) int { return a.ready.compare(&b.ready) })
 	slices.SortStableFunc(out.lives, func(a, b *life) int { return a.start.compare(&b.start) })
 	out.lives = slices.Compact(out.lives)
@@ -134,7 +146,7 @@ func (r *resolver) follow(out *route, p sym) {
 // add notes the times in which l was ready within s.
 func (rt *route) add(l *life, s span) {
 	for _, up := range l.ready {
-		a := access{l, both(up.start, s.start), earlier(up.end, s.end), up.end}
+		a := access{life: l, ready: both(up.start, s.start), end: earlier(up.end, s.end), down: up.end}
 		if a.end == nil || a.ready.from < a.end.at {
 			rt.accesses = append(rt.accesses, a)
 		}
@@ -152,16 +164,19 @@ func earlier(a, b *stamp) *stamp {
 	}
 }
 
-// candidate adds what the path's name says: a node is there by itself, a link
-// only if somebody was seen to make it.
+// node adds the devices of that kernel name: their node is there by itself.
+func (r *resolver) node(out *route, node sym) {
+	for _, l := range r.h.nodes[node] {
+		out.lives = append(out.lives, l)
+		out.add(l, span{l.start, l.end})
+	}
+}
+
+// candidate adds what the path's name says: a link is there only if somebody was
+// seen to make it.
 func (r *resolver) candidate(out *route, c devmap.Candidate) {
 	switch {
 	case c.Node != "":
-		minor, _ := mappingNode("/dev/" + c.Node)
-		for _, l := range r.h.numbered[minor] {
-			out.lives = append(out.lives, l)
-			out.add(l, span{l.start, l.end})
-		}
 	case c.UUID != "":
 		if uuid, ok := r.names.of[c.UUID]; ok {
 			out.lives = append(out.lives, r.h.identified[uuid]...)
@@ -231,7 +246,7 @@ func (rt *route) lifeAt(s stamp) *life {
 // describePaths fills in the paths of all lives.
 func (r *resolver) describePaths() {
 	for _, l := range r.h.lives {
-		l.describeNode()
+		r.describeNode(l)
 	}
 	for p, spans := range r.paths {
 		for _, s := range spans {
@@ -250,11 +265,11 @@ func (r *resolver) describePaths() {
 	}
 }
 
-func (l *life) describeNode() {
+func (r *resolver) describeNode(l *life) {
 	if !l.hasDev {
 		return
 	}
-	node := "/dev/dm-" + strconv.FormatUint(uint64(l.minor), 10)
+	node := "/dev/" + r.names.get(l.node)
 	var rt route
 	whole := span{l.start, l.end}
 	rt.add(l, whole)

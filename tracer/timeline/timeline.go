@@ -10,6 +10,7 @@
 package timeline
 
 import (
+	"github.com/bootrace/bootrace/tracer/blockdev"
 	"github.com/bootrace/bootrace/tracer/event"
 )
 
@@ -98,13 +99,20 @@ type Mark struct {
 	event.MarkInfo
 }
 
-// Mapping is one device-mapper device over the whole boot. One with a dm UUID
-// keeps its identity when it is removed and created again; one without is new
-// each time it is created.
+// Mapping is one device over the whole boot: a device-mapper device, another
+// block device that a guest uses, or a mounted file system that a guest's image
+// lies on. One with a UUID, or what else identifies its kind, keeps its identity
+// when it goes and comes again; one without is new each time.
 type Mapping struct {
-	// ID is unique in this timeline: the dm UUID, else NAME@CREATED_NS.
-	ID   string `json:"id"`
-	Name string `json:"name"` // the last one it had
+	// ID is unique in this timeline: the UUID, else NAME@CREATED_NS.
+	ID string `json:"id"`
+	// Kind is mapping, md, scsi, ... as package blockdev has it, or mount.
+	Kind blockdev.Kind `json:"kind"`
+	// Name is the last one it had: device-mapper's, the kernel's (sdb), or where
+	// a file system is mounted.
+	Name string `json:"name"`
+	// UUID is device-mapper's, or what else identifies the device over reboots
+	// (blockdev.Identity).
 	UUID string `json:"uuid,omitempty"`
 	// VG, LV and Layer are set for LVM's mappings: names, not uuids. Layer is
 	// not empty for the private ones, which no guest opens.
@@ -154,11 +162,12 @@ const (
 	StepSuspend = "suspended"
 	StepRenamed = "renamed"
 	StepRemoved = "removed"
-	StepUevent  = "uevent" // the kernel announced it; Detail is the action
-	StepUdev    = "udev"   // udev has finished with that; Detail is the action
-	StepLink    = "link"   // a link to it was made; Detail is the path
-	StepReady   = "ready"  // ready by its own node; Detail is the path
-	StepFailed  = "failed" // a request failed; Detail is which, Errno why
+	StepUevent  = "uevent"  // the kernel announced it; Detail is the action
+	StepUdev    = "udev"    // udev has finished with that; Detail is the action
+	StepLink    = "link"    // a link to it was made; Detail is the path
+	StepMounted = "mounted" // a file system was mounted; Detail is its source
+	StepReady   = "ready"   // ready by its own node; Detail is the path
+	StepFailed  = "failed"  // a request failed; Detail is which, Errno why
 )
 
 // Step is one thing that happened to a mapping.

@@ -4,63 +4,20 @@ import (
 	"path"
 	"regexp"
 	"slices"
-	"strconv"
 	"strings"
 	"time"
 
-	"github.com/bootrace/bootrace/tracer/devmap"
+	"github.com/bootrace/bootrace/tracer/blockdev"
 	"github.com/bootrace/bootrace/tracer/event"
 )
-
-// udevFlag is what the properties of an event say about readiness.
-type udevFlag uint8
-
-const (
-	// flagActivation: the event is about a table that has just become active,
-	// or about a coldplugged device whose table is (DM_ACTIVATION=1,
-	// 10-dm.rules).
-	flagActivation udevFlag = 1 << iota
-	// flagNotReady: SYSTEMD_READY=0, as on the first event of a device, which
-	// has no table yet.
-	flagNotReady
-	// flagPrivate: other rules are told to leave the device alone.
-	flagPrivate
-)
-
-func udevFlags(props map[string]string) (flags udevFlag) {
-	if props["DM_ACTIVATION"] == "1" {
-		flags |= flagActivation
-	}
-	if props["SYSTEMD_READY"] == "0" {
-		flags |= flagNotReady
-	}
-	if props["DM_UDEV_DISABLE_OTHER_RULES_FLAG"] == "1" {
-		flags |= flagPrivate
-	}
-	return flags
-}
-
-// makesReady reports whether udev has finished with a live device. An
-// activation counts even with SYSTEMD_READY=0, which systemd's rules also set
-// for an empty LUKS mapping.
-func (f *devFact) makesReady() bool {
-	switch {
-	case f.flags&flagPrivate != 0:
-		return false
-	case f.flags&flagActivation != 0:
-		return true
-	default:
-		return len(f.links) > 0 && f.flags&flagNotReady == 0
-	}
-}
 
 // privacy is what udev's events say about whose the device is.
 type privacy struct{ asked, refused bool }
 
 func (p privacy) private() bool { return p.refused && !p.asked }
 
-// pathSpan is the time in which a path led to a life; nil where it led to a
-// device that is no mapping.
+// pathSpan is the time in which a path led to a life; nil where it led to
+// something else.
 type pathSpan struct {
 	span
 	life *life
@@ -96,6 +53,10 @@ func (d *devices) apply(devs []*devFact, links []*linkFact) {
 }
 
 func (d *devices) device(f *devFact) {
+	if f.device != blockdev.Mapping {
+		d.other(f)
+		return
+	}
 	l := d.lifeOf(f)
 	if l == nil {
 		return
@@ -122,10 +83,10 @@ func (d *devices) device(f *devFact) {
 // database.
 func (d *devices) processed(l *life, f *devFact) {
 	done := f.done()
-	if f.flags&flagPrivate != 0 {
+	switch f.progress {
+	case blockdev.Private:
 		l.private.refused = true
-	}
-	if f.makesReady() {
+	case blockdev.Finished:
 		l.private.asked = true
 		l.udev = append(l.udev, done)
 	}
@@ -169,12 +130,12 @@ func (d *devices) lifeOf(f *devFact) *life {
 		when = f.stamp // a record of udev's database holds for the time it was read
 		when.from = when.at
 	}
-	for _, l := range slices.Backward(d.h.numbered[f.minor]) {
+	for _, l := range slices.Backward(d.h.numbered[f.dev]) {
 		if f.about(l) && l.exists(when) {
 			return l
 		}
 	}
-	for _, l := range d.h.numbered[f.minor] {
+	for _, l := range d.h.numbered[f.dev] {
 		if f.about(l) && l.start.from > when.at && l.start.from <= f.at {
 			return l
 		}
@@ -186,7 +147,7 @@ func (d *devices) lifeOf(f *devFact) *life {
 // removal, and the next mapping can have the number already. Each life has one
 // of each kind.
 func (d *devices) leaving(f *devFact) *life {
-	for _, l := range d.h.numbered[f.minor] {
+	for _, l := range d.h.numbered[f.dev] {
 		gone := l.end != nil && f.from.Sub(l.end.at) > straggler
 		if gone || !f.about(l) || l.start.from > f.from || !l.left.take(f.kind) {
 			continue
@@ -216,20 +177,31 @@ func (f *devFact) about(l *life) bool {
 }
 
 func (d *devices) link(f *linkFact) {
-	target := d.names.get(f.target)
-	minor, ok := mappingNode(target)
-	if !ok {
-		d.lead(f.path, nil, f.stamp)
-		return
-	}
-	if l := d.h.lifeByMinor(minor, f.stamp); l != nil && d.lead(f.path, l, f.stamp) {
+	l := d.h.lifeByNode(nodeOf(d.names.get(f.target)), f.stamp)
+	if d.lead(f.path, l, f.stamp) && l != nil {
 		l.out.Steps = append(l.out.Steps, Step{Kind: StepLink, Instant: f.instant(), Detail: d.names.get(f.path)})
 	}
 }
 
-// lifeByMinor returns the last mapping that can have had a number at s.
-func (h *history) lifeByMinor(minor uint32, s stamp) *life {
-	all := h.numbered[minor]
+// nodeOf returns the kernel name of the device whose own node a path is, empty
+// if it is none.
+func nodeOf(p string) string {
+	m, _ := blockdev.MeaningOf(p)
+	return m.Node
+}
+
+// lifeByDev returns the last device that can have had a number at s.
+func (h *history) lifeByDev(dev event.Dev, s stamp) *life { return lastExisting(h.numbered[dev], s) }
+
+// lifeByNode is the same by the kernel name.
+func (h *history) lifeByNode(node string, s stamp) *life {
+	if node == "" {
+		return nil
+	}
+	return lastExisting(h.nodes[h.names.of[node]], s)
+}
+
+func lastExisting(all []*life, s stamp) *life {
 	for i := len(all) - 1; i >= 0; i-- {
 		if all[i].exists(s) {
 			return all[i]
@@ -291,15 +263,4 @@ func linkTarget(link, target string) string {
 		return path.Clean(target)
 	}
 	return path.Join(path.Dir(link), target)
-}
-
-// mappingNode returns the minor number of a mapping's node, /dev/dm-N.
-func mappingNode(p string) (minor uint32, ok bool) {
-	for _, c := range devmap.Candidates(p) {
-		if number, found := strings.CutPrefix(c.Node, "dm-"); found {
-			n, err := strconv.ParseUint(number, 10, 20)
-			return uint32(n), err == nil
-		}
-	}
-	return 0, false
 }
