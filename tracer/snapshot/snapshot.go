@@ -17,6 +17,7 @@ import (
 	"os"
 	"path/filepath"
 
+	"github.com/bootrace/bootrace/tracer/blockdev"
 	"github.com/bootrace/bootrace/tracer/devmap"
 	"github.com/bootrace/bootrace/tracer/event"
 	"github.com/bootrace/bootrace/tracer/udev"
@@ -160,11 +161,16 @@ func (t *taker) blockDevices(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
+	sysfs, err := blockdev.OpenSysfs(t.Root)
+	if err != nil {
+		return err
+	}
+	defer sysfs.Close()
 	for _, entry := range entries {
 		if err := ctx.Err(); err != nil {
 			return err
 		}
-		dev, err := t.blockDevice(entry.Name())
+		dev, err := t.blockDevice(sysfs, entry.Name())
 		if err == nil {
 			t.found(bootStart, event.Event{Dev: dev})
 		} else if err := t.skip("block device", entry.Name(), err); err != nil {
@@ -174,7 +180,7 @@ func (t *taker) blockDevices(ctx context.Context) error {
 	return nil
 }
 
-func (t *taker) blockDevice(name string) (*event.DevInfo, error) {
+func (t *taker) blockDevice(sysfs *blockdev.Sysfs, name string) (*event.DevInfo, error) {
 	dir := t.path("sys/class/block", name)
 	d := &event.DevInfo{Subsystem: "block", Name: name}
 	if err := readSysfs(dir, d); err != nil {
@@ -192,6 +198,9 @@ func (t *taker) blockDevice(name string) (*event.DevInfo, error) {
 	}
 	if record != nil {
 		record.Fill(d, t.clock)
+	}
+	if err := sysfs.Fill(d); err != nil {
+		t.Log.Warn("a device is recorded without its attributes", "error", err)
 	}
 	return d, nil
 }

@@ -54,6 +54,8 @@ const (
 var host = map[string]string{
 	"sys/devices/virtual/block/dm-0/uevent":  "MAJOR=254\nMINOR=0\nDEVNAME=dm-0\nDEVTYPE=disk\nDISKSEQ=10\n",
 	"sys/devices/virtual/block/loop0/uevent": "MAJOR=7\nMINOR=0\nDEVNAME=loop0\nDEVTYPE=disk\n",
+	"sys/devices/virtual/block/loop0/size":   "8\n",
+	"sys/devices/virtual/block/dm-0/size":    "32768\n",
 	"sys/class/block/dm-0":                   "->../../devices/virtual/block/dm-0",
 	"sys/class/block/loop0":                  "->../../devices/virtual/block/loop0",
 	"sys/class/block/gone":                   "->../../devices/virtual/block/gone",
@@ -95,7 +97,7 @@ func TestTake(t *testing.T) {
 			Links: []string{"/dev/vg-data/web-01", "/dev/mapper/vg--data-web--01"},
 			Props: map[string]string{"DM_NAME": "vg--data-web--01"}}},
 		{From: 1, Dev: &event.DevInfo{Path: "/devices/virtual/block/loop0", Subsystem: "block", Name: "loop0", Type: "disk",
-			Dev: &event.Dev{Major: 7}}},
+			Dev: &event.Dev{Major: 7}, Attrs: map[string]string{"size": "4096"}}},
 		{From: 23450000000, Proc: &event.Proc{PID: 812, PPID: 1, UID: 64055, Comm: "qemu-system-x86"},
 			Exec: &event.ExecInfo{Filename: "/usr/bin/qemu-system-x86_64", Cwd: "/var/lib/vm", ArgsBytes: len(guestArgs),
 				Args: []string{"/usr/bin/qemu-system-x86_64", "-uuid", "3aad3b6b", "-drive", "file=/dev/vg-data/web-01,if=none", "-vnc", "secret"}}},

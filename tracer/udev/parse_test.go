@@ -68,6 +68,20 @@ func TestMessages(t *testing.T) {
 	}
 }
 
+// What tells one device from another on the next boot is kept, of each kind;
+// what a guest chooses, such as a label, is not.
+func TestIdentities(t *testing.T) {
+	d := parse(t, "udev", udevMessage(7, "MD_UUID=1:2:3:4", "MD_STARTED=yes", "ID_WWN_WITH_EXTENSION=0x6001", "ID_SCSI_SERIAL=s",
+		"SCSI_IDENT_SERIAL=s", "ID_NSID=1", "PARTUUID=p", "ID_PART_ENTRY_UUID=p", "RESOURCE=r0", "VOLUME=0", "ID_FS_LABEL=web", "ID_FS_LABEL_ENC=web"))
+	want := map[string]string{
+		"MD_UUID": "1:2:3:4", "MD_STARTED": "yes", "ID_WWN_WITH_EXTENSION": "0x6001", "ID_SCSI_SERIAL": "s",
+		"SCSI_IDENT_SERIAL": "s", "ID_NSID": "1", "PARTUUID": "p", "ID_PART_ENTRY_UUID": "p", "RESOURCE": "r0", "VOLUME": "0",
+	}
+	if diff := cmp.Diff(want, d.Props); diff != "" {
+		t.Error(diff)
+	}
+}
+
 func TestDeviceMapperModule(t *testing.T) {
 	d := parse(t, "uevent", read(t, "uevent-add-dm_mod.bin"))
 	if !IsDeviceMapperModule(&event.Event{Kind: event.Uevent, Dev: d}) || !wanted(d) {

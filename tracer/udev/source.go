@@ -13,6 +13,7 @@ import (
 	"github.com/pilebones/go-udev/netlink"
 	"golang.org/x/sys/unix"
 
+	"github.com/bootrace/bootrace/tracer/blockdev"
 	"github.com/bootrace/bootrace/tracer/event"
 )
 
@@ -50,8 +51,10 @@ type Stats struct {
 // Source receives uevents and udev events.
 type Source struct {
 	kernel, udev *socket
-	stores       *stores // nil where nobody asked for them, or there is no inotify to be had
-	wake         int     // eventfd that ends Run's waiting
+	sysfs        *blockdev.Sysfs // nil where there is none
+	noSysfs      error           // why
+	stores       *stores         // nil where nobody asked for them, or there is no inotify to be had
+	wake         int             // eventfd that ends Run's waiting
 	options      Options
 	log          *slog.Logger
 	clock        event.Duration // CLOCK_BOOTTIME - CLOCK_MONOTONIC
@@ -95,6 +98,9 @@ func (s *Source) open() (err error) {
 				"source", socket.source, "error", socket.unfiltered)
 		}
 	}
+	if s.sysfs, s.noSysfs = blockdev.OpenSysfs("/"); s.noSysfs != nil {
+		s.log.Warn("devices are recorded without their attributes", "error", s.noSysfs)
+	}
 	if s.options.Stored != nil {
 		if s.stores, err = openStores("/"); err != nil {
 			s.log.Warn("udev's records are not followed, only its events", "error", err)
@@ -117,16 +123,23 @@ func (s *Source) Close() error {
 	if s.stores != nil {
 		errs = append(errs, s.stores.close())
 	}
+	if s.sysfs != nil {
+		errs = append(errs, s.sysfs.Close())
+	}
 	if s.wake >= 0 {
 		errs = append(errs, unix.Close(s.wake))
 	}
-	s.kernel, s.udev, s.stores, s.wake = nil, nil, nil, -1
+	s.kernel, s.udev, s.stores, s.sysfs, s.wake = nil, nil, nil, nil, -1
 	return errors.Join(errs...)
 }
 
 // Info describes the two sources, attached since Open.
 func (s *Source) Info() []event.SourceInfo {
-	return []event.SourceInfo{info(s.kernel), info(s.udev)}
+	list := []event.SourceInfo{info(s.kernel), info(s.udev)}
+	if s.noSysfs != nil {
+		list[0].Abilities = append(list[0].Abilities, event.Ability{Name: "attributes", Why: s.noSysfs.Error()})
+	}
+	return list
 }
 
 func info(socket *socket) event.SourceInfo {
@@ -373,7 +386,18 @@ func (s *Source) handleKernel(message []byte, emit func(event.Event)) {
 	dev.Since = s.kernel.empty
 	e := event.Event{Kind: event.Uevent, Src: KernelSource, From: s.kernel.since, At: at, Dev: dev}
 	s.pairs.put(dev.Seq, e.Earliest(), dev.Since)
+	s.attributes(dev)
 	emit(e)
+}
+
+// attributes adds what sysfs has of a device right now.
+func (s *Source) attributes(dev *event.DevInfo) {
+	if s.sysfs == nil || dev.Subsystem != "block" {
+		return
+	}
+	if err := s.sysfs.Fill(dev); err != nil {
+		s.log.Debug("a device is recorded without its attributes", "error", err)
+	}
 }
 
 func (s *Source) handleUdev(message []byte, emit func(event.Event)) {
@@ -397,6 +421,7 @@ func (s *Source) handleUdev(message []byte, emit func(event.Event)) {
 	if from, dev.Since = s.pairs.get(dev.Seq); from == 0 {
 		from = s.opened
 	}
+	s.attributes(dev)
 	emit(event.Event{Kind: event.Udev, Src: UdevSource, From: from, At: at, Dev: dev})
 }
 

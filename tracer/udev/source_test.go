@@ -14,6 +14,7 @@ import (
 	"github.com/pilebones/go-udev/netlink"
 	"golang.org/x/sys/unix"
 
+	"github.com/bootrace/bootrace/tracer/blockdev"
 	"github.com/bootrace/bootrace/tracer/event"
 )
 
@@ -100,6 +101,9 @@ func TestKernelEvent(t *testing.T) {
 	}
 	if got.From == 0 || got.From > before || got.At < queued {
 		t.Errorf("window %d to %d does not hold %d to %d", got.From, got.At, before, queued)
+	}
+	if blockdev.DeviceKind(d) != blockdev.Mapping && blockdev.Size(d) < 0 {
+		t.Errorf("no size: %v", d.Attrs)
 	}
 	if s.Stats().Kernel == 0 {
 		t.Error("the message was not counted")

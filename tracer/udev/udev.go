@@ -66,18 +66,23 @@ func wanted(d *event.DevInfo) bool {
 // keptPrefixes and kept are the properties that explain whether a device is
 // ready, and what it is. Everything else stays out of the log.
 var keptPrefixes = []string{
-	"DM_",      // name, UUID, cookie, activation, DM_UDEV_*_FLAG
-	"LVM_",     // which unit activates which volume group, and when
-	"SYSTEMD_", // SYSTEMD_READY=0 keeps device units back
-	"ID_PART_", // partition tables, PARTUUID
+	"DM_",         // name, UUID, cookie, activation, DM_UDEV_*_FLAG
+	"LVM_",        // which unit activates which volume group, and when
+	"MD_",         // of mdadm: UUID, name, level, whether the array was started
+	"SYSTEMD_",    // SYSTEMD_READY=0 keeps device units back
+	"ID_PART_",    // partition tables, PARTUUID
+	"SCSI_IDENT_", // of sg3_utils' rules, where they take the place of scsi_id
 }
 
 var kept = map[string]bool{
 	"DISKSEQ": true, "DISK_RO": true, "DISK_MEDIA_CHANGE": true, "RESIZE": true, // kernel, with change
 	"ID_BUS": true, "ID_MODEL": true, "ID_PATH": true,
-	"ID_SERIAL": true, "ID_SERIAL_SHORT": true, "ID_WWN": true,
+	"ID_SERIAL": true, "ID_SERIAL_SHORT": true, "ID_SCSI_SERIAL": true,
+	"ID_WWN": true, "ID_WWN_WITH_EXTENSION": true, "ID_NSID": true, // nsid of an NVMe disk
 	"ID_FS_TYPE": true, "ID_FS_USAGE": true, "ID_FS_UUID": true, "ID_FS_VERSION": true,
-	"PARTN": true, "SYNTH_UUID": true, "UDEV_DISABLE_PERSISTENT_STORAGE_RULES_FLAG": true,
+	"ID_BTRFS_READY": true,                 // 0: more of its devices are to come
+	"RESOURCE":       true, "VOLUME": true, // of DRBD (drbdadm sh-udev)
+	"PARTN": true, "PARTUUID": true, "SYNTH_UUID": true, "UDEV_DISABLE_PERSISTENT_STORAGE_RULES_FLAG": true,
 }
 
 func keep(key string) bool {
