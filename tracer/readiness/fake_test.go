@@ -16,6 +16,7 @@ import (
 	"github.com/bootrace/bootrace/tracer/devmap"
 	"github.com/bootrace/bootrace/tracer/event"
 	"github.com/bootrace/bootrace/tracer/image"
+	"github.com/bootrace/bootrace/tracer/view"
 )
 
 const (
@@ -31,7 +32,7 @@ type host struct {
 
 	mu       sync.Mutex
 	links    map[string]string // path to target, absolute
-	nodes    map[string]place
+	nodes    map[string]view.Place
 	data     map[event.Dev][]byte
 	mappings map[event.Dev]devmap.Mapping
 	seq      uint64
@@ -44,13 +45,13 @@ type host struct {
 func newHost(t testing.TB) *host {
 	h := &host{
 		t: t, root: t.TempDir(),
-		links: map[string]string{}, nodes: map[string]place{}, data: map[event.Dev][]byte{}, mappings: map[event.Dev]devmap.Mapping{},
+		links: map[string]string{}, nodes: map[string]view.Place{}, data: map[event.Dev][]byte{}, mappings: map[event.Dev]devmap.Mapping{},
 	}
 	h.write("run/udev/control", "")
 	h.write("proc/devices", "Character devices:\n  1 mem\n\nBlock devices:\n  8 sd\n253 device-mapper\n")
 	h.write("sys/dev/block/8:0/size", "2048\n")
-	h.nodes["/dev/sda"] = place{mode: os.ModeDevice, dev: event.Dev{Major: otherMajor}}
-	h.nodes["/srv/image"] = place{}
+	h.nodes["/dev/sda"] = view.Place{Mode: os.ModeDevice, Dev: event.Dev{Major: otherMajor}}
+	h.nodes["/srv/image"] = view.Place{}
 	h.tracker = newTracker(h.root, Options{Recheck: time.Hour}, h)
 	h.tracker.uevents = h
 	return h
@@ -105,22 +106,20 @@ func (h *host) Named(name string) (devmap.Mapping, error) {
 	return devmap.Mapping{}, devmap.ErrNotMapping
 }
 
-func (h *host) close() error { return nil }
-
-func (h *host) walk(path string) (place, error) {
+func (h *host) Walk(path string) (view.Place, error) {
 	h.mu.Lock()
 	defer h.mu.Unlock()
-	var links []string
+	var links []event.WayLink
 	for at := path; ; {
 		if target, ok := h.links[at]; ok {
-			if links = append(links, at); len(links) > maxLinks {
-				return place{links: links}, errors.New("too many levels of symbolic links")
+			if links = append(links, event.WayLink{Path: at, Target: target}); len(links) > view.MaxLinks {
+				return view.Place{Links: links}, errors.New("too many levels of symbolic links")
 			}
 			at = target
 			continue
 		}
 		p, ok := h.nodes[at]
-		p.links, p.node = links, at
+		p.Links, p.Node = links, at
 		if !ok {
 			return p, fmt.Errorf("walk %s: %w", at, fs.ErrNotExist)
 		}
@@ -128,10 +127,10 @@ func (h *host) walk(path string) (place, error) {
 	}
 }
 
-func (h *host) open(path string, found *place) (image.File, error) {
+func (h *host) Open(path string, found *view.Place) (image.File, error) {
 	h.mu.Lock()
 	defer h.mu.Unlock()
-	return file{bytes.NewReader(h.data[found.dev])}, nil
+	return file{bytes.NewReader(h.data[found.Dev])}, nil
 }
 
 type file struct{ *bytes.Reader }
@@ -163,7 +162,7 @@ func (h *host) set(minor uint32, name string, flags devmap.Flags) {
 	h.mu.Lock()
 	defer h.mu.Unlock()
 	h.mappings[number(minor)] = devmap.Mapping{Name: name, UUID: uuidOf(name), Dev: number(minor), Flags: flags}
-	h.nodes[node(minor)] = place{mode: os.ModeDevice, dev: number(minor)}
+	h.nodes[node(minor)] = view.Place{Mode: os.ModeDevice, Dev: number(minor)}
 	h.write(fmt.Sprintf("sys/dev/block/%d:%d/size", major, minor), "2048\n")
 }
 

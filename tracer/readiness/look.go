@@ -12,20 +12,40 @@ import (
 	"github.com/bootrace/bootrace/tracer/event"
 	"github.com/bootrace/bootrace/tracer/guest"
 	"github.com/bootrace/bootrace/tracer/image"
+	"github.com/bootrace/bootrace/tracer/view"
 )
+
+// files are what a request's paths lead to.
+type files interface {
+	Walk(path string) (view.Place, error)
+	// Open opens what a path was found to lead to for reading, and nothing else.
+	Open(path string, found *view.Place) (image.File, error)
+	Close() error
+}
+
+// seen are the files that a process sees.
+type seen struct{ *view.View }
+
+func (s seen) Open(path string, found *view.Place) (image.File, error) {
+	f, err := s.View.Open(path, found)
+	if err != nil {
+		return nil, err // and not a nil file
+	}
+	return f, nil
+}
 
 // look is one look at a request's disks.
 type look struct {
 	ctx   context.Context
 	t     *Tracker
-	view  view
+	files files
 	found map[string]*finding // by path
 	keys  map[key]struct{}    // what would change the verdict
 }
 
 // finding is what was found out about one path.
 type finding struct {
-	place   place
+	place   view.Place
 	mapping *devmap.Mapping
 	blocker *Blocker // nil: nothing to wait for
 	note    string   // what is broken, and waiting will not mend
@@ -62,9 +82,9 @@ func (l *look) member(v *Verdict, m *image.Member, of string) {
 		v.Members = append(v.Members, Member{Path: m.Path, Disk: of, Ready: true, Note: m.Why})
 		return
 	}
-	out := Member{Path: m.Path, Disk: of, Node: f.place.node, Ready: f.blocker == nil, Broken: f.note != "", Note: f.note, Size: m.Size}
-	if f.place.block() {
-		dev := f.place.dev
+	out := Member{Path: m.Path, Disk: of, Node: f.place.Node, Ready: f.blocker == nil, Broken: f.note != "", Note: f.note, Size: m.Size}
+	if f.place.Block() {
+		dev := f.place.Dev
 		out.Dev = &dev
 	}
 	if f.mapping != nil {
@@ -85,12 +105,12 @@ func (l *look) member(v *Verdict, m *image.Member, of string) {
 // ready, for before that it may still hold what was there earlier.
 func (l *look) Resolve(path string) (devmap.Resolution, error) {
 	f := l.path(path)
-	r := devmap.Resolution{Path: path, Node: f.place.node, Mode: f.place.mode, Dev: f.place.dev}
+	r := devmap.Resolution{Path: path, Node: f.place.Node, Mode: f.place.Mode, Dev: f.place.Dev}
 	switch {
-	case f.blocker != nil && !f.place.block():
+	case f.blocker != nil && !f.place.Block():
 		return r, fmt.Errorf("%s: %w", f.blocker.Detail, fs.ErrNotExist)
 	case f.blocker != nil:
-		r.Mapping = &devmap.Mapping{Dev: f.place.dev}
+		r.Mapping = &devmap.Mapping{Dev: f.place.Dev}
 	case f.note != "":
 		return r, errors.New(f.note)
 	default:
@@ -104,7 +124,7 @@ func (l *look) Size(dev event.Dev) (int64, error) { return l.t.sys.size(dev) }
 
 // Open implements image.Host.
 func (l *look) Open(r *devmap.Resolution) (image.File, error) {
-	return l.view.open(r.Path, &l.found[r.Path].place)
+	return l.files.Open(r.Path, &l.found[r.Path].place)
 }
 
 // path finds out about a path, once.
@@ -116,17 +136,17 @@ func (l *look) path(path string) *finding {
 	l.found[path] = f
 	l.watch(pathKey(path))
 	var err error
-	f.place, err = l.view.walk(path)
-	for _, link := range f.place.links {
-		l.watch(pathKey(link))
+	f.place, err = l.files.Walk(path)
+	for _, link := range f.place.Links {
+		l.watch(pathKey(link.Path))
 	}
-	l.watch(pathKey(f.place.node))
+	l.watch(pathKey(f.place.Node))
 	switch {
 	case errors.Is(err, fs.ErrNotExist):
 		l.missing(f, path)
 	case err != nil:
 		f.note = err.Error()
-	case f.place.block():
+	case f.place.Block():
 		l.device(f, path)
 	}
 	return f
@@ -137,8 +157,8 @@ func (l *look) watch(k key) { l.keys[k] = struct{}{} }
 // missing judges a path that leads nowhere: waited for only where a mapping
 // can be meant by where the way ended.
 func (l *look) missing(f *finding, path string) {
-	candidates := devmap.Candidates(f.place.node)
-	if len(candidates) == 0 && !strings.HasPrefix(f.place.node, "/dev/disk/") {
+	candidates := devmap.Candidates(f.place.Node)
+	if len(candidates) == 0 && !strings.HasPrefix(f.place.Node, "/dev/disk/") {
 		f.note = "does not exist, and by its name is no mapping"
 		return
 	}
@@ -187,7 +207,7 @@ func (l *look) named(list []devmap.Candidate) *devmap.Mapping {
 
 // device judges a path that leads to a block device's node.
 func (l *look) device(f *finding, path string) {
-	dev := f.place.dev
+	dev := f.place.Dev
 	l.watch(devKey(dev))
 	m, err := l.t.mappings.Status(dev)
 	switch {
@@ -215,12 +235,12 @@ func (l *look) device(f *finding, path string) {
 // stale judges a node with no device behind it. An open of it fails, so
 // nothing is lost by waiting where a mapping can be meant.
 func (l *look) stale(f *finding, path string) {
-	candidates := slices.Concat(devmap.Candidates(path), devmap.Candidates(f.place.node))
+	candidates := slices.Concat(devmap.Candidates(path), devmap.Candidates(f.place.Node))
 	if len(candidates) == 0 {
 		f.note = "no device is behind the node, and by its name it is no mapping"
 		return
 	}
-	dev := f.place.dev
+	dev := f.place.Dev
 	f.blocker = &Blocker{Kind: Missing, Mapping: firstName(candidates), Dev: &dev,
 		Detail: "the node is there, but no device is behind it"}
 	l.named(candidates)
@@ -261,7 +281,11 @@ func (l *look) state(m *devmap.Mapping) *Blocker {
 // node whose device has another name and does not know the path, as in a
 // private /dev that was filled before the number got a new owner.
 func (l *look) elsewhere(f *finding, path string) *Blocker {
-	for _, name := range append([]string{path}, f.place.links...) {
+	names := []string{path}
+	for _, link := range f.place.Links {
+		names = append(names, link.Path)
+	}
+	for _, name := range names {
 		candidates := devmap.Candidates(name)
 		if firstName(candidates) == "" || slices.ContainsFunc(candidates, func(c devmap.Candidate) bool { return c.Name == f.mapping.Name }) {
 			continue
@@ -271,7 +295,7 @@ func (l *look) elsewhere(f *finding, path string) *Blocker {
 		case m != nil && m.Dev != f.mapping.Dev:
 			return &Blocker{Kind: Elsewhere, Mapping: m.Name,
 				Detail: "leads to mapping " + f.mapping.Name + ", and not to " + m.Name}
-		case m == nil && name == f.place.node && !l.t.knowsLink(f.mapping.Dev, name):
+		case m == nil && name == f.place.Node && !l.t.knowsLink(f.mapping.Dev, name):
 			return &Blocker{Kind: Elsewhere, Mapping: firstName(candidates),
 				Detail: "is a node of mapping " + f.mapping.Name + ", and mapping " + firstName(candidates) + " does not exist"}
 		}

@@ -20,7 +20,7 @@ func judge(h *host, paths ...string) []string {
 	for _, p := range paths {
 		r.Disks = append(r.Disks, Path(p))
 	}
-	l := &look{ctx: context.Background(), t: h.tracker, view: h, found: map[string]*finding{}, keys: map[key]struct{}{}}
+	l := &look{ctx: context.Background(), t: h.tracker, files: h, found: map[string]*finding{}, keys: map[key]struct{}{}}
 	v := l.take(&r)
 	if v.Ready != (len(v.Blockers) == 0) {
 		h.t.Errorf("ready %v with %d blockers", v.Ready, len(v.Blockers))

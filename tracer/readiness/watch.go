@@ -4,6 +4,8 @@ import (
 	"context"
 	"sync"
 	"time"
+
+	"github.com/bootrace/bootrace/tracer/view"
 )
 
 // Watch follows the disks of one request. Each has a goroutine of its own, so
@@ -11,7 +13,7 @@ import (
 type Watch struct {
 	t       *Tracker
 	request Request
-	view    view
+	files   files
 	dirty   chan struct{} // something may have changed
 	changed chan struct{}
 	cancel  context.CancelFunc
@@ -24,17 +26,17 @@ type Watch struct {
 // Watch begins to follow the disks of r. The first look is under way when it
 // returns; Close must be called.
 func (t *Tracker) Watch(r Request) (*Watch, error) {
-	v, err := viewOf(r.PID)
+	v, err := view.Of(r.PID)
 	if err != nil {
 		return nil, err
 	}
-	return t.watch(r, v), nil
+	return t.watch(r, seen{v}), nil
 }
 
-func (t *Tracker) watch(r Request, v view) *Watch {
+func (t *Tracker) watch(r Request, f files) *Watch {
 	ctx, cancel := context.WithCancel(context.Background())
 	w := &Watch{
-		t: t, request: r, view: v, cancel: cancel,
+		t: t, request: r, files: f, cancel: cancel,
 		dirty: make(chan struct{}, 1), changed: make(chan struct{}, 1),
 	}
 	t.count(1)
@@ -98,7 +100,7 @@ func (w *Watch) run(ctx context.Context) {
 func (w *Watch) end() {
 	w.t.index(w, nil)
 	w.t.count(-1)
-	if err := w.view.close(); err != nil {
+	if err := w.files.Close(); err != nil {
 		w.t.log.Debug("a root directory is not closed", "error", err)
 	}
 }
@@ -114,7 +116,7 @@ func (w *Watch) look(ctx context.Context) {
 		return
 	}
 	for ctx.Err() == nil {
-		l := &look{ctx: ctx, t: w.t, view: w.view, found: make(map[string]*finding), keys: make(map[key]struct{})}
+		l := &look{ctx: ctx, t: w.t, files: w.files, found: make(map[string]*finding), keys: make(map[key]struct{})}
 		v := l.take(&w.request)
 		if grown := w.t.index(w, l.keys); v.Ready || !grown {
 			w.publish(v)

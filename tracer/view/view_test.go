@@ -1,4 +1,4 @@
-package readiness
+package view
 
 import (
 	"errors"
@@ -10,6 +10,8 @@ import (
 	"testing"
 
 	"github.com/google/go-cmp/cmp"
+
+	"github.com/bootrace/bootrace/tracer/event"
 )
 
 // tree makes a root directory with files, folders (a slash at the end) and
@@ -45,11 +47,11 @@ func TestWalk(t *testing.T) {
 		"srv/up -> ../../../../../dev/dm-0", "srv/loop -> loop2", "srv/loop2 -> loop", "srv/dir -> /dev/vg/",
 		"srv/out -> /etc/hostname", "dev/ctl\n\x1b -> dm-0",
 	)
-	v, err := openView(root)
+	v, err := Open(root)
 	if err != nil {
 		t.Fatal(err)
 	}
-	defer v.close()
+	defer v.Close()
 	for _, tc := range []struct {
 		path  string
 		links []string
@@ -71,32 +73,77 @@ func TestWalk(t *testing.T) {
 		{path: "dev/dm-0", err: syscall.EINVAL},
 		{path: "/srv/loop", err: syscall.ELOOP},
 	} {
-		got, err := v.walk(tc.path)
+		got, err := v.Walk(tc.path)
 		if !errors.Is(err, tc.err) || (tc.err == nil) != (err == nil) {
 			t.Errorf("%q: %v, want %v", tc.path, err, tc.err)
 		}
 		if errors.Is(tc.err, syscall.ELOOP) {
 			continue
 		}
-		if diff := cmp.Diff(tc.links, got.links); diff != "" {
+		var links []string
+		for _, l := range got.Links {
+			links = append(links, l.Path)
+		}
+		if diff := cmp.Diff(tc.links, links); diff != "" {
 			t.Errorf("%q: links: %s", tc.path, diff)
 		}
-		if got.node != tc.node {
-			t.Errorf("%q: node %q, want %q", tc.path, got.node, tc.node)
+		if got.Node != tc.node {
+			t.Errorf("%q: node %q, want %q", tc.path, got.Node, tc.node)
+		}
+	}
+}
+
+// Where a way ends is told: which element is not there, and in which folder of
+// which file system.
+func TestSurvey(t *testing.T) {
+	root := tree(t, "srv/images/", "srv/a.img", "one/disk.0 -> /srv/images/web/disk.raw", "one/file -> /srv/a.img")
+	v, err := Open(root)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer v.Close()
+	var stat syscall.Stat_t
+	if err := syscall.Stat(filepath.Join(root, "srv/images"), &stat); err != nil {
+		t.Fatal(err)
+	}
+	for path, want := range map[string]Place{
+		"/one/disk.0": {
+			Links: []event.WayLink{{Path: "/one/disk.0", Target: "/srv/images/web/disk.raw"}},
+			Node:  "/srv/images/web/disk.raw", Missing: "/srv/images/web", Folder: "/srv/images",
+		},
+		"/one/file":   {Links: []event.WayLink{{Path: "/one/file", Target: "/srv/a.img"}}, Node: "/srv/a.img", Folder: "/srv", Size: 9},
+		"/srv/images": {Node: "/srv/images", Mode: os.ModeDir, Folder: "/srv/images"},
+		"/srv/a.img/": {Node: "/srv/a.img", Folder: "/srv", Size: 9},
+		"/none":       {Node: "/none", Missing: "/none", Folder: "/"},
+		"/":           {Node: "/", Mode: os.ModeDir, Folder: "/"},
+	} {
+		got, err := v.Survey(path)
+		if (err != nil) != (want.Missing != "") {
+			t.Errorf("%s: %v", path, err)
+		}
+		if got.FSDev != number(stat.Dev) {
+			t.Errorf("%s: on %v, want %v", path, got.FSDev, number(stat.Dev))
+		}
+		if (got.Inode != 0) != (want.Size != 0) || got.MountID == 0 {
+			t.Errorf("%s: inode %d on mount %d", path, got.Inode, got.MountID)
+		}
+		got.Inode, got.MountID, got.FSDev = 0, 0, event.Dev{}
+		if diff := cmp.Diff(want, got); diff != "" {
+			t.Errorf("%s: %s", path, diff)
 		}
 	}
 }
 
 func TestWalkDevices(t *testing.T) {
-	v, err := viewOf(os.Getpid())
+	v, err := Of(os.Getpid())
 	if err != nil {
 		t.Fatal(err)
 	}
-	defer v.close()
-	if p, err := v.walk("/dev/null"); err != nil || p.block() || p.mode.IsRegular() {
+	defer v.Close()
+	if p, err := v.Walk("/dev/null"); err != nil || p.Block() || p.Mode.IsRegular() {
 		t.Errorf("/dev/null: %+v, %v", p, err)
 	}
-	if _, err := viewOf(1 << 30); !errors.Is(err, fs.ErrNotExist) {
+	if _, err := Of(1 << 30); !errors.Is(err, fs.ErrNotExist) {
 		t.Errorf("a process that does not exist: %v", err)
 	}
 }
@@ -104,16 +151,16 @@ func TestWalkDevices(t *testing.T) {
 // What was looked at is opened, and nothing that has taken its place.
 func TestOpenSame(t *testing.T) {
 	root := tree(t, "srv/image", "srv/other")
-	v, err := openView(root)
+	v, err := Open(root)
 	if err != nil {
 		t.Fatal(err)
 	}
-	defer v.close()
-	found, err := v.walk("/srv/image")
+	defer v.Close()
+	found, err := v.Walk("/srv/image")
 	if err != nil {
 		t.Fatal(err)
 	}
-	f, err := v.open("/srv/image", &found)
+	f, err := v.Open("/srv/image", &found)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -124,19 +171,19 @@ func TestOpenSame(t *testing.T) {
 	if err := syscall.Mkfifo(filepath.Join(root, "srv/image"), 0o600); err != nil {
 		t.Fatal(err)
 	}
-	if _, err := v.open("/srv/image", &found); !errors.Is(err, fs.ErrNotExist) {
+	if _, err := v.Open("/srv/image", &found); !errors.Is(err, fs.ErrNotExist) {
 		t.Errorf("a pipe in the file's place: %v", err)
 	}
 }
 
 func BenchmarkWalk(b *testing.B) {
-	v, err := viewOf(0)
+	v, err := Of(0)
 	if err != nil {
 		b.Fatal(err)
 	}
-	defer v.close()
+	defer v.Close()
 	for b.Loop() {
-		if _, err := v.walk("/dev/null"); err != nil {
+		if _, err := v.Walk("/dev/null"); err != nil {
 			b.Fatal(err)
 		}
 	}
