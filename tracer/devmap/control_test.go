@@ -121,7 +121,7 @@ func TestList(t *testing.T) {
 		{"loaded", "", 7, Loaded, 0, 0, nil},
 		{`my\x20disk`, "", 9, Live, 4096, 0, []string{"0 8 error"}},
 		{"nothing", "", 6, Created, 0, 0, nil},
-		{"secret", "", 5, Live, 1 << 20, 0, []string{"0 2048 crypt aes-xts-plain64 REDACTED 0 7:0 300000"}},
+		{"secret", "", 5, Live, 1 << 20, 0, []string{"0 2048 crypt aes-xts-plain64 [redacted] 0 7:0 300000"}},
 		{"vg--data-snap", "", 3, Live, 16 << 20, 0, []string{"0 32768 snapshot 254:1 254:2 P 8"}},
 		{"vg--data-snap-cow", "cow", 2, Live, 8 << 20, 1, []string{"0 16384 linear 7:0 34816"}},
 		{"vg--data-web--01", "", 0, Live, 16 << 20, 0, []string{"0 32768 snapshot-origin 254:1"}},

@@ -119,12 +119,12 @@ func TestCandidates(t *testing.T) {
 func TestRedactParams(t *testing.T) {
 	for _, tc := range []struct{ kind, params, want string }{
 		{"linear", "7:0 2048", "7:0 2048"},
-		{"crypt", "aes-xts-plain64 0123456789abcdef 0 8:1 4096", "aes-xts-plain64 REDACTED 0 8:1 4096"},
+		{"crypt", "aes-xts-plain64 0123456789abcdef 0 8:1 4096", "aes-xts-plain64 [redacted] 0 8:1 4096"},
 		{"crypt", "aes-xts-plain64 :64:logon:cryptsetup:d0 0 8:1 4096", "aes-xts-plain64 :64:logon:cryptsetup:d0 0 8:1 4096"},
 		{"crypt", "cipher_null-ecb - 0 8:1 4096", "cipher_null-ecb - 0 8:1 4096"},
 		{"crypt", "", ""},
 		{"integrity", "8:1 0 32 J 2 internal_hash:hmac(sha256):00ff journal_mac:crc32c",
-			"8:1 0 32 J 2 internal_hash:hmac(sha256):REDACTED journal_mac:crc32c"},
+			"8:1 0 32 J 2 internal_hash:hmac(sha256):[redacted] journal_mac:crc32c"},
 	} {
 		if got := RedactParams(tc.kind, tc.params); got != tc.want {
 			t.Errorf("%s %q: got %q, want %q", tc.kind, tc.params, got, tc.want)

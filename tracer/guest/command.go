@@ -5,6 +5,8 @@ import (
 	"slices"
 	"strconv"
 	"strings"
+
+	"github.com/bootrace/bootrace/tracer/devmap"
 )
 
 // RedactCommand returns the argument list of any other program without what
@@ -48,7 +50,7 @@ func redactArgument(arg string) string {
 	if strings.Contains(arg, "=") {
 		arg = redactList("", arg)
 	}
-	return redactTarget(redactAddress(arg, 0))
+	return devmap.RedactOption(redactAddress(arg, 0))
 }
 
 // redactText redacts a text of several words, with its white space as it is.
@@ -89,13 +91,13 @@ func redactText(text string) string {
 // "0 2048 crypt CIPHER KEY ..." of a table, "key set KEY" of a message.
 func redactFields(words []string) {
 	for i := range words {
-		switch words[i] {
-		case "crypt", "default-key": // the latter is Android's
-			if i > 0 && isNumber(words[i-1]) && i+2 < len(words) && !isKeyReference(words[i+2]) {
+		switch {
+		case devmap.TakesKey(words[i]):
+			if i > 0 && isNumber(words[i-1]) && i+2 < len(words) && !devmap.IsKeyReference(words[i+2]) {
 				words[i+2] = Redacted
 			}
-		case "set":
-			if i > 0 && words[i-1] == "key" && i+1 < len(words) && !isKeyReference(words[i+1]) {
+		case words[i] == "set":
+			if i > 0 && words[i-1] == "key" && i+1 < len(words) && !devmap.IsKeyReference(words[i+1]) {
 				words[i+1] = Redacted
 			}
 		}
@@ -105,21 +107,6 @@ func redactFields(words []string) {
 func isNumber(s string) bool {
 	_, err := strconv.ParseUint(s, 10, 64)
 	return err == nil
-}
-
-// isKeyReference recognises what stands in the place of a key where there is
-// none: "-", or a key of the kernel's keyring, ":32:logon:NAME" (Linux 4.10).
-func isKeyReference(s string) bool { return s == "-" || strings.HasPrefix(s, ":") }
-
-// redactTarget redacts the keys of dm-integrity, internal_hash:ALGORITHM:KEY.
-func redactTarget(word string) string {
-	for _, name := range []string{"internal_hash:", "journal_crypt:", "journal_mac:"} {
-		rest, ok := strings.CutPrefix(word, name)
-		if n := strings.LastIndexByte(rest, ':'); ok && n >= 0 {
-			return name + rest[:n+1] + Redacted
-		}
-	}
-	return word
 }
 
 // takesSecret reports whether the next argument is a secret.

@@ -4,12 +4,10 @@ import (
 	"bytes"
 	"encoding/binary"
 	"fmt"
-	"slices"
 	"strings"
-)
 
-// redacted stands where a key was.
-const redacted = "[redacted]"
+	"github.com/bootrace/bootrace/tracer/devmap"
+)
 
 // Offsets in struct dm_target_spec of the device-mapper user interface. The
 // parameters follow it, ended by a NUL.
@@ -44,7 +42,7 @@ func parseTable(specs []byte, n uint32) dmTable {
 		start := binary.LittleEndian.Uint64(specs)
 		length := binary.LittleEndian.Uint64(specs[specLength:])
 		kind := cstring(specs[specType:specSize])
-		line := fmt.Sprintf("%d %d %s %s", start, length, kind, redactParams(kind, string(params)))
+		line := fmt.Sprintf("%d %d %s %s", start, length, kind, devmap.RedactParams(kind, string(params)))
 		t.lines = append(t.lines, strings.TrimSuffix(line, " "))
 		t.size = max(t.size, int64(start+length)*sectorSize)
 		next := binary.LittleEndian.Uint32(specs[specNext:])
@@ -54,32 +52,6 @@ func parseTable(specs []byte, n uint32) dmTable {
 		t.size = 0
 	}
 	return t
-}
-
-// redactParams replaces the keys in a target's parameters. A reference to a key
-// in a keyring is no secret. verity has no secrets: its digests are public.
-func redactParams(kind, params string) string {
-	fields := strings.Split(params, " ")
-	switch kind {
-	case "crypt", "inlinecrypt", "default-key": // cipher, key, ...
-		if len(fields) > 1 && fields[1] != "-" && !strings.HasPrefix(fields[1], ":") {
-			fields[1] = redacted
-		}
-	case "integrity": // ... internal_hash:algorithm:key ...
-		for i, f := range fields {
-			fields[i] = redactIntegrity(f)
-		}
-	}
-	return strings.Join(fields, " ")
-}
-
-func redactIntegrity(option string) string {
-	parts := strings.SplitN(option, ":", 3)
-	keyed := slices.Contains([]string{"internal_hash", "journal_crypt", "journal_mac"}, parts[0])
-	if !keyed || len(parts) < 3 {
-		return option
-	}
-	return parts[0] + ":" + parts[1] + ":" + redacted
 }
 
 // redactTableArgs replaces keys in the arguments of a command that may have a
@@ -104,7 +76,7 @@ func redactTableLine(line string) string {
 	if len(fields) < 4 {
 		return line
 	}
-	params := redactParams(fields[2], strings.Join(fields[3:], " "))
+	params := devmap.RedactParams(fields[2], strings.Join(fields[3:], " "))
 	if params == strings.Join(fields[3:], " ") {
 		return line
 	}
