@@ -31,8 +31,14 @@ const (
 )
 
 // of accounts for the time from the boot to ready: what it stands on, then the
-// mapping itself. ready ends the last step.
+// mapping itself. ready ends the last step. A mapping that had been ready and was
+// suspended is late by that suspension alone.
 func (a *accounts) of(l *life, ready stamp) *Account {
+	if s := l.suspensionUntil(ready); s != nil {
+		step := a.last(l, ready)
+		step.From = s.start.at
+		return &Account{Steps: []AccountStep{step}}
+	}
 	steps := a.beneath(l, ready, nil, map[*life]bool{})
 	for _, s := range l.out.Steps {
 		if s.At < ready.at && a.counts(l, &s) {
@@ -58,6 +64,18 @@ func (a *accounts) of(l *life, ready stamp) *Account {
 		}
 	}
 	return out
+}
+
+// suspensionUntil returns the suspension of a ready mapping that ended at that
+// instant, nil if there is none.
+func (l *life) suspensionUntil(ready stamp) *span {
+	first := len(l.ready) > 0 && l.ready[0].start == ready
+	for i := range l.suspensions {
+		if s := &l.suspensions[i]; !first && s.end != nil && s.end.id == ready.id && s.end.at == ready.at {
+			return s
+		}
+	}
+	return nil
 }
 
 func (a *accounts) counts(l *life, s *Step) bool {
