@@ -107,13 +107,10 @@ func (p *page) addFindings(t *words.Teller, tl *timeline.Timeline) {
 }
 
 func (p *page) addVerdicts(t *words.Teller, tl *timeline.Timeline, place places) {
-	verdicts := slices.Clone(tl.Verdicts) // by time; what failed before what was luck
-	slices.SortStableFunc(verdicts, func(a, b *timeline.Verdict) int { return risk(a) - risk(b) })
+	verdicts := slices.DeleteFunc(slices.Clone(tl.Verdicts), func(v *timeline.Verdict) bool { return v.Outcome == timeline.OutcomeFine })
+	slices.SortStableFunc(verdicts, func(a, b *timeline.Verdict) int { return risk(a) - risk(b) }) // then by time
 	for _, v := range verdicts {
-		out := verdict{Class: classes[words.Failure], Guest: -1}
-		if v.AtRisk {
-			out.Class = classes[words.Warning]
-		}
+		out := verdict{Class: classes[words.OutcomeClass(v.Outcome)], Guest: -1}
 		if at, ok := place[guestKey(v.GuestID)]; ok {
 			out.Guest = at
 			out.From, out.To = p.Data.Groups[at].extent()
@@ -125,6 +122,9 @@ func (p *page) addVerdicts(t *words.Teller, tl *timeline.Timeline, place places)
 				out.Last = said
 			}
 		}
+		if len(v.Causes) == 0 {
+			out.Last = runs(t.NotKnown(v))
+		}
 		if len(p.Verdicts) < open {
 			p.Verdicts = append(p.Verdicts, out)
 		} else {
@@ -134,12 +134,8 @@ func (p *page) addVerdicts(t *words.Teller, tl *timeline.Timeline, place places)
 	p.Sound = runs(t.Sound(tl))
 }
 
-func risk(v *timeline.Verdict) int {
-	if v.AtRisk {
-		return 1
-	}
-	return 0
-}
+// risk orders outcomes, the worst first.
+func risk(v *timeline.Verdict) int { return slices.Index(timeline.Outcomes(), v.Outcome) }
 
 func newFinding(t *words.Teller, f *timeline.Finding, i int) finding {
 	out := finding{

@@ -2,6 +2,7 @@ package text
 
 import (
 	"io"
+	"slices"
 
 	"github.com/bootrace/bootrace/exporters/words"
 	"github.com/bootrace/bootrace/tracer/timeline"
@@ -36,16 +37,21 @@ func Races(w io.Writer, tl *timeline.Timeline, opts Options) error {
 
 // verdicts writes what the findings come to, a paragraph for each cause.
 func (p *printer) verdicts(tl *timeline.Timeline) {
-	if len(tl.Verdicts) > 0 {
+	verdicts := slices.DeleteFunc(slices.Clone(tl.Verdicts), func(v *timeline.Verdict) bool { return v.Outcome == timeline.OutcomeFine })
+	if len(verdicts) > 0 {
 		p.line()
 		var t paragraph
-		t.Say("What it comes to, and what helps", strong)
+		t.Say("Cause and fix", strong)
 		p.write(t, 2)
 	}
-	for _, v := range tl.Verdicts {
+	for _, v := range verdicts {
 		for _, c := range v.Causes {
 			p.line()
 			p.write(p.teller.Cause(v, c), 2)
+		}
+		if len(v.Causes) == 0 {
+			p.line()
+			p.write(p.teller.NotKnown(v), 2)
 		}
 	}
 	if rest := p.teller.Sound(tl); len(rest.Words) > 0 {

@@ -153,3 +153,16 @@ var stepNames = map[string]string{
 	timeline.StepUdev:    "udev",
 	timeline.StepLink:    "link",
 }
+
+// OutcomeClass returns the class of an outcome.
+func OutcomeClass(o timeline.Outcome) Class {
+	switch o {
+	case timeline.OutcomeFailed:
+		return Failure
+	case timeline.OutcomeAtRisk:
+		return Warning
+	case timeline.OutcomeFine:
+		return Note
+	}
+	return Unsure
+}

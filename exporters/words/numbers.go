@@ -70,3 +70,12 @@ func Bytes(n int64) string {
 	}
 	return text + " (" + strconv.FormatInt(n, 10) + " bytes)"
 }
+
+// Capital returns s with a large first letter, as a sentence begins. A path stays
+// as it is.
+func Capital(s string) string {
+	if s == "" || s[0] < 'a' || s[0] > 'z' {
+		return s
+	}
+	return string(s[0]-'a'+'A') + s[1:]
+}

@@ -3,7 +3,6 @@ package words
 import (
 	"cmp"
 	"path"
-	"slices"
 	"strings"
 
 	"github.com/bootrace/bootrace/tracer/devmap"
@@ -26,13 +25,16 @@ var causeTexts = map[string]string{
 	timeline.CauseInUse:          "in use. {disks} {was} there in time, but somebody else had it[: guest {holder}].",
 	timeline.CausePermission:     "not allowed. {disks} {was} there, and the guest's process had no right to open it[ ({error})].",
 	timeline.CauseOpenError:      "the open failed. {disks} {was} there, and could not be opened[ ({error})].",
-	timeline.CauseNeither:        "neither too late nor another device. {disks} {was} there in time, so the cause is not on this side.",
+	timeline.CauseNeither:        "it ended with an error, and its disks are not the cause. It opened {disks} with success, and {it} {was} ready before.",
+	timeline.CauseUnexplained:    "it ended with an error, and whether its disks are the cause is not known.",
+	timeline.CauseDenied:         "denied. Its start was held[ for {held}], {disks} did not get ready in that time, and the start was refused.",
+	timeline.CauseKilled:         "killed while it was held. Its start waited[ {held}] for {disks}, and something ended it before.",
 }
 
 // riskText tells a cause where it went well.
 const riskText = "at risk. It found {disks}, but only just[; {why}]."
 
-// lookedText tells for whom a cause is where no guest ever ran.
+// lookedTexts tell for whom a cause is where no guest ever ran.
 var lookedTexts = map[string]string{
 	timeline.CauseTooLate:        "too late. [{looker} looked for ]{disks} before {it} {was} ready, and no guest ran on it since[; {why}].",
 	timeline.CauseNeverActivated: "never activated. [{looker} looked for ]{disks} in vain, and nothing made that ready in this boot.",
@@ -81,6 +83,8 @@ var cureTexts = map[string]string{
 	timeline.CureRelease:         "stop the other user of the disk, or wait for it",
 	timeline.CurePermission:      "set the owner and mode of the device in a udev rule",
 	timeline.CureLookInside:      "look at what the guest's program printed and logged, and inside the guest",
+	timeline.CureLongerHold:      "make the disk come sooner, or set a longer deadline in config.yaml",
+	timeline.CureLauncher:        "make the disk come sooner, or let what starts the guest wait longer than the hold lasts",
 	timeline.CureAskAgain:        "ask LVM: lvs -o +autoactivation,skip_activation {volume}; the running service asks by itself some time after the boot",
 }
 
@@ -109,7 +113,7 @@ func (t *Teller) subject(p *Paragraph, v *timeline.Verdict, c *timeline.Cause) s
 	if !ok {
 		template = "{kind}. It concerns {disks}."
 	}
-	if v.GuestID == "" {
+	if v.Guest == "" {
 		p.Say("No guest on", Plain)
 		p.Add(t.Name(first(c.Disks), PathCols)+":", Strong)
 		if looked, ok := lookedTexts[c.Kind]; ok {
@@ -119,10 +123,22 @@ func (t *Teller) subject(p *Paragraph, v *timeline.Verdict, c *timeline.Cause) s
 	}
 	p.Say("Guest", Plain)
 	p.Add(t.Name(v.Guest, NameCols)+":", Strong)
-	if v.AtRisk && c.Kind == timeline.CauseTooLate {
+	if c.Outcome == timeline.OutcomeAtRisk {
 		return riskText
 	}
 	return template
+}
+
+// NotKnown says why it is not known how a start went.
+func (t *Teller) NotKnown(v *timeline.Verdict) Paragraph {
+	var p Paragraph
+	p.Say("Guest", Plain)
+	p.Add(t.Name(v.Guest, NameCols)+":", Strong)
+	p.Say("not known.", Warn)
+	for _, why := range v.Unknown {
+		p.Say(Capital(t.Name(why, PathCols))+".", Plain)
+	}
+	return p
 }
 
 func first(list []string) string {
@@ -192,6 +208,8 @@ func (t *Teller) saysCause(c *timeline.Cause) part {
 			return Span{t.process(c.Looker), Plain}, c.Looker != nil
 		case "holder":
 			return Span{t.Name(c.Holder, NameCols), Strong}, c.Holder != ""
+		case "held":
+			return Span{t.Signs.Duration(c.Held), Plain}, c.Held > 0
 		case "error":
 			return Span{t.Name(c.Error, NameCols), Plain}, c.Error != ""
 		case "kind":
@@ -281,30 +299,12 @@ func plural(n int, one, many string) string {
 	return many
 }
 
-// Sound says how many guests had nothing to complain of: what is wrong with one
-// of them is inside it. It says nothing where the record has gaps.
+// Sound says how many guests had their disks in time: if one of them is down, its
+// disks are not the cause.
 func (t *Teller) Sound(tl *timeline.Timeline) Paragraph {
 	var p Paragraph
-	judged := map[string]bool{}
-	for _, v := range tl.Verdicts {
-		judged[v.GuestID] = true
-	}
-	for _, f := range tl.Findings {
-		judged[f.GuestID] = true
-	}
-	n := 0
-	for _, g := range tl.Guests {
-		if !judged[g.ID] && !g.Backfilled && usedAny(g) {
-			n++
-		}
-	}
-	if n > 0 && tl.Complete {
-		p.Say(Count(n, "other guest", "other guests")+" opened all disks in time. If one of them does not come up, look inside it.", Dim)
+	if n := tl.Summary.Counts.Fine; n > 0 {
+		p.Say(Count(n, "guest", "guests")+" had all disks in time. If one of them is down, its disks are not the cause.", Dim)
 	}
 	return p
-}
-
-// usedAny reports whether a guest was seen to open a disk.
-func usedAny(g *timeline.Guest) bool {
-	return slices.ContainsFunc(g.Disks, func(d timeline.Disk) bool { return len(d.Uses) > 0 })
 }

@@ -480,3 +480,13 @@ type WayLink struct {
 	Path   string `json:"path"` // of the link, without links before its last element
 	Target string `json:"target"`
 }
+
+// SystemDirs returns the folders of the host's own programs, libraries and
+// configuration. What is only read there is not recorded: it is never a disk
+// that a guest could come too early for.
+func SystemDirs() []string {
+	return []string{
+		"/bin/", "/sbin/", "/lib/", "/lib32/", "/lib64/", "/libx32/",
+		"/usr/", "/etc/", "/proc/", "/sys/",
+	}
+}

@@ -12,12 +12,8 @@ import (
 // This file is the one place where opens are dropped that the kernel side has
 // let through. What the kernel side drops is in bpf/open.h.
 
-// systemDirs hold programs, libraries, configuration and the kernel's own
-// files, never a disk.
-var systemDirs = []string{
-	"/bin/", "/sbin/", "/lib/", "/lib32/", "/lib64/", "/libx32/",
-	"/usr/", "/etc/", "/proc/", "/sys/",
-}
+// systemDirs never hold a disk.
+var systemDirs = event.SystemDirs()
 
 // plainDevs and plainDevDirs are names under /dev that are no storage. They
 // are taken, so no volume group can bear one.

@@ -168,15 +168,10 @@ var readiness = []string{whatDM, whatUdev, whatUevent, whatLink}
 // withheld returns why nothing certain can be said about [from, to], empty if
 // the record covers it.
 func (r *record) withheld(subjects []string, from, to event.Time) string {
-	gap := r.gaps.find(subjects, from, to)
-	switch {
-	case gap == nil:
-		return ""
-	case gap.What == whatAll:
-		return gap.Why
-	default:
-		return gap.What + ": " + gap.Why
+	if gap := r.gaps.find(subjects, from, to); gap != nil {
+		return gap.reason()
 	}
+	return ""
 }
 
 // rest returns why the time from a use to the end of the record is not covered.

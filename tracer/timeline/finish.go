@@ -246,4 +246,5 @@ func (r *record) find(t *Timeline) {
 		return cmp.Or(cmp.Compare(a.At, b.At), cmp.Compare(a.GuestID, b.GuestID), cmp.Compare(a.Disk, b.Disk))
 	})
 	t.Verdicts = r.judge(t)
+	t.Summary = r.summarize(t)
 }

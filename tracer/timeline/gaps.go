@@ -48,11 +48,24 @@ func (g gaps) overlap(what string, from, to event.Time) bool {
 func (g gaps) find(subjects []string, from, to event.Time) *Gap {
 	for i := range g {
 		gap := &g[i]
-		if gap.From <= to && gap.To >= from && (gap.What == whatAll || slices.Contains(subjects, gap.What)) {
+		if gap.From <= to && gap.To >= from && gap.concerns(subjects...) {
 			return gap
 		}
 	}
 	return nil
+}
+
+// concerns reports whether something about one of the subjects can be missing.
+func (g *Gap) concerns(subjects ...string) bool {
+	return g.What == whatAll || slices.Contains(subjects, g.What)
+}
+
+// reason says what is missing, and why.
+func (g *Gap) reason() string {
+	if g.What == whatAll {
+		return g.Why
+	}
+	return g.What + ": " + g.Why
 }
 
 // lossSubject maps what a source lost to what may be missing.

@@ -40,6 +40,7 @@ type guestLife struct {
 	names  *symbols
 	fact   *execFact
 	alive  int
+	seen   event.Time  // when a snapshot last saw it run, 0 if none did
 	byPath map[sym]int // place in out.Disks
 	firsts []first
 	// memory is what it last ran on, nil if nothing is known.
@@ -132,7 +133,8 @@ func (p *processes) leave(pid int, s stamp) *guestLife {
 }
 
 func (p *processes) exec(f *execFact) {
-	if f.backfilled && p.current(f.pid) != nil {
+	if known := p.current(f.pid); f.backfilled && known != nil {
+		known.seen = max(known.seen, f.at)
 		return // a later snapshot saw what is known
 	}
 	p.leave(f.pid, f.stamp)

@@ -17,6 +17,12 @@ type lone struct {
 // whyReady is the reason of a release when the disks were ready.
 const whyReady = "ready"
 
+// How a hold can end, beside "allowed".
+const (
+	holdDenied = "denied"
+	holdGone   = "gone" // the guest was killed
+)
+
 // hold attaches a hold to the guest whose process it kept back: the next exec
 // of that process, or the one it has just made.
 func (p *processes) hold(f *holdFact) {

@@ -48,9 +48,11 @@ type Timeline struct {
 	Mappings []*Mapping `json:"mappings"` // by first appearance
 	Guests   []*Guest   `json:"guests"`   // by exec
 	Findings []*Finding `json:"findings"` // by time
-	// Verdicts say what the findings come to, a guest each, by time; LVM is
-	// what LVM said when it was asked.
+	// Verdicts say what the findings come to: one for each start of each guest,
+	// and one for each volume on which no guest ever ran, by time. Summary is
+	// what all of them come to. LVM is what LVM said when it was asked.
 	Verdicts []*Verdict `json:"verdicts"`
+	Summary  Summary    `json:"summary"`
 	LVM      []LVM      `json:"lvm"`
 }
 
@@ -215,10 +217,12 @@ type Guest struct {
 	Backfilled bool `json:"backfilled,omitempty"`
 	// Truncated is set where the command line was longer than what was
 	// recorded: there may be further disks.
-	Truncated bool   `json:"truncated,omitempty"`
-	Exit      *Exit  `json:"exit,omitempty"`
-	Disks     []Disk `json:"disks"`
-	Holds     []Hold `json:"holds,omitempty"`
+	Truncated bool `json:"truncated,omitempty"`
+	// Unknown says why not all of its disks are known, empty if they are.
+	Unknown string `json:"unknown,omitempty"`
+	Exit    *Exit  `json:"exit,omitempty"`
+	Disks   []Disk `json:"disks"`
+	Holds   []Hold `json:"holds,omitempty"`
 }
 
 // Exit is how and when a guest ended.

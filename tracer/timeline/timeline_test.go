@@ -100,6 +100,8 @@ func describe(tl *Timeline, what string) string {
 		for _, v := range tl.Verdicts {
 			describeVerdict(&b, v)
 		}
+	case "summary":
+		describeSummary(&b, &tl.Summary)
 	case "mappings":
 		for _, m := range tl.Mappings {
 			describeMapping(&b, m)
@@ -172,11 +174,10 @@ func describeMargin(m *Margin) string {
 }
 
 func describeVerdict(b *strings.Builder, v *Verdict) {
-	fmt.Fprintf(b, "guest=%s", v.Guest)
-	if v.AtRisk {
-		b.WriteString(" at risk")
+	fmt.Fprintf(b, "guest=%s %s\n", v.Guest, v.Outcome)
+	for _, why := range v.Unknown {
+		fmt.Fprintf(b, "  not known: %s\n", why)
 	}
-	b.WriteString("\n")
 	for _, c := range v.Causes {
 		fmt.Fprintf(b, "  %s disks=%v findings=%v cures=%v", c.Kind, c.Disks, c.Findings, c.Cures)
 		if c.Asked || len(c.Settings) > 0 {
@@ -200,6 +201,25 @@ func describeVerdict(b *strings.Builder, v *Verdict) {
 		fmt.Fprintf(b, " evidence=%v", c.Evidence)
 		if c.Withheld != "" {
 			fmt.Fprintf(b, " WITHHELD: %s", c.Withheld)
+		}
+		b.WriteString("\n")
+	}
+}
+
+func describeSummary(b *strings.Builder, s *Summary) {
+	fmt.Fprintf(b, "%s", s.Outcome)
+	for _, o := range Outcomes() {
+		fmt.Fprintf(b, " %s=%d", o, s.Counts.Of(o))
+	}
+	b.WriteString("\n")
+	for _, why := range s.Unknown {
+		fmt.Fprintf(b, "  not known: %s\n", why)
+	}
+	for i := range s.Guests {
+		g := &s.Guests[i]
+		fmt.Fprintf(b, "%s %s, %d of %d starts, %g..%g runs=%s", stdcmp.Or(g.Guest, g.Disk), g.Outcome, g.Bad, g.Starts, g.First.Seconds(), g.Last.Seconds(), g.Runs)
+		if g.Since != nil {
+			fmt.Fprintf(b, " since %g", g.Since.Seconds())
 		}
 		b.WriteString("\n")
 	}

@@ -2,6 +2,7 @@ package timeline
 
 import (
 	"cmp"
+	"fmt"
 	"slices"
 	"strings"
 
@@ -11,23 +12,34 @@ import (
 	"github.com/bootrace/bootrace/tracer/event"
 )
 
-// Verdict is what the evidence says about one guest that failed or was at risk:
+// Verdict is what the evidence says about one start of a guest: how it went,
 // why, and what would cure it.
 type Verdict struct {
-	// Guest is its name, as in a Finding; GuestID is Guest.ID. Both are empty
+	// Guest is its name, as in a Finding; GuestID is Guest.ID, empty where the
+	// start was denied or killed before the guest's program ran. Both are empty
 	// where somebody looked for a disk and no guest ever ran.
 	Guest   string `json:"guest,omitempty"`
 	GuestID string `json:"guest_id,omitempty"`
-	// AtRisk is set where it worked, by luck.
-	AtRisk bool `json:"at_risk,omitempty"`
+	// Identity is the guest's, as "uuid:...", the same for all of its starts;
+	// empty if it has none.
+	Identity string     `json:"identity,omitempty"`
+	At       event.Time `json:"at_ns"` // of the start, or of the first look
+	Outcome  Outcome    `json:"outcome"`
+	// Unknown says why the record is not enough to call it fine, a reason each.
+	// There can be some beside a failure, which is certain all the same.
+	Unknown []string `json:"unknown,omitempty"`
 	// Causes are ordered by time. There is more than one where disks of one
-	// guest suffered different things.
+	// guest suffered different things, and none where it went well.
 	Causes []*Cause `json:"causes"`
+	// Evidence are the events that tell of the start, the opens and the exit.
+	Evidence []uint64 `json:"evidence"`
 }
 
 // Cause is one explanation.
 type Cause struct {
 	Kind string `json:"kind"` // a Cause kind
+	// Outcome is what this cause alone comes to.
+	Outcome Outcome `json:"outcome"`
 	// Withheld is the reason why the record does not support it: then it is a
 	// possibility and no more.
 	Withheld string `json:"withheld,omitempty"`
@@ -56,6 +68,8 @@ type Cause struct {
 	Shorter bool  `json:"shorter,omitempty"`
 	// Error is the name of the open's errno.
 	Error string `json:"error,omitempty"`
+	// Held is how long the start was kept back before that, 0 if it was not.
+	Held event.Duration `json:"held_ns,omitempty"`
 	// Findings are the kinds of the findings that say so.
 	Findings []string `json:"findings"`
 	Evidence []uint64 `json:"evidence"`
@@ -88,9 +102,17 @@ const (
 	CausePermission = "permission"
 	// CauseOpenError: the open failed for another reason.
 	CauseOpenError = "open-error"
-	// CauseNeither: the guest failed, and all its disks were there in time: look
-	// inside the guest, and at what it printed.
+	// CauseNeither: the guest ended with an error, and its disks are not the
+	// cause: all of them were opened with success and ready before, and the
+	// record covers the time. Look inside the guest, and at what it printed.
 	CauseNeither = "neither"
+	// CauseUnexplained: the guest ended with an error, and the record is not
+	// enough to say whether its disks are the cause.
+	CauseUnexplained = "unexplained"
+	// CauseDenied: its start was held, and denied in the end.
+	CauseDenied = "denied"
+	// CauseKilled: it was killed while its start was held.
+	CauseKilled = "killed-while-held"
 )
 
 // Cures. The README beside this file says what each is about.
@@ -120,6 +142,8 @@ const (
 	CurePermission      = "rights"           // owner, group, mode: a udev rule
 	CureLookInside      = "look-inside"      // the guest's own console and log
 	CureAskAgain        = "ask-again"        // LVM has not been asked yet
+	CureLongerHold      = "longer-hold"      // the hold ended before the disk came: a later deadline
+	CureLauncher        = "launcher-timeout" // what starts the guest gave up while it was held
 )
 
 // Failed reports whether f says that a guest did not get its disk, or got
@@ -165,42 +189,135 @@ func causeOrder(f *Finding) int {
 	return 0
 }
 
-// judge gives a verdict for each guest that findings are about, and for each
-// that failed without any.
+// judge gives a verdict for each start of each guest, and for each volume that
+// no guest ever ran on, by time.
 func (r *record) judge(t *Timeline) []*Verdict {
-	out := []*Verdict{}
-	byGuest := map[string]*Verdict{}
+	j := judges{r: r, of: map[string]*Verdict{}, out: []*Verdict{}}
+	for _, g := range r.guests {
+		j.start(g)
+	}
 	findings := slices.Clone(t.Findings)
 	slices.SortStableFunc(findings, func(a, b *Finding) int {
 		return cmp.Or(cmp.Compare(a.At, b.At), cmp.Compare(causeOrder(a), causeOrder(b)))
 	})
 	for _, f := range findings {
-		c := r.explain(f)
-		if c == nil {
-			continue
+		if c := r.explain(f); c != nil {
+			j.verdict(f).add(c)
 		}
-		key := cmp.Or(f.GuestID, f.Disk)
-		v := byGuest[key]
-		if v == nil {
-			v = &Verdict{Guest: f.Guest, GuestID: f.GuestID, AtRisk: true}
-			byGuest[key] = v
-			out = append(out, v)
+	}
+	for _, g := range r.guests {
+		j.finish(g)
+	}
+	for _, v := range j.out {
+		v.close()
+	}
+	slices.SortStableFunc(j.out, func(a, b *Verdict) int { return cmp.Compare(a.At, b.At) })
+	return j.out
+}
+
+// judges makes the verdicts of one boot; of finds them by what they are about.
+type judges struct {
+	r   *record
+	of  map[string]*Verdict
+	out []*Verdict
+}
+
+func (j *judges) put(key string, v *Verdict) *Verdict {
+	v.Causes = []*Cause{}
+	j.of[key] = v
+	j.out = append(j.out, v)
+	return v
+}
+
+// start begins the verdict of a start that was seen.
+func (j *judges) start(g *guestLife) {
+	v := j.put(g.out.ID, &Verdict{
+		Guest: g.called(), GuestID: g.out.ID, Identity: g.fact.guest.Identity.String(), At: g.out.Exec.At,
+		Evidence: []uint64{g.out.Exec.Event},
+	})
+	for i := range g.firsts {
+		v.Evidence = append(v.Evidence, g.firsts[i].use.Event)
+	}
+	if g.out.Exit != nil {
+		v.Evidence = append(v.Evidence, g.out.Exit.Event)
+	}
+	v.Evidence = proof(v.Evidence)
+}
+
+// verdict returns the verdict that a finding belongs to. One without a guest's
+// process is about a start that came to nothing, or about a volume.
+func (j *judges) verdict(f *Finding) *Verdict {
+	key := f.GuestID
+	switch {
+	case key != "":
+	case f.Kind == Held:
+		key = fmt.Sprintf("hold %s %d", f.Guest, f.At)
+	default:
+		key = f.Disk
+	}
+	if v := j.of[key]; v != nil {
+		return v
+	}
+	v := &Verdict{Guest: f.Guest, At: f.At, Evidence: f.Evidence}
+	if f.Kind == Held {
+		v.Identity = j.r.identityOf(f)
+	}
+	return j.put(key, v)
+}
+
+// identityOf returns the identity of a guest whose start came to nothing.
+func (r *record) identityOf(f *Finding) string {
+	for i := range r.lone {
+		if l := &r.lone[i]; l.At == f.At && cmp.Or(l.info.Guest, l.info.Identity) == f.Guest {
+			return l.info.Identity
 		}
-		v.AtRisk = v.AtRisk && !f.Failed()
-		v.add(c)
 	}
-	for _, v := range out {
-		v.prune()
-		v.cure()
+	return ""
+}
+
+// finish adds what no finding says: why a start that went well may not have
+// done so, and why one that ended with an error did.
+func (j *judges) finish(g *guestLife) {
+	v := j.of[g.out.ID]
+	v.Unknown = j.r.doubts(g, v)
+	if e := g.out.Exit; len(v.Causes) == 0 && !g.out.Backfilled && len(g.firsts) > 0 && e != nil && failedExit(&e.ExitInfo) {
+		v.add(j.r.unexplained(g, v))
 	}
-	return append(out, r.unexplained(byGuest)...)
+}
+
+// close says what the causes come to.
+func (v *Verdict) close() {
+	v.prune()
+	v.Outcome = OutcomeFine
+	for _, c := range v.Causes {
+		c.Cures = append(c.Cures, c.remedies()...)
+		v.Outcome = v.Outcome.Worse(c.Outcome)
+		if c.Withheld != "" {
+			v.Unknown = union(v.Unknown, []string{c.Withheld})
+		}
+	}
+	if len(v.Unknown) > 0 {
+		v.Outcome = v.Outcome.Worse(OutcomeUnknown)
+	}
+}
+
+// key tells guests from each other over several starts.
+func (v *Verdict) key() string {
+	return cmp.Or(v.Identity, v.Guest, v.disk())
+}
+
+func (v *Verdict) disk() string {
+	if len(v.Causes) == 0 || len(v.Causes[0].Disks) == 0 {
+		return ""
+	}
+	return v.Causes[0].Disks[0]
 }
 
 // explain makes a cause of one finding, nil if it is none.
 func (r *record) explain(f *Finding) *Cause {
 	c := &Cause{
 		Kind: causeOf(f), Withheld: f.Withheld, Disks: []string{f.Disk}, Mapping: f.MappingName,
-		Error: f.Error, Looker: f.By, Size: f.Size, Last: f.Last, Shorter: f.Kind == Shrunk, Findings: []string{f.Kind}, Evidence: slices.Clone(f.Evidence), Cures: []string{},
+		Error: f.Error, Looker: f.By, Size: f.Size, Last: f.Last, Shorter: f.Kind == Shrunk, Held: heldFor(f), Findings: []string{f.Kind}, Evidence: slices.Clone(f.Evidence), Cures: []string{},
 	}
 	switch c.Kind {
 	case "":
@@ -217,13 +334,35 @@ func (r *record) explain(f *Finding) *Cause {
 		c.By = r.remover(f, c)
 	}
 	c.Evidence = proof(c.Evidence)
+	c.Outcome = outcomeOf(f)
 	return c
+}
+
+// heldFor is how long a start was held that came to nothing.
+func heldFor(f *Finding) event.Duration {
+	if f.Kind == Held {
+		return f.Held
+	}
+	return 0
+}
+
+// outcomeOf is what one finding comes to.
+func outcomeOf(f *Finding) Outcome {
+	switch {
+	case f.Withheld != "":
+		return OutcomeUnknown
+	case f.Kind == NearMiss:
+		return OutcomeAtRisk
+	}
+	return OutcomeFailed
 }
 
 func causeOf(f *Finding) string {
 	switch f.Kind {
-	case Held, WouldHold:
+	case WouldHold:
 		return ""
+	case Held:
+		return causeOfHold(f.Outcome)
 	case Substituted, Vanished:
 		return CauseAnotherDevice
 	case Shrunk:
@@ -242,6 +381,18 @@ func causeOf(f *Finding) string {
 		return CauseNeverActivated
 	}
 	return CauseHalfActivated
+}
+
+// causeOfHold: a hold is a cause by itself only where the guest's program never
+// ran. What became of one that was let go in the end, its opens tell.
+func causeOfHold(outcome string) string {
+	switch outcome {
+	case holdDenied:
+		return CauseDenied
+	case holdGone:
+		return CauseKilled
+	}
+	return ""
 }
 
 func causeOfError(errno unix.Errno) string {
@@ -383,31 +534,23 @@ func union(list, more []string) []string {
 	return list
 }
 
-// unexplained gives a verdict for guests that ended with an error although
-// nothing is to be said against their disks.
-func (r *record) unexplained(judged map[string]*Verdict) []*Verdict {
-	var out []*Verdict
-	for _, g := range r.guests {
-		e := g.out.Exit
-		if judged[g.out.ID] != nil || len(g.firsts) == 0 || g.out.Backfilled || e == nil || !failedExit(&e.ExitInfo) {
-			continue
-		}
-		c := &Cause{Kind: CauseNeither, Disks: []string{}, Findings: []string{}, Evidence: []uint64{g.out.Exec.Event, e.Event}}
-		for i := range g.firsts {
-			c.Disks = union(c.Disks, []string{g.firsts[i].disk.Path})
-			c.Evidence = append(c.Evidence, g.firsts[i].use.Event)
-		}
-		if holder := r.holder(g); holder != nil {
-			c.Kind, c.Holder = CauseInUse, holder.called()
-			c.Evidence = append(c.Evidence, holder.out.Exec.Event)
-		}
-		c.Withheld = r.withheld([]string{whatOpen, whatExec}, g.out.Exec.From, e.At)
-		c.Evidence = proof(c.Evidence)
-		v := &Verdict{Guest: g.called(), GuestID: g.out.ID, Causes: []*Cause{c}}
-		v.cure()
-		out = append(out, v)
+// unexplained is the cause of a guest that ended with an error, and of whose
+// disks there is no finding.
+func (r *record) unexplained(g *guestLife, v *Verdict) *Cause {
+	c := &Cause{Kind: CauseNeither, Outcome: OutcomeFailed, Disks: []string{}, Findings: []string{}, Evidence: slices.Clone(v.Evidence), Cures: []string{}}
+	for i := range g.firsts {
+		c.Disks = union(c.Disks, []string{g.firsts[i].disk.Path})
 	}
-	return out
+	holder := r.holder(g)
+	switch {
+	case len(v.Unknown) > 0:
+		c.Kind, c.Outcome, c.Withheld = CauseUnexplained, OutcomeUnknown, strings.Join(v.Unknown, "; ")
+		v.Unknown = nil // the cause says it
+	case holder != nil:
+		c.Kind, c.Holder = CauseInUse, holder.called()
+		c.Evidence = proof(append(c.Evidence, holder.out.Exec.Event))
+	}
+	return c
 }
 
 // failedExit: the signals that stop a guest in order are no failure; qemu ends
@@ -448,13 +591,6 @@ func (g *guestLife) runsOn(mapping string, other *Guest) bool {
 	})
 }
 
-// cure says for each cause what would help.
-func (v *Verdict) cure() {
-	for _, c := range v.Causes {
-		c.Cures = append(c.Cures, c.remedies()...)
-	}
-}
-
 func (c *Cause) remedies() []string {
 	switch c.Kind {
 	case CauseTooLate:
@@ -473,6 +609,10 @@ func (c *Cause) remedies() []string {
 		return []string{CureRelease}
 	case CausePermission:
 		return []string{CurePermission}
+	case CauseDenied:
+		return []string{CureLongerHold}
+	case CauseKilled:
+		return []string{CureLauncher}
 	}
 	return []string{CureLookInside}
 }
