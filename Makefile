@@ -31,7 +31,7 @@ LIBEXECDIR := $(PREFIX)/libexec/bootrace
 export CGO_ENABLED := 0
 
 .DEFAULT_GOAL := help
-.PHONY: help build generate generate-check matrix test unit lab-test browser-test demo soak soak-enforce fuzz bench bench-boot bench-latency lint lab install uninstall clean
+.PHONY: help build generate generate-check matrix test unit lab-test browser-test demo soak soak-enforce fuzz bench bench-boot bench-latency lint judge lab install uninstall clean
 
 help: ## this list
 	@grep -hE '^[a-z0-9-]+:.*##' $(MAKEFILE_LIST) | sort | awk -F ':.*## ' '{printf "  %-16s %s\n", $$1, $$2}'
@@ -129,6 +129,11 @@ demo: build ## a host's reboot in a virtual machine, traced; and once more, in e
 	@echo; echo "== Enforced: the next boot of the same host."; $(BINARY) show build/demo/enforce.jsonl
 	@echo; $(BINARY) races build/demo/enforce.jsonl
 	@echo; echo "build/demo has the timelines (trace.json, enforce.json), the logs (trace.jsonl, enforce.jsonl) and the console (console.log)."
+
+FORMAT ?= text
+judge: ## judge a boot that was written down, as in tracer/timeline/testdata: HISTORY=FILE [FORMAT=json]
+	@test -n "$(HISTORY)" || { echo "make judge: name a history: make judge HISTORY=tracer/timeline/testdata/missing.txtar" >&2; exit 2; }
+	@$(GO) run ./kernels/cmd/judge -format $(FORMAT) $(HISTORY)
 
 lab: build ## boot a host in a virtual machine: SCENARIO=DIR [KERNEL=6.1] OUT=DIR
 	@test -n "$(SCENARIO)" || { echo "make lab: name a scenario: make lab SCENARIO=kernels/scenarios/demo OUT=build/lab" >&2; exit 2; }

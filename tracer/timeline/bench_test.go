@@ -6,16 +6,19 @@ import (
 	"testing"
 
 	"github.com/bootrace/bootrace/tracer/event"
+	"github.com/bootrace/bootrace/tracer/timeline/histories"
 )
 
 // largeBoot is a host with 10,000 volumes and 1,000 guests of three disks each;
 // the rest of a million events are opens by others.
 func largeBoot(tb testing.TB) []event.Event {
 	const mappings, guests, total = 10_000, 1_000, 1_000_000
-	var p historyParser
-	p.sources(1)
+	var p histories.Writer
+	if err := p.Line("0.000000001 sources"); err != nil {
+		tb.Fatal(err)
+	}
 	for i := range mappings {
-		if err := p.line(fmt.Sprintf("%f activate lv=vg%d/lv%d dev=253:%d", 1+float64(i)/1000, i%7, i, i)); err != nil {
+		if err := p.Line(fmt.Sprintf("%f activate lv=vg%d/lv%d dev=253:%d", 1+float64(i)/1000, i%7, i, i)); err != nil {
 			tb.Fatal(err)
 		}
 	}
@@ -32,22 +35,21 @@ func largeBoot(tb testing.TB) []event.Event {
 		}
 		lines := append(opens, fmt.Sprintf("%f exec pid=%d args: %s -name vm%d", start, 1000+i, args, i))
 		for _, line := range lines {
-			if err := p.line(line); err != nil {
+			if err := p.Line(line); err != nil {
 				tb.Fatal(err)
 			}
 		}
 	}
-	for n := 0; len(p.events) < total; n++ {
-		p.events = append(p.events, event.Event{
+	out := p.Events()
+	for n := 0; len(out) < total; n++ {
+		out = append(out, event.Event{
+			ID: uint64(len(out) + 1),
 			At: event.Time(n * 30_000), From: event.Time(n*30_000 - 2000), Kind: event.Open,
 			Proc: &event.Proc{PID: 100_000 + n%5000, Comm: "lvm"},
 			Open: &event.OpenInfo{Path: "/dev/vg/absent" + fmt.Sprint(n%2000), Errno: 2, Size: -1},
 		})
 	}
-	for i := range p.events {
-		p.events[i].ID = uint64(i + 1)
-	}
-	return p.events
+	return out
 }
 
 func BenchmarkBuild(b *testing.B) {
@@ -99,13 +101,13 @@ func BenchmarkMemory(b *testing.B) {
 // third of them lost a volume and run on another.
 func chainedBoot(tb testing.TB) []event.Event {
 	const guests = 1_000
-	var p historyParser
+	var p histories.Writer
 	add := func(format string, args ...any) {
-		if err := p.line(fmt.Sprintf(format, args...)); err != nil {
+		if err := p.Line(fmt.Sprintf(format, args...)); err != nil {
 			tb.Fatal(err)
 		}
 	}
-	p.sources(1)
+	add("0.000000001 sources")
 	for i := range guests * 9 {
 		add("%f activate lv=vg/lv%05d dev=253:%d", 1+float64(i)/10_000, i, i)
 	}
@@ -137,10 +139,7 @@ func chainedBoot(tb testing.TB) []event.Event {
 			add("0 remembered path=/dev/vg/lv%05d lv=%s backing_of=%s", 9*i+d, lv, over)
 		}
 	}
-	for i := range p.events {
-		p.events[i].ID = uint64(i + 1)
-	}
-	return p.events
+	return p.Events()
 }
 
 // BenchmarkChanges is to stay below a second.

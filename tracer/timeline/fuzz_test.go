@@ -9,6 +9,7 @@ import (
 	"github.com/google/go-cmp/cmp"
 
 	"github.com/bootrace/bootrace/tracer/event"
+	"github.com/bootrace/bootrace/tracer/timeline/histories"
 )
 
 // eventSize is how many bytes of a fuzzer's input make an event.
@@ -43,7 +44,7 @@ func decodeEvent(c []byte, id uint64) event.Event {
 		e.From = max(e.At-event.Time(c[5])*1e7, 0)
 	}
 	lv := fmt.Sprintf("vg/lv%d", a%3)
-	name, uuid := lvNames(lv)
+	name, uuid := histories.LVNames(lv)
 	dev := &event.Dev{Major: 253, Minor: uint32(b % 3)}
 	switch e.Kind {
 	case event.Backfill:
@@ -65,7 +66,10 @@ func decodeEvent(c []byte, id uint64) event.Event {
 	case event.Exit:
 		e.Exit = &event.ExitInfo{Status: b}
 	case event.Source:
-		e.Source = source([]string{"ebpf", "udev", "uevent", "snapshot"}[a%4], []string{"attached", "upgraded", "ended"}[b%3], "dm,open,exec,-exit")
+		e.Source = &event.SourceInfo{
+			Name: []string{"ebpf", "udev", "uevent", "snapshot"}[a%4], State: []string{"attached", "upgraded", "ended"}[b%3],
+			Abilities: []event.Ability{{Name: "dm", OK: true}, {Name: "open", OK: true}, {Name: "exec", OK: true}, {Name: "exit"}},
+		}
 	case event.Loss:
 		e.Loss = &event.LossInfo{Source: "ebpf", What: []string{"dm", "open", "udev", "?"}[a%4]}
 	case event.Mark:

@@ -8,6 +8,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"github.com/bootrace/bootrace/tracer/event"
+	"github.com/bootrace/bootrace/tracer/timeline/histories"
 )
 
 // troubledBoot is a host on which everything is late: guests of three disks
@@ -17,9 +18,9 @@ import (
 func troubledBoot(tb testing.TB, guests int) []event.Event {
 	tb.Helper()
 	const disks, depth = 3, 3
-	var p historyParser
+	var p histories.Writer
 	add := func(format string, args ...any) {
-		if err := p.line(fmt.Sprintf(format, args...)); err != nil {
+		if err := p.Line(fmt.Sprintf(format, args...)); err != nil {
 			tb.Fatal(err)
 		}
 	}
@@ -64,10 +65,7 @@ func troubledBoot(tb testing.TB, guests int) []event.Event {
 		add("%f exec pid=%d args: qemu-system-x86_64 -name vm%d%s", start, 1000+g, g, args)
 		add("%f exit pid=%d status=1", start+.5, 1000+g)
 	}
-	for i := range p.events {
-		p.events[i].ID = uint64(i + 1)
-	}
-	return p.events
+	return p.Events()
 }
 
 // processorTime is what this process has used, on whatever else is going on.

@@ -16,6 +16,7 @@ import (
 	"github.com/rogpeppe/go-internal/txtar"
 
 	"github.com/bootrace/bootrace/tracer/event"
+	"github.com/bootrace/bootrace/tracer/timeline/histories"
 )
 
 var update = flag.Bool("update", false, "write what came out as what is wanted")
@@ -40,7 +41,7 @@ func testHistory(t *testing.T, file string) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	events := parseHistory(t, section(archive, "events"))
+	events := parse(t, section(archive, "events"))
 	tl := buildOf(events)
 	for i := range archive.Files {
 		f := &archive.Files[i]
@@ -61,6 +62,15 @@ func testHistory(t *testing.T, file string) {
 		}
 	}
 	checkOrder(t, tl, events)
+}
+
+func parse(t testing.TB, text string) []event.Event {
+	t.Helper()
+	events, err := histories.Parse(text)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return events
 }
 
 func section(a *txtar.Archive, name string) string {
@@ -297,7 +307,7 @@ func TestJSON(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	want := buildOf(parseHistory(t, section(archive, "events")))
+	want := buildOf(parse(t, section(archive, "events")))
 	data, err := json.Marshal(want)
 	if err != nil {
 		t.Fatal(err)
@@ -324,7 +334,7 @@ func TestAgain(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	events := parseHistory(t, section(archive, "events"))
+	events := parse(t, section(archive, "events"))
 	b := NewBuilder(Boot{ID: "b", Host: "h", Kernel: "k", Current: true}, Options{})
 	for i := range events {
 		b.Add(&events[i])
