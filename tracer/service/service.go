@@ -22,6 +22,7 @@ import (
 	"github.com/bootrace/bootrace/tracer/devmap"
 	"github.com/bootrace/bootrace/tracer/event"
 	"github.com/bootrace/bootrace/tracer/memory"
+	"github.com/bootrace/bootrace/tracer/mounts"
 	"github.com/bootrace/bootrace/tracer/netif"
 	"github.com/bootrace/bootrace/tracer/origin"
 	"github.com/bootrace/bootrace/tracer/probe"
@@ -265,14 +266,20 @@ func (s *Service) openSockets() ([]recorder.Source, error) {
 	}
 	sources = append(sources, uevents)
 	s.rec.Attached(uevents)
-	links, err := netif.Open(netif.Options{Log: s.log})
-	if err != nil {
+	if links, err := netif.Open(netif.Options{Log: s.log}); err != nil {
 		// Taps explain a guest's start; no verdict depends on them.
 		s.log.Warn("network links are not traced", "error", err)
-		return sources, nil
+	} else {
+		sources = append(sources, single{links})
+		s.rec.Attached(single{links})
 	}
-	sources = append(sources, single{links})
-	s.rec.Attached(single{links})
+	if mounted, err := mounts.Open(mounts.Options{FindRoot: s.findRoot, Log: s.log}); err != nil {
+		s.log.Warn("mounts are not traced", "error", err)
+		s.rec.Record(lossOf(mounts.SourceName, "all", err))
+	} else {
+		sources = append(sources, single{mounted})
+		s.rec.Attached(single{mounted})
+	}
 	return sources, nil
 }
 
