@@ -94,7 +94,7 @@ type Source struct {
 	err     error // of follow, once stopped is closed
 
 	// The rest belongs to follow.
-	known  *table
+	known  *Table
 	since  event.Time // the list is known to have been like that then
 	told   int        // events
 	noMore bool       // and too many
@@ -266,10 +266,10 @@ func rest(ctx context.Context, d time.Duration) {
 }
 
 // compare tells what is other than before.
-func (s *Source) compare(ctx context.Context, now *table) {
+func (s *Source) compare(ctx context.Context, now *Table) {
 	at, from, made := event.Now(), s.since, event.MountMade
 	if s.known == nil {
-		s.known, from, made = &table{}, bootStart, event.MountFound
+		s.known, from, made = &Table{}, bootStart, event.MountFound
 	}
 	s.tellBounds(ctx, now, from, at)
 	for _, m := range s.known.mounts {
@@ -308,7 +308,7 @@ func (r reader) Read(buf []byte) (int, error) {
 }
 
 // tellBounds tells what is not followed.
-func (s *Source) tellBounds(ctx context.Context, t *table, from, at event.Time) {
+func (s *Source) tellBounds(ctx context.Context, t *Table, from, at event.Time) {
 	if t.unread > s.known.unread {
 		s.lost(ctx, from, at, uint64(t.unread-s.known.unread), "lines of /proc/"+s.name+" are not understood")
 	}

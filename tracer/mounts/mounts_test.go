@@ -82,6 +82,36 @@ func TestReadTableBounds(t *testing.T) {
 	}
 }
 
+func TestPoint(t *testing.T) {
+	table, err := readTable(strings.NewReader(rootLine + imagesLine + bindLine + nfsLine))
+	if err != nil {
+		t.Fatal(err)
+	}
+	xfs := event.Dev{Major: 253, Minor: 4}
+	for _, tc := range []struct {
+		id     int
+		folder string
+		dev    event.Dev
+		want   string
+	}{
+		{41, "/srv/web a", xfs, "/srv/web a"},
+		{99, "/srv/web a", xfs, ""}, // of another kind, or gone
+		{0, "/srv/images/a/b", xfs, "/srv/images"},
+		{0, "/srv/images", xfs, "/srv/images"},
+		{0, "/srv/imagesx", event.Dev{Major: 254}, "/"},
+		{0, "/srv/images/a", event.Dev{Major: 7}, ""},
+		{0, "/", event.Dev{Major: 254}, "/"},
+	} {
+		if got := table.Point(tc.id, tc.folder, tc.dev); got != tc.want {
+			t.Errorf("%d, %s: %q, want %q", tc.id, tc.folder, got, tc.want)
+		}
+	}
+	own, err := TableOf(os.Getpid())
+	if err != nil || own.Point(0, "/", own.mounts[0].dev) == "" && len(own.mounts) == 0 {
+		t.Errorf("this process's: %v", err)
+	}
+}
+
 func FuzzReadTable(f *testing.F) {
 	f.Add([]byte(rootLine + imagesLine + bindLine))
 	f.Add([]byte("rubbish\n" + kernelLines))
@@ -199,7 +229,7 @@ func TestFound(t *testing.T) {
 // once.
 func TestBounds(t *testing.T) {
 	s := newSource(t)
-	s.known, s.told = &table{}, maxEvents-1
+	s.known, s.told = &Table{}, maxEvents-1
 	lists := []string{rootLine + imagesLine, rootLine, rootLine + imagesLine, "rubbish\n" + rootLine, "rubbish\n" + rootLine}
 	for _, text := range lists {
 		now, err := readTable(strings.NewReader(text))

@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"fmt"
 	"io"
+	"os"
 	"slices"
 	"strings"
 
@@ -26,9 +27,9 @@ type mount struct {
 	source, kind string // kind: of file system
 }
 
-// table is what is mounted, in the order in which it was: of two mounts on one
+// Table is what is mounted, in the order in which it was: of two mounts on one
 // point the later one is seen.
-type table struct {
+type Table struct {
 	mounts   []mount
 	readOnly map[mount]bool
 	// unread is how many lines could not be read, cut whether there were more
@@ -37,14 +38,45 @@ type table struct {
 	cut    bool
 }
 
+// TableOf reads what process pid has mounted.
+func TableOf(pid int) (*Table, error) {
+	file, err := os.Open(fmt.Sprintf("/proc/%d/mountinfo", pid))
+	if err != nil {
+		return nil, fmt.Errorf("read mounts: %w", err)
+	}
+	defer file.Close()
+	return readTable(file)
+}
+
+// Point returns where the mount with this id is. Where the id is not known, 0,
+// it is the innermost mount around folder, a path without links, with folder's
+// st_dev. Empty: the table has no such mount.
+func (t *Table) Point(id int, folder string, dev event.Dev) string {
+	point := ""
+	for i := range t.mounts {
+		m := &t.mounts[i]
+		switch {
+		case id != 0 && m.id == id:
+			return m.point
+		case id == 0 && m.dev == dev && around(m.point, folder) && len(m.point) >= len(point):
+			point = m.point
+		}
+	}
+	return point
+}
+
+func around(point, folder string) bool {
+	return folder == point || strings.HasPrefix(folder, strings.TrimSuffix(point, "/")+"/")
+}
+
 // readTable reads a table in the form of /proc/PID/mountinfo. Mounts on which no
 // image can lie are left out.
-func readTable(r io.Reader) (*table, error) {
+func readTable(r io.Reader) (*Table, error) {
 	data, err := io.ReadAll(io.LimitReader(r, maxTable))
 	if err != nil {
 		return nil, fmt.Errorf("read mounts: %w", err)
 	}
-	t := &table{readOnly: map[mount]bool{}}
+	t := &Table{readOnly: map[mount]bool{}}
 	list, err := parse(data)
 	if err != nil {
 		list = t.parseLines(data)
@@ -73,7 +105,7 @@ func parse(data []byte) ([]*mountinfo.Info, error) {
 
 // parseLines reads the lines that can be read where one can't be: the library
 // gives up with the first that it does not understand.
-func (t *table) parseLines(data []byte) []*mountinfo.Info {
+func (t *Table) parseLines(data []byte) []*mountinfo.Info {
 	var list []*mountinfo.Info
 	for line := range bytes.Lines(data) {
 		found, err := parse(line)

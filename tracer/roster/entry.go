@@ -14,11 +14,13 @@ import (
 // entry is one guest. It belongs to Run, but for disks and chains, which are a worker's
 // while busy is set.
 type entry struct {
-	pids  []int // that are alive, the one that began first
-	pid   int   // that began
-	guest *guest.Guest
-	cwd   string
-	start time.Time
+	pids []int // that are alive, the one that began first
+	pid  int   // that began
+	// parent is the process that started it, 0 where not known.
+	parent int
+	guest  *guest.Guest
+	cwd    string
+	start  time.Time
 
 	busy    bool
 	readAt  time.Time          // when to read headers, zero: not at all
@@ -27,6 +29,8 @@ type entry struct {
 	chains  []*image.Chain     // of each
 	told    []*event.ImageInfo // what the record has of each chain
 	pending bool               // a chain is not all there
+
+	ways looking
 
 	runsOn  []event.MemoryDisk
 	settled bool // it has really run on that
@@ -91,6 +95,7 @@ func (r *Roster) tellChains(g *entry) {
 		if worthTelling(c) && !reflect.DeepEqual(info, g.told[i]) {
 			g.told[i] = info
 			r.tell(g, event.Event{Kind: event.Image, Image: info})
+			g.ways.addImages(info)
 		}
 	}
 	r.setPending(g, pending && len(g.pids) > 0)

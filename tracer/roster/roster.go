@@ -1,6 +1,6 @@
 // Package roster follows the guests that run. For each it tells the record what
-// the command line cannot: what the headers of its disks' images name, and what
-// it last ran on. And it remembers what a guest runs on, once that has proved
+// the command line cannot: what the headers of its disks' images name, where the
+// paths of its disks lead, and what it last ran on. And it remembers what a guest runs on, once that has proved
 // good: the guest has lived for a while, or ended well.
 //
 // It works beside the record: it takes events without ever keeping their source
@@ -14,6 +14,7 @@ import (
 	"context"
 	"log/slog"
 	"slices"
+	"sync"
 	"sync/atomic"
 	"time"
 
@@ -60,6 +61,8 @@ type Options struct {
 	Host Host
 	// Held returns what a process has open; nil means /proc.
 	Held func(pid int) ([]event.OpenInfo, error)
+	// Ways looks where paths lead for a guest; nil means LookAt.
+	Ways func(pids []int, paths map[string]string) []Sight
 	// Dir returns a process's working directory, empty where it is not to be
 	// had; nil means /proc.
 	Dir func(pid int) string
@@ -86,6 +89,12 @@ type Roster struct {
 	saveAt time.Time      // zero: nothing to save
 	done   chan func()    // what is left to do when a worker is through
 	free   int            // workers
+
+	running  sync.Map     // pids of guests, for those who only want to know whether
+	failures chan failure // failed opens
+	waiting  []*entry     // for a look at their paths
+	sighted  chan func()  // done, of looks
+	lookers  int          // workers that are free
 }
 
 // note is an event, as far as it matters here.
@@ -105,6 +114,7 @@ func New(o Options) *Roster {
 	r := &Roster{
 		Options: o, notes: make(chan note, backlog), nudge: make(chan struct{}, 1), changed: make(chan struct{}, 1),
 		guests: map[int]*entry{}, done: make(chan func(), workers), free: workers,
+		failures: make(chan failure, failures), sighted: make(chan func(), lookers), lookers: lookers,
 	}
 	if r.Host == nil {
 		r.Host = &localHost{}
@@ -115,6 +125,9 @@ func New(o Options) *Roster {
 	if r.Dir == nil {
 		r.Dir = workingDir
 	}
+	if r.Ways == nil {
+		r.Ways = LookAt
+	}
 	return r
 }
 
@@ -123,7 +136,7 @@ func (r *Roster) Observe(e *event.Event) {
 	switch e.Kind {
 	case event.Exec, event.Backfill:
 		if e.Exec != nil && e.Proc != nil {
-			r.note(note{kind: event.Exec, pid: e.Proc.PID, args: e.Exec.Args, cwd: e.Exec.Cwd})
+			r.note(note{kind: event.Exec, pid: e.Proc.PID, parent: e.Proc.PPID, args: e.Exec.Args, cwd: e.Exec.Cwd})
 		}
 	case event.Fork:
 		if e.Proc != nil {
@@ -134,6 +147,7 @@ func (r *Roster) Observe(e *event.Event) {
 			r.note(note{kind: event.Exit, pid: e.Proc.PID, exit: *e.Exit})
 		}
 	case event.Open, event.Udev:
+		r.failed(e)
 		r.wake()
 	case event.DMResume, event.DMRename:
 		r.wake()
@@ -179,6 +193,12 @@ func (r *Roster) Run(ctx context.Context) {
 		case finish := <-r.done:
 			r.free++
 			finish()
+		case f := <-r.failures:
+			if g := r.guests[f.pid]; g != nil && slices.Contains(g.ways.paths, f.path) {
+				r.ask(g)
+			}
+		case finish := <-r.sighted:
+			finish()
 		case <-r.nudge:
 			r.each(func(g *entry) { g.soon(&g.readAt, retry) })
 		case <-r.changed:
@@ -216,11 +236,15 @@ func (r *Roster) take(n note) {
 		if parent := r.guests[n.parent]; parent != nil && g == nil {
 			parent.pids = append(parent.pids, n.pid)
 			r.guests[n.pid] = parent
+			r.running.Store(n.pid, nil)
 		}
 	case n.kind == event.Exit && g != nil:
 		r.leave(n.pid, g)
 		if len(g.pids) == 0 && n.exit == (event.ExitInfo{}) && !g.settled {
 			r.remember(g)
+		}
+		if len(g.pids) == 0 && n.exit != (event.ExitInfo{}) {
+			r.ask(g)
 		}
 	}
 }
@@ -237,16 +261,20 @@ func (r *Roster) enter(n note) {
 	}
 	now := time.Now()
 	g := &entry{
-		pids: []int{n.pid}, pid: n.pid, guest: &parsed, cwd: n.cwd,
+		pids: []int{n.pid}, pid: n.pid, parent: n.parent, guest: &parsed, cwd: n.cwd,
 		start: now, readAt: now, lookAt: now.Add(firstLook),
+		ways: looking{paths: imagePaths(&parsed)},
 	}
 	r.guests[n.pid] = g
+	r.running.Store(n.pid, nil)
+	r.ask(g)
 	r.recall(g)
 }
 
 // leave notes that a process is no longer a guest's.
 func (r *Roster) leave(pid int, g *entry) {
 	delete(r.guests, pid)
+	r.running.Delete(pid)
 	g.pids = slices.DeleteFunc(g.pids, func(p int) bool { return p == pid })
 	if len(g.pids) == 0 {
 		r.setPending(g, false)
@@ -308,7 +336,7 @@ func (r *Roster) save() {
 // is.
 func (r *Roster) work(ctx context.Context) time.Duration {
 	now, next := time.Now(), time.Hour
-	due := func(at time.Time) bool {
+	isDue := func(at time.Time) bool {
 		if at.IsZero() {
 			return false
 		}
@@ -318,21 +346,25 @@ func (r *Roster) work(ctx context.Context) time.Duration {
 		}
 		return true
 	}
-	if due(r.saveAt) {
+	if isDue(r.saveAt) {
 		r.saveAt = time.Time{}
 		r.start(func() func() { r.save(); return func() {} })
 	}
 	r.each(func(g *entry) {
+		if left := r.due(g); left > 0 {
+			next = min(next, left)
+		}
 		switch {
 		case g.busy:
-		case due(g.readAt):
+		case isDue(g.readAt):
 			g.readAt = time.Time{}
 			r.read(ctx, g)
-		case due(g.lookAt):
+		case isDue(g.lookAt):
 			g.lookAt = time.Time{}
 			r.look(g)
 		}
 	})
+	r.startLooks()
 	return next
 }
 

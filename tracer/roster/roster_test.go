@@ -6,11 +6,13 @@ import (
 	"fmt"
 	"io/fs"
 	"log/slog"
+	"maps"
 	"os"
 	"path/filepath"
 	"slices"
 	"strings"
 	"sync"
+	"syscall"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -109,16 +111,19 @@ type rig struct {
 	mu   sync.Mutex
 	told []string
 	held map[int][]event.OpenInfo
+	ways map[string]event.WayInfo // by path; with no node there is nobody to look
+	hold chan struct{}            // looks wait for it, if it is not nil
+	eyes int                      // looks so far
 }
 
 func run(t *testing.T, f func(t *testing.T, r *rig)) {
 	synctest.Test(t, func(t *testing.T) {
 		r := &rig{host: &host{volumes: map[string]*volume{
 			"a": {minor: 1, size: 1 << 20}, "over": {minor: 2, size: 1 << 20, backing: "/dev/vg/base"}, "base": {minor: 3, size: 1 << 20},
-		}}, held: map[int][]event.OpenInfo{}}
+		}}, held: map[int][]event.OpenInfo{}, ways: map[string]event.WayInfo{}}
 		r.Roster = New(Options{
 			Memory: memory.NewStore("now"), Record: r.record, Log: slog.New(slog.DiscardHandler),
-			Host: r.host, Held: r.holds, Dir: func(int) string { return "/" },
+			Host: r.host, Held: r.holds, Dir: func(int) string { return "/" }, Ways: r.sights,
 		})
 		ctx, stop := context.WithCancel(context.Background())
 		go r.Run(ctx)
@@ -140,7 +145,39 @@ func (r *rig) record(e event.Event) {
 	if e.Memory != nil {
 		line += " " + e.Memory.Boot
 	}
+	if e.Way != nil {
+		line += fmt.Sprintf(" %s -> %s %s", e.Way.Path, e.Way.Node, syscall.Errno(e.Way.Errno))
+	}
 	r.told = append(r.told, line)
+}
+
+// sights stands for LookAt.
+func (r *rig) sights(_ []int, paths map[string]string) (list []Sight) {
+	r.mu.Lock()
+	hold := r.hold
+	r.eyes++
+	for _, name := range slices.Sorted(maps.Keys(paths)) {
+		if w, ok := r.ways[paths[name]]; ok {
+			w.Path = name
+			list = append(list, Sight{From: 1, At: 2, Way: w})
+		}
+	}
+	r.mu.Unlock()
+	if hold != nil {
+		<-hold
+	}
+	return list
+}
+
+func (r *rig) way(path string, w event.WayInfo) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	r.ways[path] = w
+}
+
+func (r *rig) failed(pid int, path string) {
+	r.Observe(&event.Event{Kind: event.Open, Proc: &event.Proc{PID: pid}, Open: &event.OpenInfo{Path: path, Errno: 2}})
+	synctest.Wait()
 }
 
 func (r *rig) holds(pid int) ([]event.OpenInfo, error) {
