@@ -269,9 +269,13 @@ func (m *ImageMember) fields(f form) {
 
 func (m *MemoryInfo) fields(f form) {
 	text(f, "guest", &m.Guest, always)
+	text(f, "name", &m.Name, optional)
 	text(f, "boot_id", &m.Boot, always)
 	objects(f, "disks", &m.Disks)
 	objects(f, "before", &m.Before)
+	objects(f, "since", &m.Since)
+	text(f, "since_boot_id", &m.SinceBoot, optional)
+	boolean(f, "accepted", &m.Accepted, optional)
 }
 
 func (d *MemoryDisk) fields(f form) {

@@ -347,17 +347,25 @@ type ImageMember struct {
 	UUID       string `json:"uuid,omitempty"`
 }
 
-// MemoryInfo is what a guest ran on in the last boot before this one that ran
-// it.
+// MemoryInfo is what a guest should run on: what it ran on in the last boot before
+// this one in which that was not another disk. In an event without Proc it is
+// what an operator accepted as the guest's disks (Accepted is set).
 type MemoryInfo struct {
-	Guest string       `json:"guest"` // its identity, as in uuid:3aad3b6b-...
+	Guest string       `json:"guest"`          // its identity, as in uuid:3aad3b6b-...
+	Name  string       `json:"name,omitempty"` // for people
 	Boot  string       `json:"boot_id"`
 	Disks []MemoryDisk `json:"disks,omitempty"`
-	// Before is what it ran on in the boot before that, where that differs.
+	// Before is what it ran on before that, where that differs: only in what a
+	// program remembered that had no Since.
 	Before []MemoryDisk `json:"before,omitempty"`
+	// Since is what it ran on since, or was about to, in the boot SinceBoot, where
+	// that is not what it should run on. Nobody has accepted it.
+	Since     []MemoryDisk `json:"since,omitempty"`
+	SinceBoot string       `json:"since_boot_id,omitempty"`
+	Accepted  bool         `json:"accepted,omitempty"`
 }
 
-// MemoryDisk is one mapping that a guest ran on, and what it was for.
+// MemoryDisk is one disk that a guest ran on, and what it was for.
 type MemoryDisk struct {
 	Path     string `json:"path"`                // as on the command line, or as it was opened
 	ID       string `json:"id,omitempty"`        // of the drive

@@ -1,5 +1,16 @@
-// Package memory remembers over boots what each guest ran on, and says what has
-// changed: another mapping behind a disk, a smaller one, one that is gone.
+// Package memory remembers over boots what each guest should run on, and says what
+// has changed: another disk behind a path, a smaller one, one that is gone.
+//
+// What a guest should run on is what it ran on before, until that changes on
+// purpose. A boot on a wrong disk does not make it the right one: the alarm stays
+// until the right disk is back, or until an operator accepts the new one
+// (bootrace accept).
+//
+// Disks are told apart by what stays over reboots: a mapping by its UUID, else by
+// its name and table; other devices by blockdev.Identity; a file by its file
+// system and its path there. What has nothing of the kind (nbd, zram, a virtio
+// disk without a serial number) can't be compared: that is not known, never the
+// same and never an alarm.
 //
 // Whether a change is an alarm is decided here and nowhere else, in Compare,
 // by the timeline's findings and by the hold alike. What operators do all the
@@ -10,19 +21,22 @@
 //     another minor number, or whose LV was converted: it keeps its UUID;
 //   - a volume group that got another UUID or name (vgchange -u, vgsplit,
 //     vgimportclone): the LV's own half of the UUID stays;
-//   - a snapshot: the mapping of before is now a backing file, below a new one;
+//   - a disk that has another name, place or bus, or that multipathd took over;
+//   - a file that was replaced under its name, on the same file system, and a
+//     file that was renamed there;
+//   - a snapshot: the disk of before is now a backing file, below a new one;
 //   - a commit: the disk is now what was a backing file, which either was
 //     written to, or has taken over the disk's path;
 //   - a disk that was mirrored to another volume while the guest ran: the guest
 //     itself had opened that one;
 //   - a disk that was unplugged, plugged in elsewhere, or swapped: where the
 //     launcher gives serial numbers, other numbers are other disks;
-//   - back to what it ran on before the last change: a repair;
+//   - back to what it ran on before the last change that was none;
 //   - removable media.
 //
-// A disk that was moved by hand to another volume while the guest was down
-// cannot be told from a wrong one. It is reported in the boot in which that
-// happens, and no more after that.
+// A disk that was moved by hand to another volume, device or file system while
+// the guest was down can't be told from a wrong one. It is an alarm until it is
+// accepted.
 package memory
 
 import (
@@ -41,16 +55,16 @@ type Kind string
 
 // The kinds of changes.
 const (
-	Substituted Kind = "substituted" // another mapping, or none, is behind the disk
+	Substituted Kind = "substituted" // another disk is behind the path
 	Shrunk      Kind = "shrunk"      // what is behind it is smaller
-	Vanished    Kind = "vanished"    // the mapping of before is not there at all
+	Vanished    Kind = "vanished"    // the disk of before is not there at all
 )
 
 // Change is one thing that is not as it was.
 type Change struct {
 	Kind Kind
 	Now  int              // index of the disk in what Compare was given
-	Last event.MemoryDisk // what the guest last ran on there
+	Last event.MemoryDisk // what the guest should run on there
 	// Why is what decided, beyond the kind; for people, empty where nothing is
 	// to be added.
 	Why string
@@ -63,10 +77,15 @@ const Fallback = "it is a backing file of what the guest last ran on: what was w
 // and other contents.
 const OtherTable = "it has the same name, and was made of something else"
 
-// Compare says what has changed between what a guest last ran on and what its
+// OtherFileSystem is Change.Why where a file has the same path and lies
+// elsewhere.
+const OtherFileSystem = "it has the same path on another file system"
+
+// Compare says what has changed between what a guest should run on and what its
 // disks lead to now. now lists what each disk leads to, and each backing file
-// behind its disk; one without Name and UUID is no mapping. exists reports
-// whether a mapping is there at all. Without a memory there is no change.
+// behind its disk; one without DeviceKind, Name and UUID is a device of which
+// nothing is known but that it is no mapping. exists reports whether what was
+// remembered is there at all. Without a memory there is no change.
 func Compare(last *event.MemoryInfo, now []event.MemoryDisk, exists func(*event.MemoryDisk) bool) []Change {
 	if last == nil {
 		return nil
@@ -75,13 +94,17 @@ func Compare(last *event.MemoryInfo, now []event.MemoryDisk, exists func(*event.
 	var changes []Change
 	for _, p := range c.pairs() {
 		old, cur := &c.last[p.last], &now[p.now]
-		if !same(old, cur) && !c.legitimate(old, cur) {
+		switch relate(old, cur) {
+		case unknown:
+			continue
+		case other:
+			if c.legitimate(old, cur) {
+				continue // sizes of two disks of one chain tell nothing
+			}
 			changes = append(changes, Change{Substituted, p.now, *old, c.why(old, cur)})
 			if !exists(old) {
 				changes = append(changes, Change{Vanished, p.now, *old, ""})
 			}
-		} else if !same(old, cur) {
-			continue // sizes of two mappings of one chain tell nothing
 		}
 		if cur.Size > 0 && cur.Size < old.Size {
 			changes = append(changes, Change{Shrunk, p.now, *old, ""})
@@ -105,7 +128,7 @@ func (c *comparison) pairs() []pair {
 	var found []pair
 	then, now := make([]bool, len(c.last)), make([]bool, len(c.now))
 	for _, match := range []func(old, cur *event.MemoryDisk) bool{
-		same,
+		SameDisk,
 		func(a, b *event.MemoryDisk) bool { return a.Serial != "" && a.Serial == b.Serial },
 		func(a, b *event.MemoryDisk) bool { return clean(a.Path) == clean(b.Path) },
 		func(a, b *event.MemoryDisk) bool { return a.DeviceID != "" && a.DeviceID == b.DeviceID },
@@ -133,31 +156,6 @@ func comparable(a, b *event.MemoryDisk) bool {
 
 func clean(p string) string { return path.Clean(p) }
 
-// same reports whether two records speak of one mapping.
-func same(a, b *event.MemoryDisk) bool {
-	if a.UUID == "" && a.Name == "" {
-		return false // no mapping
-	}
-	return Key(a.UUID, a.Name) == Key(b.UUID, b.Name) && (a.UUID != "" || sameTable(a.Table, b.Table))
-}
-
-// SameMapping reports whether two records speak of one mapping: by UUID, where
-// either has one, else by name and table.
-func SameMapping(a, b *event.MemoryDisk) bool { return same(a, b) }
-
-// Key is equal for two records of one mapping: it is made of the UUID, and of
-// the name where there is none. A mapping that was renamed without a UUID is
-// another one.
-func Key(uuid, name string) string {
-	if id, ok := devmap.ParseLVMUUID(uuid); ok {
-		return "lv " + id.LV + " " + id.Layer
-	}
-	if uuid != "" {
-		return "uuid " + uuid
-	}
-	return "name " + name
-}
-
 // number is a device's number in a table. Mappings have names there, so what is
 // left are other devices, whose numbers change from boot to boot.
 var number = regexp.MustCompile(`\b[0-9]+:[0-9]+\b`)
@@ -167,7 +165,7 @@ var number = regexp.MustCompile(`\b[0-9]+:[0-9]+\b`)
 // that is for the sizes to tell. A table that is not known is no other one.
 func sameTable(a, b []string) bool {
 	for i := range min(len(a), len(b)) {
-		x, y := strings.Fields(number.ReplaceAllString(a[i], "?")), strings.Fields(number.ReplaceAllString(b[i], "?"))
+		x, y := tableFields(a[i]), tableFields(b[i])
 		if len(x) != len(y) {
 			return false
 		}
@@ -178,6 +176,12 @@ func sameTable(a, b []string) bool {
 		}
 	}
 	return true
+}
+
+// tableFields splits a line of a table, without numbers of devices and without
+// keys, for which an older program had another word.
+func tableFields(line string) []string {
+	return strings.Fields(number.ReplaceAllString(devmap.RedactLine(line), "?"))
 }
 
 // NamedTable returns a table with the names of mappings in the place of their
@@ -203,7 +207,7 @@ func NamedTable(table []string, name func(event.Dev) string) []string {
 	return out
 }
 
-// legitimate reports whether another mapping may be where old was.
+// legitimate reports whether another disk may be where old was.
 func (c *comparison) legitimate(old, cur *event.MemoryDisk) bool {
 	return c.below(c.now, cur.Path, old) || c.committed(old, cur) || c.repaired(cur)
 }
@@ -211,7 +215,7 @@ func (c *comparison) legitimate(old, cur *event.MemoryDisk) bool {
 // below reports whether m is a backing file of the disk with that path.
 func (c *comparison) below(list []event.MemoryDisk, disk string, m *event.MemoryDisk) bool {
 	return slices.ContainsFunc(list, func(d event.MemoryDisk) bool {
-		return d.BackingOf != "" && clean(d.BackingOf) == clean(disk) && same(&d, m)
+		return d.BackingOf != "" && clean(d.BackingOf) == clean(disk) && SameDisk(&d, m)
 	})
 }
 
@@ -219,7 +223,7 @@ func (c *comparison) below(list []event.MemoryDisk, disk string, m *event.Memory
 // on purpose.
 func (c *comparison) committed(old, cur *event.MemoryDisk) bool {
 	for i := range c.last {
-		if d := &c.last[i]; clean(d.BackingOf) == clean(old.Path) && d.BackingOf != "" && same(d, cur) {
+		if d := &c.last[i]; clean(d.BackingOf) == clean(old.Path) && d.BackingOf != "" && SameDisk(d, cur) {
 			return d.Written || clean(cur.Path) == clean(old.Path)
 		}
 	}
@@ -230,7 +234,7 @@ func (c *comparison) committed(old, cur *event.MemoryDisk) bool {
 // last change.
 func (c *comparison) repaired(cur *event.MemoryDisk) bool {
 	return slices.ContainsFunc(c.before, func(d event.MemoryDisk) bool {
-		return comparable(&d, cur) && same(&d, cur) && (cur.Size == 0 || cur.Size >= d.Size)
+		return comparable(&d, cur) && SameDisk(&d, cur) && (cur.Size == 0 || cur.Size >= d.Size)
 	})
 }
 
@@ -238,8 +242,10 @@ func (c *comparison) why(old, cur *event.MemoryDisk) string {
 	switch {
 	case c.below(c.last, old.Path, cur):
 		return Fallback
-	case cur.Name != "" && old.Name == cur.Name && old.UUID == "" && cur.UUID == "":
+	case isMapping(cur) && isMapping(old) && old.Name == cur.Name && old.UUID == "" && cur.UUID == "":
 		return OtherTable
+	case old.DeviceKind == KindFile && cur.DeviceKind == KindFile && clean(old.Path) == clean(cur.Path):
+		return OtherFileSystem
 	}
 	return ""
 }

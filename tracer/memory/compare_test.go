@@ -27,6 +27,12 @@ func TestCompare(t *testing.T) {
 	concat := func(table ...string) event.MemoryDisk {
 		return event.MemoryDisk{Path: "/dev/mapper/cat", Name: "cat", Size: 10, Table: table}
 	}
+	dev := func(kind, name, id string) event.MemoryDisk {
+		return event.MemoryDisk{Path: "/disk", DeviceKind: kind, Name: name, UUID: id, Size: 10}
+	}
+	file := func(path, fs string, inode uint64, size int64) event.MemoryDisk {
+		return event.MemoryDisk{Path: path, DeviceKind: KindFile, UUID: fs, Inode: inode, Size: size}
+	}
 	for _, tc := range []struct {
 		name              string
 		last, before, now disks
@@ -71,6 +77,36 @@ func TestCompare(t *testing.T) {
 			want: []string{"substituted: " + OtherTable}},
 		{name: "a name that is a volume's now", last: disks{concat()}, now: disks{{Path: "/dev/mapper/cat", Name: "cat", UUID: uuid("vg", "cat"), Size: 10}},
 			want: []string{"substituted"}},
+		{name: "a table whose key is written with another word", last: disks{concat("0 5 crypt aes REDACTED 0 8:16 0")},
+			now: disks{concat("0 5 crypt aes [redacted] 0 8:32 0")}},
+		{name: "a disk by another name", last: disks{dev("scsi", "sdb", "wwn:0x5000c500a1b2c3d4")}, now: disks{dev("scsi", "sdc", "wwn:0x5000c500a1b2c3d4")}},
+		{name: "another disk by the same name", last: disks{dev("scsi", "sdb", "serial:A")}, now: disks{dev("scsi", "sdb", "serial:B")}, want: []string{"substituted"}},
+		{name: "what sysfs calls it, not udev", last: disks{dev("scsi", "sdb", "wwn:0x5000c500a1b2c3d4")}, now: disks{dev("scsi", "sdb", "wwn:naa.5000C500A1B2C3D4")}},
+		{name: "a part of a world wide name", last: disks{dev("scsi", "sdb", "wwn:0x600508b1001c1234")}, now: disks{dev("scsi", "sdb", "wwn:0x600508b1001c12340000000000000001")}},
+		{name: "other kinds of identity", last: disks{dev("scsi", "sdb", "serial:A")}, now: disks{dev("scsi", "sdb", "wwn:0x5000c500a1b2c3d4")}},
+		{name: "nothing tells it any more", last: disks{dev("virtio", "vdb", "serial:A")}, now: disks{dev("virtio", "vdb", "")}},
+		{name: "nothing ever told it, and smaller", last: disks{dev("nbd", "nbd0", "")}, now: disks{with(dev("nbd", "nbd0", ""), func(d *event.MemoryDisk) { d.Size = 1 })}},
+		{name: "an array", last: disks{dev("md", "md127", "md:a:b")}, now: disks{dev("md", "md126", "md:a:c")}, want: []string{"substituted"}},
+		{name: "an array that shrank", last: disks{dev("md", "md127", "md:a:b")}, now: disks{with(dev("md", "md0", "md:a:b"), func(d *event.MemoryDisk) { d.Size = 1 })}, want: []string{"shrunk"}},
+		{name: "a disk in the place of an array", last: disks{dev("md", "md127", "md:a:b")}, now: disks{dev("scsi", "sdb", "")}, want: []string{"substituted"}},
+		{name: "another image", last: disks{dev("rbd", "rbd0", "rbd:p/a")}, now: disks{dev("rbd", "rbd0", "rbd:p/b")}, want: []string{"substituted"}},
+		{name: "multipathd took it over", last: disks{dev("scsi", "sdb", "wwn:0x600508b1001c1234")}, now: disks{{Path: "/disk", Name: "mpatha", UUID: "mpath-3600508b1001c1234", Size: 10}}},
+		{name: "multipathd took it over, by serial", last: disks{{Path: "/disk", Name: "mpatha", UUID: "mpath-3600508b1", Size: 10}}, now: disks{dev("scsi", "sdb", "serial:3600508b1")}},
+		{name: "another one's multipath", last: disks{dev("scsi", "sdb", "wwn:0x600508b1001c1234")}, now: disks{{Path: "/disk", Name: "mpatha", UUID: "mpath-3600508b1001c9999", Size: 10}},
+			want: []string{"substituted"}},
+		{name: "a mapping in the place of a disk", last: disks{dev("scsi", "sdb", "serial:A")}, now: disks{{Path: "/disk", Name: "crypt", UUID: "CRYPT-LUKS2-1", Size: 10}}, want: []string{"substituted"}},
+		{name: "a file", last: disks{file("/srv/a", "fs1", 5, 10)}, now: disks{file("/srv/a", "fs1", 5, 11)}},
+		{name: "a file that was replaced", last: disks{file("/srv/a", "fs1", 5, 10)}, now: disks{file("/srv/a", "fs1", 6, 10)}},
+		{name: "a file that was replaced by a shorter one", last: disks{file("/srv/a", "fs1", 5, 10)}, now: disks{file("/srv/a", "fs1", 6, 9)}, want: []string{"shrunk"}},
+		{name: "a file below the mount point", last: disks{file("/srv/a", "fs1", 5, 10)}, now: disks{file("/srv/a", "root", 5, 10)}, want: []string{"substituted: " + OtherFileSystem}},
+		{name: "a file that was renamed", last: disks{with(file("/srv/a", "fs1", 5, 10), func(d *event.MemoryDisk) { d.ID = "x" })}, now: disks{with(file("/srv/b", "fs1", 5, 10), func(d *event.MemoryDisk) { d.ID = "x" })}},
+		{name: "another file", last: disks{with(file("/srv/a", "fs1", 5, 10), func(d *event.MemoryDisk) { d.ID = "x" })}, now: disks{with(file("/srv/b", "fs1", 6, 10), func(d *event.MemoryDisk) { d.ID = "x" })},
+			want: []string{"substituted"}},
+		{name: "a file on what nothing tells", last: disks{file("/tmp/a", "", 5, 10)}, now: disks{file("/tmp/a", "", 6, 9)}},
+		{name: "a snapshot of a file",
+			last: disks{with(file("/srv/a", "fs1", 5, 0), func(d *event.MemoryDisk) { d.ID = "x" })},
+			now: disks{with(file("/srv/a.snap", "fs1", 6, 0), func(d *event.MemoryDisk) { d.ID = "x" }),
+				with(file("/srv/a", "fs1", 5, 0), func(d *event.MemoryDisk) { d.BackingOf = "/srv/a.snap" })}},
 	} {
 		var got []string
 		exists := func(*event.MemoryDisk) bool { return !tc.gone }

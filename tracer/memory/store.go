@@ -13,8 +13,10 @@ import (
 	"path/filepath"
 	"reflect"
 	"slices"
+	"strings"
 	"sync"
 
+	"github.com/bootrace/bootrace/tracer/devmap"
 	"github.com/bootrace/bootrace/tracer/event"
 )
 
@@ -23,12 +25,15 @@ const FileName = "memory.jsonl"
 
 // Version is the version of the file's form. It changes only when an older
 // program would misunderstand the file.
-const Version = 1
+//
+// Version 1 had a line for each of the last boots of a guest in which its disks
+// were others, the latest first. What a guest ran on last was what it should run
+// on, wrong or not.
+const Version = 2
 
 // Bounds of the memory.
 const (
 	maxGuests = 8192
-	maxRuns   = 3 // boots of one guest: this one, the last one, and before that
 	maxFile   = 64 << 20
 	maxLine   = 16 << 20
 	maxPath   = 4096 // PATH_MAX: nothing longer was ever opened
@@ -36,9 +41,9 @@ const (
 	maxTable  = 64 // lines; what has more is told by its UUID and size
 )
 
-// The file is text: a header, then an event of kind memory for each guest and
-// boot, as the log has them. The guest that ran longest ago comes first, and is
-// the first to be forgotten.
+// The file is text: a header, then an event of kind memory for each guest, as the
+// log has them. The guest that ran longest ago comes first, and is the first to
+// be forgotten.
 type header struct {
 	Version int `json:"bootrace_memory"`
 }
@@ -53,27 +58,24 @@ func (e *VersionError) Error() string {
 	return fmt.Sprintf("%s has version %d, and this program knows up to %d: upgrade it, or remove the file to forget what guests ran on", e.Path, e.Version, Version)
 }
 
-// Store holds what guests ran on. What is remembered before the state folder is
-// there waits in memory. Its methods may be called at the same time.
+// Store holds what guests should run on, and what they ran on since. What is
+// remembered before the state folder is there waits in memory. Its methods may
+// be called at the same time.
 type Store struct {
 	boot string
 
 	mu     sync.Mutex
 	path   string // of the file, empty until it can be written
+	read   bool   // earlier boots are known, as far as they were recorded
 	guests map[string]*life
 	clock  uint64 // counts what is remembered
 	dirty  bool
 }
 
-// life is one guest over boots, the latest first.
+// life is one guest over boots.
 type life struct {
-	runs []run
+	event.MemoryInfo
 	used uint64 // the clock when it was last remembered
-}
-
-type run struct {
-	boot  string
-	disks []event.MemoryDisk
 }
 
 // NewStore returns an empty memory for the boot with that id.
@@ -81,76 +83,224 @@ func NewStore(boot string) *Store {
 	return &Store{boot: boot, guests: map[string]*life{}}
 }
 
-// Last returns what a guest ran on in the last boot before this one that ran
-// it, nil if nothing is known. What it ran on in this boot does not count: a
-// guest that came up on the wrong disk is wrong at its next start, too.
+// Last returns what a guest should run on, nil if nothing is known. That it came
+// up on a wrong disk in this boot changes nothing: it is wrong at its next start,
+// too.
 func (s *Store) Last(guest string) *event.MemoryInfo {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	l := s.guests[guest]
-	if l == nil {
+	if l == nil || !s.read {
 		return nil
 	}
-	earlier := changes(slices.DeleteFunc(slices.Clone(l.runs), func(r run) bool { return r.boot == s.boot }))
-	if len(earlier) == 0 {
-		return nil
-	}
-	m := &event.MemoryInfo{Guest: guest, Boot: earlier[0].boot, Disks: slices.Clone(earlier[0].disks)}
-	if len(earlier) > 1 {
-		m.Before = slices.Clone(earlier[1].disks)
-	}
-	return m
+	return l.copy()
 }
 
-// Remember notes what a guest runs on in this boot. It reports whether that is
-// news.
-func (s *Store) Remember(guest string, disks []event.MemoryDisk) bool {
+func (l *life) copy() *event.MemoryInfo {
+	m := l.MemoryInfo
+	m.Disks, m.Before, m.Since = slices.Clone(m.Disks), slices.Clone(m.Before), slices.Clone(m.Since)
+	return &m
+}
+
+// Remember notes what a guest runs on in this boot. guest is its identity, name
+// what people call it. It reports whether that is news.
+func (s *Store) Remember(guest, name string, disks []event.MemoryDisk) bool {
+	return s.note(guest, name, disks, true)
+}
+
+// Saw notes what the disks of a guest lead to that is not allowed to start on
+// them, so that an operator can accept them. Where they are what it should run on,
+// nothing changes.
+func (s *Store) Saw(guest, name string, disks []event.MemoryDisk) {
+	s.note(guest, name, disks, false)
+}
+
+func (s *Store) note(guest, name string, disks []event.MemoryDisk, ran bool) bool {
 	if guest == "" || len(guest) > maxName || len(disks) == 0 {
 		return false
+	}
+	if len(name) > maxName {
+		name = ""
 	}
 	disks = bounded(disks)
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	news := s.add(guest, run{s.boot, disks})
-	s.dirty = s.dirty || news
-	return news
-}
-
-// add puts a run in front. Of the boots before it, equal ones count once: what
-// is kept are changes.
-func (s *Store) add(guest string, r run) bool {
 	l := s.guests[guest]
+	if l == nil && !ran {
+		return false
+	}
 	if l == nil {
 		s.forget(maxGuests - 1)
-		l = &life{}
+		l = &life{MemoryInfo: event.MemoryInfo{Guest: guest}}
 		s.guests[guest] = l
 	}
 	s.clock++
 	l.used = s.clock
-	if len(l.runs) > 0 && l.runs[0].boot == r.boot {
-		if reflect.DeepEqual(l.runs[0].disks, r.disks) {
-			return false
-		}
-		l.runs = l.runs[1:]
-	}
-	earlier := changes(slices.Clone(l.runs))
-	l.runs = append([]run{r}, earlier[:min(len(earlier), maxRuns-1)]...)
-	return true
+	before := l.copy()
+	l.Name = cmp.Or(name, l.Name)
+	l.take(s.boot, disks, ran)
+	news := !reflect.DeepEqual(before, l.copy())
+	s.dirty = s.dirty || news
+	return news
 }
 
-// changes leaves out the runs that were as the one after them.
-func changes(runs []run) []run {
-	return slices.CompactFunc(runs, func(a, b run) bool { return alike(a.disks, b.disks) })
+// take takes in what a guest ran on, or would have. Disks that are others than
+// they should be, or smaller, change nothing of what they should be.
+func (l *life) take(boot string, disks []event.MemoryDisk, ran bool) {
+	switch changes := Compare(&l.MemoryInfo, disks, certainly); {
+	case len(changes) > 0:
+		l.Since, l.SinceBoot = disks, boot
+		if ran {
+			l.Disks = l.merge(disks, changes)
+		}
+	case ran:
+		next := l.merge(disks, nil)
+		if !alike(l.Disks, next) {
+			l.Before = nil
+		}
+		l.Boot, l.Disks, l.Since, l.SinceBoot = boot, next, nil, ""
+	}
+}
+
+// certainly is what Compare is told where it does not matter whether a disk is
+// there.
+func certainly(*event.MemoryDisk) bool { return true }
+
+// merge returns what the guest should run on after it ran on now: that, but for
+// the disks with a change and what lies beneath them, which stay as they were,
+// and for what is not known of now.
+func (l *life) merge(now []event.MemoryDisk, changes []Change) []event.MemoryDisk {
+	c := comparison{last: l.Disks, now: now}
+	was := map[int]*event.MemoryDisk{} // by place in now
+	kept := map[string]bool{}          // paths, now, of the disks that stay as they were
+	for _, p := range c.pairs() {
+		old, cur := &l.Disks[p.last], &now[p.now]
+		changed := slices.ContainsFunc(changes, func(c Change) bool { return c.Now == p.now })
+		switch {
+		case changed, relate(old, cur) == unknown && Key(old) != "" && Key(cur) == "":
+			was[p.now] = old
+			if cur.BackingOf == "" {
+				kept[clean(cur.Path)] = true
+			}
+		case SameDisk(old, cur):
+			known := *cur
+			known.Size = cmp.Or(cur.Size, old.Size)
+			if cur.Table == nil {
+				known.Table = old.Table
+			}
+			was[p.now] = &known
+		}
+	}
+	var out []event.MemoryDisk
+	for i := range now {
+		d := &now[i]
+		if d.BackingOf != "" && kept[clean(d.BackingOf)] {
+			continue
+		}
+		if was[i] == nil {
+			out = append(out, *d)
+			continue
+		}
+		out = append(out, *was[i])
+		if !kept[clean(d.Path)] || d.BackingOf != "" {
+			continue
+		}
+		for _, below := range l.Disks {
+			if below.BackingOf != "" && clean(below.BackingOf) == clean(was[i].Path) {
+				out = append(out, below)
+			}
+		}
+	}
+	return out[:min(len(out), maxDisks)]
+}
+
+// Accepted is one disk that is now what a guest should run on.
+type Accepted struct {
+	Guest string           `json:"guest"`          // its identity
+	Name  string           `json:"name,omitempty"` // for people
+	Boot  string           `json:"boot_id"`        // in which it was seen
+	Kinds []Kind           `json:"kinds"`          // what is no alarm any more
+	Last  event.MemoryDisk `json:"last"`
+	Now   event.MemoryDisk `json:"now"`
+}
+
+// Accept makes what a guest ran on since what it should run on: all disks, or
+// the one with that path, of then or of now. guest is an identity, as findings
+// name it, or a UUID or a name. Save writes it.
+func (s *Store) Accept(guest, disk string) ([]Accepted, error) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	l, err := s.named(guest)
+	if err != nil {
+		return nil, err
+	}
+	var out []Accepted
+	var rest []Change
+	for _, c := range Compare(&l.MemoryInfo, l.Since, certainly) {
+		now := &l.Since[c.Now]
+		switch n := len(out); {
+		case disk != "" && clean(disk) != clean(now.Path) && clean(disk) != clean(c.Last.Path):
+			rest = append(rest, c)
+		case n > 0 && out[n-1].Now.Path == now.Path:
+			out[n-1].Kinds = append(out[n-1].Kinds, c.Kind)
+		default:
+			out = append(out, Accepted{l.Guest, l.Name, l.SinceBoot, []Kind{c.Kind}, c.Last, *now})
+		}
+	}
+	switch {
+	case len(out) == 0 && disk != "" && len(rest) > 0:
+		return nil, fmt.Errorf("guest %s did not run on another disk at %s: `bootrace races` lists what has changed", guest, disk)
+	case len(out) == 0:
+		return nil, fmt.Errorf("guest %s was not seen on other disks than it should run on: there is nothing to accept", guest)
+	}
+	l.Disks, l.Before = l.merge(l.Since, rest), nil
+	if len(rest) == 0 {
+		l.Boot, l.Since, l.SinceBoot = l.SinceBoot, nil, ""
+	}
+	s.clock++
+	l.used, s.dirty = s.clock, true
+	return out, nil
+}
+
+// named finds the guest that an operator means.
+func (s *Store) named(guest string) (*life, error) {
+	for _, key := range Identities(guest) {
+		if l := s.guests[key]; l != nil {
+			return l, nil
+		}
+	}
+	var found []*life
+	for _, key := range s.ordered() {
+		if l := s.guests[key]; l.Name == guest && guest != "" {
+			found = append(found, l)
+		}
+	}
+	switch len(found) {
+	case 1:
+		return found[0], nil
+	case 0:
+		return nil, fmt.Errorf("no guest %q ran in an earlier boot, as far as is remembered", guest)
+	}
+	return nil, fmt.Errorf("%d guests are called %q: take the identity of one, such as %s", len(found), guest, found[len(found)-1].Guest)
+}
+
+// Identities lists what a guest can be remembered as that is given as findings
+// name it, or by its UUID or name.
+func Identities(guest string) []string {
+	return []string{guest, "uuid:" + strings.ToLower(guest), "name:" + guest}
 }
 
 // bounded cuts what foreign text can make long.
 func bounded(disks []event.MemoryDisk) []event.MemoryDisk {
+	if disks == nil {
+		return nil
+	}
 	out := make([]event.MemoryDisk, 0, min(len(disks), maxDisks))
 	for _, d := range disks[:min(len(disks), maxDisks)] {
 		if len(d.Path) > maxPath || len(d.BackingOf) > maxPath {
 			continue
 		}
-		for _, name := range []*string{&d.ID, &d.DeviceID, &d.Serial} {
+		for _, name := range []*string{&d.ID, &d.DeviceID, &d.Serial, &d.Name, &d.UUID, &d.Mount} {
 			if len(*name) > maxName {
 				*name = "" // a part of it would be another name
 			}
@@ -158,15 +308,22 @@ func bounded(disks []event.MemoryDisk) []event.MemoryDisk {
 		if len(d.Table) > maxTable {
 			d.Table = nil
 		}
+		if d.Table != nil {
+			// An older program kept keys that it did not know as such.
+			d.Table = slices.Clone(d.Table)
+			for i, line := range d.Table {
+				d.Table[i] = devmap.RedactLine(line)
+			}
+		}
 		out = append(out, d)
 	}
 	return out
 }
 
-// alike reports whether two runs were on the same mappings.
+// alike reports whether two lists are of the same disks.
 func alike(a, b []event.MemoryDisk) bool {
 	return slices.EqualFunc(a, b, func(x, y event.MemoryDisk) bool {
-		return x.Path == y.Path && x.Size == y.Size && same(&x, &y)
+		return x.Path == y.Path && x.Size == y.Size && SameDisk(&x, &y)
 	})
 }
 
@@ -198,24 +355,39 @@ func (s *Store) ordered() []string {
 // rest is there regardless. After a VersionError nothing is ever written.
 func (s *Store) Open(dir string) error {
 	path := filepath.Join(dir, FileName)
-	found, err := readFile(path)
+	found, err := readFile(path, s.boot)
 	var later *VersionError
 	if errors.As(err, &later) {
 		return err
 	}
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	s.path = path
-	now := s.guests
+	s.path, s.read = path, true
+	current := s.guests
 	s.guests = map[string]*life{}
-	for i := range found {
-		m := &found[i]
-		s.load(m.Guest, run{m.Boot, m.Disks})
+	for i := range found.guests {
+		s.load(&found.guests[i])
 	}
-	current := &Store{guests: now}
-	for _, name := range current.ordered() {
-		if r := now[name].runs[0]; r.boot == s.boot {
-			s.dirty = s.add(name, r) || s.dirty
+	// A program of version 1 took what a guest ran on in this boot for right.
+	for i := range found.current {
+		if l := s.guests[found.current[i].Guest]; l != nil && found.current[i].Boot == s.boot {
+			l.take(s.boot, found.current[i].Disks, true)
+		}
+	}
+	for _, name := range (&Store{guests: current}).ordered() {
+		l := current[name]
+		known := s.guests[name]
+		if known == nil {
+			s.forget(maxGuests - 1)
+			known = &life{MemoryInfo: event.MemoryInfo{Guest: name}}
+			s.guests[name] = known
+		}
+		s.clock++
+		known.used, s.dirty = s.clock, true
+		known.Name = cmp.Or(l.Name, known.Name)
+		known.take(s.boot, l.Disks, true)
+		if l.Since != nil { // it was another one within this boot, too
+			known.take(s.boot, l.Since, true)
 		}
 	}
 	return err
@@ -238,74 +410,111 @@ func (s *Store) Close() error {
 	return err
 }
 
-// load appends a run that the file has: the latest stands first there, too.
-func (s *Store) load(guest string, r run) {
-	l := s.guests[guest]
-	if l == nil {
+// load takes in a guest of the file.
+func (s *Store) load(m *event.MemoryInfo) {
+	if s.guests[m.Guest] == nil {
 		s.forget(maxGuests - 1)
-		l = &life{}
-		s.guests[guest] = l
 	}
 	s.clock++
-	l.used = s.clock
-	if len(l.runs) < maxRuns && len(r.disks) > 0 {
-		l.runs = append(l.runs, r)
-	}
+	l := &life{MemoryInfo: *m, used: s.clock}
+	l.Disks, l.Before, l.Since = bounded(l.Disks), bounded(l.Before), bounded(l.Since)
+	s.guests[m.Guest] = l
 }
 
-// Read returns what is remembered in the state folder dir, also while a service
-// keeps it: nothing where there is no memory.
+// Read returns what is remembered in the state folder dir, a guest each, also
+// while a service keeps it: nothing where there is no memory.
 func Read(dir string) ([]event.MemoryInfo, error) {
-	return readFile(filepath.Join(dir, FileName))
+	c, err := readFile(filepath.Join(dir, FileName), "")
+	return c.guests, err
 }
 
-func readFile(path string) ([]event.MemoryInfo, error) {
+// content is what a file holds.
+type content struct {
+	guests []event.MemoryInfo // the one that ran longest ago first
+	// current are the latest runs of guests that a file of version 1 has more
+	// than one of, as these may be of the boot that is under way: guests has the
+	// one before then.
+	current []event.MemoryInfo
+}
+
+func readFile(path, boot string) (content, error) {
 	file, err := os.Open(path)
 	if errors.Is(err, fs.ErrNotExist) {
-		return nil, nil
+		return content{}, nil
 	}
 	if err != nil {
-		return nil, fmt.Errorf("read what guests ran on: %w", err)
+		return content{}, fmt.Errorf("read what guests ran on: %w", err)
 	}
 	defer file.Close()
-	list, err := read(io.LimitReader(file, maxFile), path)
+	c, err := read(io.LimitReader(file, maxFile), path, boot)
 	if err != nil {
-		return list, fmt.Errorf("read what guests ran on: %w", err)
+		return c, fmt.Errorf("read what guests ran on: %w", err)
 	}
-	return list, nil
+	return c, nil
 }
 
-// read reads the file's form.
-func read(in io.Reader, path string) ([]event.MemoryInfo, error) {
+// read reads the file's form; boot is the one that is under way.
+func read(in io.Reader, path, boot string) (content, error) {
 	lines := bufio.NewScanner(in)
 	lines.Buffer(nil, maxLine)
 	if !lines.Scan() {
-		return nil, lines.Err() // empty: as good as none
+		return content{}, lines.Err() // empty: as good as none
 	}
 	var h header
-	if err := json.Unmarshal(lines.Bytes(), &h); err != nil || h.Version == 0 {
-		return nil, fmt.Errorf("%s does not begin with a header: it is replaced", path)
+	if err := json.Unmarshal(lines.Bytes(), &h); err != nil || h.Version <= 0 {
+		return content{}, fmt.Errorf("%s does not begin with a header: it is replaced", path)
 	}
 	if h.Version > Version {
-		return nil, &VersionError{path, h.Version}
+		return content{}, &VersionError{path, h.Version}
 	}
 	var list []event.MemoryInfo
 	bad := 0
 	for lines.Scan() {
 		var e event.Event
-		if err := json.Unmarshal(lines.Bytes(), &e); err != nil || e.Memory == nil || e.Memory.Guest == "" {
+		if err := json.Unmarshal(lines.Bytes(), &e); err != nil || e.Memory == nil || e.Memory.Guest == "" || len(e.Memory.Disks) == 0 {
 			bad++
 			continue
 		}
 		list = append(list, *e.Memory)
 	}
+	c := content{guests: list}
+	if h.Version == 1 {
+		c = fold(list, boot)
+	}
 	switch {
 	case lines.Err() != nil:
-		return list, fmt.Errorf("%s: %w", path, lines.Err())
+		return c, fmt.Errorf("%s: %w", path, lines.Err())
 	case bad > 0:
-		return list, fmt.Errorf("%s: %d lines cannot be read, and are left out", path, bad)
+		return c, fmt.Errorf("%s: %d lines cannot be read, and are left out", path, bad)
 	}
-	return list, nil
+	return c, nil
+}
+
+// fold makes a guest of each of the guests of a file of version 1.
+func fold(runs []event.MemoryInfo, boot string) content {
+	var c content
+	byGuest := map[string][]event.MemoryInfo{}
+	var order []string
+	for _, r := range runs {
+		if byGuest[r.Guest] == nil {
+			order = append(order, r.Guest)
+		}
+		byGuest[r.Guest] = append(byGuest[r.Guest], r)
+	}
+	for _, guest := range order {
+		list := byGuest[guest]
+		if list[0].Boot == boot && len(list) > 1 {
+			c.current = append(c.current, list[0])
+			list = list[1:]
+		}
+		m := list[0]
+		m.Before = nil
+		if len(list) > 1 {
+			m.Before = list[1].Disks
+		}
+		c.guests = append(c.guests, m)
+	}
+	return c
 }
 
 // Save writes what is new, if the state folder is there. The file is replaced
@@ -331,11 +540,8 @@ func (s *Store) text() []byte {
 	var parts [][]byte
 	size := len(out)
 	for _, name := range slices.Backward(s.ordered()) {
-		var part []byte
-		for _, r := range s.guests[name].runs {
-			e := event.Event{Kind: event.Memory, Memory: &event.MemoryInfo{Guest: name, Boot: r.boot, Disks: r.disks}}
-			part = append(e.AppendJSON(part), '\n')
-		}
+		e := event.Event{Kind: event.Memory, Memory: &s.guests[name].MemoryInfo}
+		part := append(e.AppendJSON(nil), '\n')
 		if size += len(part); size > maxFile {
 			break
 		}
