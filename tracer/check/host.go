@@ -176,13 +176,9 @@ func guestVolumes(dir string) ([]lvm.Volume, error) {
 	if err != nil && list == nil {
 		return nil, err
 	}
-	last := map[string]*event.MemoryInfo{} // the latest is the last in the file
-	for i := range list {
-		last[list[i].Guest] = &list[i]
-	}
 	var volumes []lvm.Volume
-	for _, info := range last {
-		for _, d := range info.Disks {
+	for i := range list {
+		for _, d := range list[i].Disks {
 			if _, isLVM := devmap.ParseLVMUUID(d.UUID); !isLVM {
 				continue
 			}

@@ -47,7 +47,7 @@ func remembered(t *testing.T) string {
 	dir := t.TempDir()
 	uuid := func(c string) string { return "LVM-" + strings.Repeat(c, 64) }
 	s := memory.NewStore("b0070001-0000-4000-8000-000000000001")
-	s.Remember("uuid:1", []event.MemoryDisk{
+	s.Remember("uuid:1", "web", []event.MemoryDisk{
 		{Path: "/dev/vg0/web-a", Name: "vg0-web--a", UUID: uuid("a")},
 		{Path: "/dev/vg1/db", Name: "vg1-db", UUID: uuid("b")},
 		{Path: "/dev/mapper/dm_1", Name: "dm_1"}, // LVM knows nothing of it

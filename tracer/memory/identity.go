@@ -1,6 +1,7 @@
 package memory
 
 import (
+	"cmp"
 	"strings"
 
 	"github.com/bootrace/bootrace/tracer/blockdev"
@@ -22,6 +23,24 @@ const (
 
 // SameDisk reports whether two records certainly speak of one disk.
 func SameDisk(a, b *event.MemoryDisk) bool { return relate(a, b) == same }
+
+// Describe names a disk for people: "mapping vg-a", "SCSI disk sdb
+// (wwn:0x5000c500a1b2c3d4)", "file /srv/a on 1e6f...".
+func Describe(d *event.MemoryDisk) string {
+	switch {
+	case isMapping(d):
+		return "mapping " + cmp.Or(d.Name, d.UUID)
+	case d.DeviceKind == KindFile && d.UUID != "":
+		return "file " + d.Path + " on file system " + d.UUID
+	case d.DeviceKind == KindFile:
+		return "file " + d.Path
+	case d.UUID != "":
+		return blockdev.Kind(d.DeviceKind).String() + " " + d.Name + " (" + d.UUID + ")"
+	case d.Name != "":
+		return blockdev.Kind(d.DeviceKind).String() + " " + d.Name
+	}
+	return "a device that is no mapping"
+}
 
 // Key is equal for two records of one mapping, and for two of one other device
 // that has an identity. It is made of the UUID, and of the name where a mapping

@@ -134,8 +134,9 @@ func (r *Roster) look(g *entry) {
 	r.start(func() func() {
 		held, err := r.Held(pid)
 		var disks []event.MemoryDisk
-		if err == nil && len(held) > 0 {
-			disks = memory.Survey(r.Host, g.guest, g.chains, held)
+		if err == nil {
+			files, _ := r.Files(pid) // without them only devices are known
+			disks = memory.Survey(r.Host, g.guest, g.chains, &memory.Held{Devices: held, Files: files})
 		}
 		return func() {
 			g.busy = false
@@ -148,7 +149,7 @@ func (r *Roster) look(g *entry) {
 }
 
 // looked takes what a guest has open. Where that is nothing, it has ended, or
-// its disks are no mappings.
+// its disks are none of the host's.
 func (r *Roster) looked(g *entry, disks []event.MemoryDisk) {
 	if len(disks) > 0 {
 		g.runsOn = disks

@@ -8,11 +8,13 @@ import (
 	"github.com/bootrace/bootrace/tracer/devmap"
 	"github.com/bootrace/bootrace/tracer/event"
 	"github.com/bootrace/bootrace/tracer/image"
+	"github.com/bootrace/bootrace/tracer/memory"
 )
 
 // localHost is this host. device-mapper may be loaded later than the service
 // starts.
 type localHost struct {
+	memory.Local
 	mu      sync.Mutex
 	control *devmap.Control
 }

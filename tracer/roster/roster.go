@@ -59,8 +59,10 @@ type Options struct {
 	Log    *slog.Logger
 	// Host is where the paths of guests lead to; nil means this host.
 	Host Host
-	// Held returns what a process has open; nil means /proc.
-	Held func(pid int) ([]event.OpenInfo, error)
+	// Held returns the block devices that a process has open, Files the regular
+	// files; nil means /proc.
+	Held  func(pid int) ([]event.OpenInfo, error)
+	Files func(pid int) ([]memory.HeldFile, error)
 	// Ways looks where paths lead for a guest; nil means LookAt.
 	Ways func(pids []int, paths map[string]string) []Sight
 	// Dir returns a process's working directory, empty where it is not to be
@@ -71,7 +73,7 @@ type Options struct {
 // Host is where paths lead to.
 type Host interface {
 	image.Host
-	memory.Mappings
+	memory.Host
 }
 
 // Roster follows guests.
@@ -121,6 +123,9 @@ func New(o Options) *Roster {
 	}
 	if r.Held == nil {
 		r.Held = snapshot.OpenFiles
+	}
+	if r.Files == nil {
+		r.Files = memory.HeldFiles
 	}
 	if r.Dir == nil {
 		r.Dir = workingDir
@@ -321,7 +326,7 @@ func (r *Roster) tell(g *entry, e event.Event) {
 
 // remember notes what a guest ran on.
 func (r *Roster) remember(g *entry) {
-	if r.Memory.Remember(g.guest.Identity.String(), g.runsOn) && r.saveAt.IsZero() {
+	if r.Memory.Remember(g.guest.Identity.String(), g.guest.Name, g.runsOn) && r.saveAt.IsZero() {
 		r.saveAt = time.Now().Add(gather)
 	}
 }

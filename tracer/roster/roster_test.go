@@ -18,6 +18,7 @@ import (
 	"time"
 
 	"github.com/google/go-cmp/cmp"
+	"golang.org/x/sys/unix"
 
 	"github.com/bootrace/bootrace/tracer/devmap"
 	"github.com/bootrace/bootrace/tracer/event"
@@ -30,7 +31,9 @@ import (
 type host struct {
 	mu      sync.Mutex
 	volumes map[string]*volume
-	hang    chan struct{} // reads wait for it, if it is not nil
+	disks   map[string]event.DevInfo // /dev/NAME, which are no mappings
+	files   map[string]memory.File   // by path
+	hang    chan struct{}            // reads wait for it, if it is not nil
 }
 
 type volume struct {
@@ -58,6 +61,12 @@ func (h *host) Resolve(path string) (devmap.Resolution, error) {
 	defer h.mu.Unlock()
 	name := filepath.Base(path)
 	v := h.volumes[name]
+	if d, ok := h.disks[name]; ok {
+		return devmap.Resolution{Path: path, Node: path, Mode: os.ModeDevice, Dev: *d.Dev}, nil
+	}
+	if _, ok := h.files[path]; ok {
+		return devmap.Resolution{Path: path, Node: path}, nil
+	}
 	if v == nil {
 		return devmap.Resolution{Path: path, Node: path}, fs.ErrNotExist
 	}
@@ -69,11 +78,28 @@ func (h *host) Get(dev event.Dev) (devmap.Mapping, error) {
 	h.mu.Lock()
 	defer h.mu.Unlock()
 	for name, v := range h.volumes {
-		if v.minor == dev.Minor {
+		if v.minor == dev.Minor && dev.Major == 253 {
 			return h.mapping(v, name), nil
 		}
 	}
 	return devmap.Mapping{}, devmap.ErrNotMapping
+}
+
+func (h *host) Device(dev event.Dev) (event.DevInfo, error) {
+	for _, d := range h.disks {
+		if *d.Dev == dev {
+			return d, nil
+		}
+	}
+	return event.DevInfo{}, fs.ErrNotExist
+}
+
+func (h *host) File(path string) (memory.File, error) {
+	f, ok := h.files[path]
+	if !ok {
+		return f, fs.ErrNotExist
+	}
+	return f, nil
 }
 
 func (h *host) Status(dev event.Dev) (devmap.Mapping, error) { return h.Get(dev) }
@@ -89,7 +115,10 @@ func (h *host) Open(r *devmap.Resolution) (image.File, error) {
 	}
 	h.mu.Lock()
 	defer h.mu.Unlock()
-	name := h.volumes[filepath.Base(r.Path)].backing
+	v, name := h.volumes[filepath.Base(r.Path)], ""
+	if v != nil {
+		name = v.backing
+	}
 	if name == "" {
 		return file{bytes.NewReader(make([]byte, 512))}, nil
 	}
@@ -114,6 +143,7 @@ type rig struct {
 	ways map[string]event.WayInfo // by path; with no node there is nobody to look
 	hold chan struct{}            // looks wait for it, if it is not nil
 	eyes int                      // looks so far
+	open []memory.HeldFile        // by each guest
 }
 
 func run(t *testing.T, f func(t *testing.T, r *rig)) {
@@ -123,7 +153,7 @@ func run(t *testing.T, f func(t *testing.T, r *rig)) {
 		}}, held: map[int][]event.OpenInfo{}, ways: map[string]event.WayInfo{}}
 		r.Roster = New(Options{
 			Memory: memory.NewStore("now"), Record: r.record, Log: slog.New(slog.DiscardHandler),
-			Host: r.host, Held: r.holds, Dir: func(int) string { return "/" }, Ways: r.sights,
+			Host: r.host, Held: r.holds, Files: func(int) ([]memory.HeldFile, error) { return r.open, nil }, Dir: func(int) string { return "/" }, Ways: r.sights,
 		})
 		ctx, stop := context.WithCancel(context.Background())
 		go r.Run(ctx)
@@ -286,6 +316,50 @@ func TestRememberResize(t *testing.T) {
 	}
 }
 
+// Disks that are no mappings are remembered by what identifies them, and files by
+// where they lie; a file that the guest was moved to while it ran, too.
+func TestRememberOthers(t *testing.T) {
+	dir := t.TempDir()
+	sdb, nbd := event.Dev{Major: 8, Minor: 16}, event.Dev{Major: 43}
+	run(t, func(t *testing.T, r *rig) {
+		r.host.disks = map[string]event.DevInfo{
+			"sdb":  {Name: "sdb", Dev: &sdb, Props: map[string]string{"ID_WWN": "0x5"}, Attrs: map[string]string{"size": "4096"}},
+			"nbd0": {Name: "nbd0", Dev: &nbd, Attrs: map[string]string{"size": "512"}},
+			"sr0":  {Name: "sr0", Dev: &event.Dev{Major: 11}},
+		}
+		at := event.Dev{Minor: 40}
+		r.host.files = map[string]memory.File{
+			"/srv/a.raw":   {FS: "fs1", Mount: "/srv", Dev: at, Inode: 7, Size: 1 << 20},
+			"/srv/b.qcow2": {FS: "fs1", Mount: "/srv", Dev: at, Inode: 8, Size: 1 << 20},
+			"/srv/c.qcow2": {FS: "fs1", Mount: "/srv", Dev: at, Inode: 9},
+			"/srv/d.qcow2": {FS: "fs1", Mount: "/srv", Dev: at, Inode: 10},
+		}
+		for inode, flags := range map[uint64]uint32{7: unix.O_RDWR, 8: unix.O_RDWR, 10: unix.O_RDWR, 11: unix.O_WRONLY} {
+			path := map[uint64]string{10: "/srv/d.qcow2", 11: "/var/log/a.log"}[inode]
+			r.open = append(r.open, memory.HeldFile{Path: path, Dev: at, Inode: inode, Flags: flags})
+		}
+		r.held[10] = []event.OpenInfo{{Path: "/dev/sdb", Dev: &sdb}, {Path: "/dev/nbd0", Dev: &nbd}, {Path: "/dev/sr0", Dev: &event.Dev{Major: 11}}}
+		r.Opened(dir)
+		r.exec(10, "-name vm -drive file=/dev/sdb,format=raw -drive file=/dev/nbd0,format=raw -drive file=/srv/a.raw,format=raw -drive file=/srv/b.qcow2,format=qcow2 -drive file=/srv/c.qcow2,format=qcow2")
+		r.after(time.Minute)
+	})
+	next := memory.NewStore("next")
+	if err := next.Open(dir); err != nil {
+		t.Fatal(err)
+	}
+	var got []string
+	for _, d := range next.Last("name:vm").Disks {
+		got = append(got, fmt.Sprintf("%s %s %s %q %s %d %d", d.Path, d.DeviceKind, d.Name, d.UUID, d.Mount, d.Inode, d.Size))
+	}
+	want := []string{
+		`/dev/sdb scsi sdb "wwn:0x5"  0 4096`, `/dev/nbd0 nbd nbd0 ""  0 512`,
+		`/srv/a.raw file  "fs1" /srv 7 1048576`, `/srv/b.qcow2 file  "fs1" /srv 8 0`, `/srv/d.qcow2 file  "fs1" /srv 10 0`,
+	}
+	if diff := cmp.Diff(want, got); diff != "" {
+		t.Error(diff)
+	}
+}
+
 // A chain is told as far as it is there, and again when there is more of it.
 func TestChains(t *testing.T) {
 	run(t, func(t *testing.T, r *rig) {
@@ -324,7 +398,7 @@ func TestRecall(t *testing.T) {
 		t.Fatal(err)
 	}
 	for _, guest := range []string{"name:early", "name:gone", "name:late"} {
-		before.Remember(guest, []event.MemoryDisk{{Path: "/dev/vg/a", Name: "vg-a"}})
+		before.Remember(guest, "", []event.MemoryDisk{{Path: "/dev/vg/a", Name: "vg-a"}})
 	}
 	if err := before.Save(); err != nil {
 		t.Fatal(err)

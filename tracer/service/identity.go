@@ -37,9 +37,13 @@ func (s *Service) compare(g *guest.Guest, members []readiness.Member) ([]hold.Do
 		return nil, fmt.Errorf("compare its disks with what it last ran on: %w", err)
 	}
 	defer control.Close()
-	now := memory.Survey(looked{control, members}, g, chainsOf(members), nil)
+	now := memory.Survey(looked{Control: control, members: members}, g, chainsOf(members), nil)
+	changes := memory.Compare(last, now, existing(control))
+	if len(changes) > 0 {
+		s.memory.Saw(g.Identity.String(), g.Name, now)
+	}
 	var doubts []hold.Doubt
-	for _, c := range memory.Compare(last, now, existing(control)) {
+	for _, c := range changes {
 		doubts = append(doubts, hold.Doubt{Kind: string(c.Kind), Disk: now[c.Now].Path, Text: doubt(&now[c.Now], &c)})
 	}
 	return doubts, nil
@@ -49,13 +53,19 @@ func (s *Service) compare(g *guest.Guest, members []readiness.Member) ([]hold.Do
 // namespace.
 type looked struct {
 	*devmap.Control
+	memory.Local
 	members []readiness.Member
 }
 
 func (l looked) Resolve(path string) (devmap.Resolution, error) {
 	for i := range l.members {
 		m := &l.members[i]
-		if m.Path != path || m.Dev == nil {
+		switch {
+		case m.Path != path || m.Node == "" || m.Broken:
+			continue
+		case m.Dev == nil && m.Ready: // a file
+			return devmap.Resolution{Path: path, Node: m.Node}, nil
+		case m.Dev == nil:
 			continue
 		}
 		r := devmap.Resolution{Path: path, Node: m.Node, Mode: fs.ModeDevice, Dev: *m.Dev}
@@ -83,10 +93,13 @@ func chainsOf(members []readiness.Member) []*image.Chain {
 	return chains
 }
 
-// existing reports whether a mapping is there at all. What can't be found out
+// existing reports whether a disk is there at all. What can't be found out
 // is taken to be there: nobody is to be kept from starting by a guess.
 func existing(control *devmap.Control) func(*event.MemoryDisk) bool {
 	return func(d *event.MemoryDisk) bool {
+		if d.DeviceKind != "" {
+			return memory.Local{}.Exists(d)
+		}
 		list, err := control.List(context.Background())
 		if err != nil {
 			return true
@@ -99,7 +112,7 @@ func existing(control *devmap.Control) func(*event.MemoryDisk) bool {
 				}
 				continue
 			}
-			if memory.SameMapping(d, &event.MemoryDisk{Name: full.Name, UUID: full.UUID}) {
+			if memory.SameDisk(d, &event.MemoryDisk{Name: full.Name, UUID: full.UUID}) {
 				return true
 			}
 		}
@@ -115,10 +128,10 @@ func doubt(now *event.MemoryDisk, c *memory.Change) string {
 	case memory.Shrunk:
 		text = fmt.Sprintf("%s has %s, and had %s when the guest last ran", now.Path, size(now), size(&c.Last))
 	case memory.Vanished:
-		text = fmt.Sprintf("mapping %s, which the guest last ran on by %s, does not exist", c.Last.Name, c.Last.Path)
+		text = fmt.Sprintf("%s, which the guest last ran on by %s, does not exist", memory.Describe(&c.Last), c.Last.Path)
 	default:
-		text = fmt.Sprintf("%s leads to mapping %s of %s, and the guest last ran on %s of %s by %s",
-			now.Path, now.Name, size(now), c.Last.Name, size(&c.Last), c.Last.Path)
+		text = fmt.Sprintf("%s leads to %s of %s, and the guest last ran on %s of %s by %s",
+			now.Path, memory.Describe(now), size(now), memory.Describe(&c.Last), size(&c.Last), c.Last.Path)
 	}
 	if c.Why != "" {
 		text += "; " + c.Why

@@ -6,6 +6,7 @@ import (
 
 	"github.com/bootrace/bootrace/tracer/config"
 	"github.com/bootrace/bootrace/tracer/event"
+	"github.com/bootrace/bootrace/tracer/memory"
 )
 
 // StartPolicy is what enforce mode does with the start of a guest whose disks
@@ -31,7 +32,7 @@ func (s *Service) startPolicy(name, uuid string) StartPolicy {
 // that ran it. The guest is given by its name, its UUID, or as findings name it
 // (uuid:3aad3b6b-...).
 func (s *Service) disksOf(guest string) ([]string, error) {
-	for _, key := range []string{guest, "uuid:" + strings.ToLower(guest), "name:" + guest} {
+	for _, key := range memory.Identities(guest) {
 		last := s.memory.Last(key)
 		if last == nil {
 			continue

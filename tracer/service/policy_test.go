@@ -17,10 +17,10 @@ func TestDisksOf(t *testing.T) {
 	if err := before.Open(dir); err != nil {
 		t.Fatal(err)
 	}
-	before.Remember("uuid:3aad3b6b-ddf8-474a-8906-06d83ef318cb", []event.MemoryDisk{
+	before.Remember("uuid:3aad3b6b-ddf8-474a-8906-06d83ef318cb", "web", []event.MemoryDisk{
 		{Path: "/dev/vg0/web"}, {Path: "/dev/vg0/base", BackingOf: "/dev/vg0/web"}, {Path: "/dev/vg0/data"},
 	})
-	before.Remember("name:db", []event.MemoryDisk{{Path: "/dev/vg0/db"}})
+	before.Remember("name:db", "db", []event.MemoryDisk{{Path: "/dev/vg0/db"}})
 	if err := before.Close(); err != nil {
 		t.Fatal(err)
 	}

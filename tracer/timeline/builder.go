@@ -81,6 +81,8 @@ type Builder struct {
 
 	images   []imageFact
 	memories []memoryFact
+	// accepted is what operators made guests' disks.
+	accepted []memoryFact
 
 	execs   []execFact
 	lvm     []lvmFact

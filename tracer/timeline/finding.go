@@ -45,6 +45,7 @@ type record struct {
 	used     map[string]bool
 	groups   map[string]bool
 	route    func(sym) *route
+	ways     *ways
 	mappings map[string]*Mapping // by Mapping.ID
 	lvm      *lvmFacts
 	// account explains why a life was ready no sooner.
@@ -54,6 +55,8 @@ type record struct {
 	modes   modes
 	// snapshots are the times at which what existed was looked at.
 	snapshots []event.Time
+	// accepted is what operators made guests' disks in this boot.
+	accepted []memoryFact
 }
 
 // first is the first use of one disk by one guest: the one that decides

@@ -14,13 +14,14 @@ import (
 // Findings about what a guest last ran on. Which change is one, and which is
 // what operators do all the time, package memory decides.
 const (
-	// Substituted says that the same guest's disk led to another mapping than
-	// in the last boot that ran it.
+	// Substituted says that the same guest's disk led to another device or file
+	// than it should run on: what it ran on in earlier boots, or what an operator
+	// has accepted since.
 	Substituted = "substituted"
 	// Shrunk says that the device is smaller than what the guest last ran on.
 	Shrunk = "shrunk"
-	// Vanished says that a mapping that the guest last ran on did not exist,
-	// and that it ran on something else.
+	// Vanished says that what the guest last ran on did not exist, and that it ran
+	// on something else.
 	Vanished = "vanished"
 )
 
@@ -54,7 +55,7 @@ type ranOn struct {
 }
 
 // ranOn lists what a guest ran on, as it would be remembered. Removable media
-// and files outside of /dev are none of its disks.
+// are none of its disks.
 func (r *record) ranOn(g *guestLife) []ranOn {
 	var list []ranOn
 	for i := range g.out.Disks {
@@ -64,26 +65,67 @@ func (r *record) ranOn(g *guestLife) []ranOn {
 			continue
 		}
 		one := ranOn{disk: d, use: &d.Uses[n]}
-		if one.use.Dev == nil && !inDev(d.Path) {
-			continue
-		}
 		one.as = event.MemoryDisk{Path: d.Path, ID: d.ID, DeviceID: d.DeviceID, Serial: d.Serial, BackingOf: d.BackingOf}
-		if one.use.Size > 0 {
-			one.as.Size = one.use.Size
-		}
-		if dev := one.use.Dev; dev != nil {
-			l := r.h.lifeByDev(*dev, one.stamp())
-			switch {
-			case l != nil:
-				one.life = l
-				r.h.remember(l, one.stamp(), &one.as)
-			case r.h.isMapping(*dev):
+		switch dev := one.use.Dev; {
+		case dev != nil:
+			one.as.Size, one.as.DeviceKind = max(one.use.Size, 0), string(blockdev.Other)
+			if one.life = r.h.lifeByDev(*dev, one.stamp()); one.life != nil {
+				r.h.remember(one.life, one.stamp(), &one.as)
+			} else if r.h.isMapping(*dev) {
 				continue // one that the record does not know
 			}
+			if blockdev.Kind(one.as.DeviceKind).Removable() {
+				continue
+			}
+		case inDev(d.Path):
+			one.as.Size = max(one.use.Size, 0) // not-a-device says so
+		case one.use.Type == "file":
+			r.file(&one)
+		default:
+			continue
 		}
 		list = append(list, one)
 	}
 	return list
+}
+
+// file describes a file as it was when it was opened.
+func (r *record) file(o *ranOn) {
+	o.as.DeviceKind = memory.KindFile
+	if o.disk.Format == memory.FormatRaw {
+		o.as.Size = max(o.use.Size, 0)
+	}
+	route := r.route(r.h.names.add(clean(o.disk.Path)))
+	if l, _ := route.mounted(o.stamp()); l != nil {
+		o.life = l
+		o.as.UUID, o.as.Mount = l.filesystem, r.h.names.get(l.name)
+	} else if f := r.looked(o); f != nil {
+		o.as.Mount = r.h.names.get(f.mount)
+		o.as.UUID = r.h.filesystemAt(o.as.Mount, o.stamp())
+	}
+}
+
+// looked returns the look at a file's path that was nearest to its use, nil if
+// there is none.
+func (r *record) looked(o *ranOn) *wayFact {
+	var found *wayFact
+	for _, f := range r.ways.seen[r.h.names.of[clean(o.disk.Path)]] {
+		if f.errno == 0 && f.file && (found == nil || f.from <= o.use.At) {
+			found = f
+		}
+	}
+	return found
+}
+
+// filesystemAt returns what identifies the file system that is mounted at a
+// point at s, empty where that is not known.
+func (h *history) filesystemAt(point string, s stamp) string {
+	for _, l := range slices.Backward(h.lives) {
+		if l.kind == kindMount && h.names.get(l.name) == point && l.exists(s) {
+			return l.filesystem
+		}
+	}
+	return ""
 }
 
 // isMapping reports whether dev has device-mapper's number, which is another on
@@ -102,12 +144,16 @@ func inDev(path string) bool { return strings.HasPrefix(path, "/dev/") }
 
 func (o *ranOn) stamp() stamp { return stamp{from: o.use.From, at: o.use.At, id: o.use.Event} }
 
-// remember describes a mapping as it was at s.
+// remember describes a device as it was at s.
 func (h *history) remember(l *life, s stamp, as *event.MemoryDisk) {
-	as.Name, as.UUID = l.nameAt(s, h.names), h.names.get(l.uuid)
+	as.Name, as.UUID, as.DeviceKind = l.nameAt(s, h.names), h.names.get(l.uuid), string(l.kind)
 	if as.Size == 0 {
 		as.Size = l.out.Size
 	}
+	if l.kind != blockdev.Mapping {
+		return
+	}
+	as.DeviceKind = "" // as a memory has it
 	as.Table = memory.NamedTable(l.out.Table, func(dev event.Dev) string {
 		if under := h.lifeByDev(dev, s); under != nil && under.kind == blockdev.Mapping {
 			return under.nameAt(s, h.names)
@@ -116,42 +162,65 @@ func (h *history) remember(l *life, s stamp, as *event.MemoryDisk) {
 	})
 }
 
-// existed reports whether a mapping that g last ran on exists when g runs.
+// existed reports whether a disk that g last ran on exists when g runs.
 func (c *census) existed(g *guestLife) func(*event.MemoryDisk) bool {
 	at := stamp{from: g.fact.from, at: g.fact.at}
 	for i := range g.firsts {
 		at.at = max(at.at, g.firsts[i].use.At)
 	}
 	return func(d *event.MemoryDisk) bool {
-		return slices.ContainsFunc(c.known(d), func(l *life) bool { return l.exists(at) && c.named(l, at, d) })
+		return !c.told(d) || slices.ContainsFunc(c.known(d), func(l *life) bool { return l.exists(at) && c.named(l, at, d) })
 	}
 }
 
-// census finds mappings by what is remembered of them. A group that did not come
-// is a question for each of its volumes.
+// census finds devices and file systems by what is remembered of them. A group
+// that did not come is a question for each of its volumes.
 type census struct {
 	h     *history
 	lives map[string][]*life // by memory.Key of each name
+	// mounts are by what identifies the file system.
+	mounts map[string][]*life
 }
 
 func newCensus(h *history) *census {
-	c := &census{h, map[string][]*life{}}
+	c := &census{h, map[string][]*life{}, map[string][]*life{}}
 	for _, l := range h.lives {
-		uuid := h.names.get(l.uuid)
-		if uuid != "" {
-			c.lives[memory.Key(uuid, "")] = append(c.lives[memory.Key(uuid, "")], l)
-			continue
-		}
-		for _, n := range l.names {
-			key := memory.Key("", h.names.get(n.name))
-			c.lives[key] = append(c.lives[key], l)
+		d := event.MemoryDisk{UUID: h.names.get(l.uuid)}
+		switch {
+		case l.kind == kindMount:
+			if l.filesystem != "" {
+				c.mounts[l.filesystem] = append(c.mounts[l.filesystem], l)
+			}
+		case d.UUID != "":
+			c.lives[memory.Key(&d)] = append(c.lives[memory.Key(&d)], l)
+		case l.kind == blockdev.Mapping:
+			for _, n := range l.names {
+				d.Name = h.names.get(n.name)
+				c.lives[memory.Key(&d)] = append(c.lives[memory.Key(&d)], l)
+			}
 		}
 	}
 	return c
 }
 
-// known returns the mappings that bore what is remembered at some time.
-func (c *census) known(d *event.MemoryDisk) []*life { return c.lives[memory.Key(d.UUID, d.Name)] }
+// known returns what bore what is remembered at some time: of a file the mounts
+// of its file system.
+func (c *census) known(d *event.MemoryDisk) []*life {
+	if d.DeviceKind == memory.KindFile {
+		return c.mounts[d.UUID]
+	}
+	key := memory.Key(d)
+	if key == "" {
+		return nil
+	}
+	return c.lives[key]
+}
+
+// told reports whether the record would tell that what is remembered was there.
+// The root file system is mounted before there is a record.
+func (c *census) told(d *event.MemoryDisk) bool {
+	return d.DeviceKind != memory.KindFile && memory.Key(d) != "" || d.Mount != "" && d.Mount != "/" && d.UUID != ""
+}
 
 // named reports whether l bore the remembered name then, where that is all that
 // tells it.
@@ -161,7 +230,7 @@ func (c *census) named(l *life, at stamp, d *event.MemoryDisk) bool {
 
 // change makes a finding of a change, nil where another finding says it.
 func (r *record) change(known *census, g *guestLife, o *ranOn, c *memory.Change) *Finding {
-	if c.Kind != memory.Vanished && o.use.Dev == nil {
+	if c.Kind != memory.Vanished && o.use.Dev == nil && inDev(o.disk.Path) {
 		return nil // not-a-device says so
 	}
 	last := &Last{
@@ -186,9 +255,29 @@ func (r *record) change(known *census, g *guestLife, o *ranOn, c *memory.Change)
 		}
 		f.Withheld = r.unseen(o.use)
 	}
-	slices.Sort(f.Evidence)
-	f.Evidence = slices.DeleteFunc(slices.Compact(f.Evidence), func(id uint64) bool { return id == 0 })
+	if by := r.acceptance(g, &o.as); by != nil {
+		f.Accepted = by.pointer()
+		f.Evidence = append(f.Evidence, by.id)
+	}
+	f.Evidence = proof(f.Evidence)
 	return f
+}
+
+// acceptance returns when an operator said that this is what the guest should run
+// on, nil if nobody did.
+func (r *record) acceptance(g *guestLife, now *event.MemoryDisk) *memoryFact {
+	for i := range r.accepted {
+		f := &r.accepted[i]
+		if f.info.Guest != identityOf(g.fact.guest) {
+			continue
+		}
+		for j := range f.info.Disks {
+			if d := &f.info.Disks[j]; memory.SameDisk(d, now) && (now.Size == 0 || now.Size >= d.Size) {
+				return f
+			}
+		}
+	}
+	return nil
 }
 
 // came returns when a mapping was made that was not there at that time.

@@ -29,7 +29,8 @@ func (b *Builder) Timeline() *Timeline {
 	)
 	m := newMounts(h, d, b.mounts)
 	all := h.mappings()
-	r := b.resolve(h, d, b.waysOf(h, m))
+	ways := b.waysOf(h, m)
+	r := b.resolve(h, d, ways)
 
 	groups := groupsOf(h)
 	p := b.guests(r, groups)
@@ -37,7 +38,7 @@ func (b *Builder) Timeline() *Timeline {
 		t.Guests = append(t.Guests, g.out)
 	}
 	rec := b.record(b.judgeRecord(t, all, cover), h, p)
-	rec.looks, rec.used, rec.groups, rec.route = b.looksOf(p), usedDisks(p.guests), groups, r.route
+	rec.looks, rec.used, rec.groups, rec.route, rec.ways = b.looksOf(p), usedDisks(p.guests), groups, r.route, ways
 	rec.modes = b.modes(t.Marks)
 	t.LVM = rec.lvm.list()
 	rec.mappings = map[string]*Mapping{}
@@ -233,7 +234,7 @@ func (b *Builder) record(g gaps, h *history, p *processes) *record {
 	a := accounts{disks: b.disks, names: b.names, h: h, queue: b.udevQueue()}
 	return &record{
 		opts: b.opts, gaps: g, last: b.last, guests: p.guests, lvm: b.lvmFacts(), account: a.of,
-		h: h, snapshots: b.snapshots(), lone: p.lone,
+		h: h, snapshots: b.snapshots(), lone: p.lone, accepted: b.accepted,
 	}
 }
 

@@ -41,6 +41,8 @@ type life struct {
 	ready   []span
 	// under are the devices beneath it that no table names.
 	under []event.Dev
+	// filesystem identifies that of a mount over reboots, empty where nothing does.
+	filesystem string
 }
 
 // span is a time with an open or closed end.

@@ -6,6 +6,7 @@ import (
 
 	"github.com/bootrace/bootrace/tracer/blockdev"
 	"github.com/bootrace/bootrace/tracer/event"
+	"github.com/bootrace/bootrace/tracer/memory"
 )
 
 // A guest's image can be a file. What it waits for then is the file system that
@@ -62,7 +63,7 @@ func (m *mounts) mounted(d *devices, f *mountFact) {
 	l.out.Backfilled = f.orBefore
 	l.name = m.h.names.add(f.info.Point)
 	l.names = []nameSpan{{l.name, span{start: f.stamp}}}
-	l.under = m.beneath(d, f)
+	l.under, l.filesystem = m.beneath(d, f), memory.FileSystem(&f.info)
 	l.becomeLive(f.stamp)
 	l.enter(stateLive, f.stamp)
 	l.udev = []stamp{f.stamp} // udev has no part in it

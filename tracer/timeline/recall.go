@@ -40,12 +40,19 @@ func (b *Builder) addImage(e *event.Event) {
 }
 
 func (b *Builder) addMemory(e *event.Event) {
-	if e.Memory == nil || e.Proc == nil {
+	if e.Memory == nil || e.Proc == nil && !e.Memory.Accepted {
 		return
 	}
-	f := memoryFact{stampOf(e), e.Proc.PID, *e.Memory}
+	f := memoryFact{stampOf(e), 0, *e.Memory}
+	if e.Proc != nil {
+		f.pid = e.Proc.PID
+	}
 	f.info.Guest, f.info.Boot = strings.Clone(f.info.Guest), strings.Clone(f.info.Boot)
-	f.info.Disks, f.info.Before = clonedDisks(f.info.Disks), clonedDisks(f.info.Before)
+	f.info.Disks, f.info.Before, f.info.Since = clonedDisks(f.info.Disks), clonedDisks(f.info.Before), clonedDisks(f.info.Since)
+	if f.info.Accepted {
+		b.accepted = append(b.accepted, f)
+		return
+	}
 	b.memories = append(b.memories, f)
 }
 
@@ -53,7 +60,7 @@ func clonedDisks(disks []event.MemoryDisk) []event.MemoryDisk {
 	out := slices.Clone(disks)
 	for i := range out {
 		d := &out[i]
-		for _, text := range []*string{&d.Path, &d.ID, &d.DeviceID, &d.Serial, &d.BackingOf, &d.Name, &d.UUID} {
+		for _, text := range []*string{&d.Path, &d.ID, &d.DeviceID, &d.Serial, &d.BackingOf, &d.DeviceKind, &d.Name, &d.UUID, &d.Mount} {
 			*text = strings.Clone(*text)
 		}
 		d.Table = cloned(d.Table)

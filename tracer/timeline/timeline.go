@@ -357,6 +357,9 @@ type Finding struct {
 	// Reason is what decided, beyond the kind: a sentence for people, empty as
 	// a rule.
 	Reason string `json:"reason,omitempty"`
+	// Accepted is when an operator made what the guest ran on what it should run
+	// on (bootrace accept): then it is no alarm any more. Nil as a rule.
+	Accepted *Instant `json:"accepted,omitempty"`
 	// Exit is how the guest ended, nil if it still ran.
 	Exit *Exit `json:"exit,omitempty"`
 	// By is the process that looked for the disk where no guest did, Looks how

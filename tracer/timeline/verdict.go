@@ -149,6 +149,9 @@ const (
 // Failed reports whether f says that a guest did not get its disk, or got
 // another one. The others say that it was luck, or that bootrace did something.
 func (f *Finding) Failed() bool {
+	if f.Accepted != nil {
+		return false
+	}
 	switch f.Kind {
 	case NearMiss, Held, WouldHold:
 		return false
@@ -358,6 +361,9 @@ func outcomeOf(f *Finding) Outcome {
 }
 
 func causeOf(f *Finding) string {
+	if f.Accepted != nil {
+		return ""
+	}
 	switch f.Kind {
 	case WouldHold:
 		return ""
