@@ -5,6 +5,7 @@ import (
 	"slices"
 	"strings"
 
+	"github.com/bootrace/bootrace/tracer/devmap"
 	"github.com/bootrace/bootrace/tracer/event"
 )
 
@@ -206,4 +207,94 @@ func selects(list string, i *event.LVMInfo) bool {
 		}
 	}
 	return false
+}
+
+// ask looks up what LVM said about the volume.
+func (r *record) ask(f *Finding, c *Cause) {
+	vg, lv, ok := devmap.Volume(f.Disk)
+	if m := r.mappings[f.Mapping]; m != nil && m.VG != "" {
+		vg, lv, ok = m.VG, m.LV, true
+	}
+	if !ok {
+		return
+	}
+	var evidence []uint64
+	s := stamp{from: f.At, at: f.At}
+	if f.Ready != nil {
+		// Of a volume that came, LVM is best heard after that: what it did not
+		// know while the disk was still away is no reason.
+		s.at = max(s.at, f.Ready.At)
+	}
+	c.Settings, evidence, c.Asked = r.lvm.settings(vg, lv, s)
+	if c.Asked && f.Ready != nil && r.lvm.askedBefore(vg, lv, s) {
+		c.Settings = slices.DeleteFunc(c.Settings, passing)
+	}
+	if !c.Asked {
+		c.NoAnswer = r.lvm.refusal(vg, lv, s)
+	} else if layer := r.failedPool(vg, lv, s); layer != nil {
+		c.Settings = append([]string{SettingPool}, c.Settings...)
+		evidence = append(evidence, layer.Event)
+	}
+	c.Evidence = append(c.Evidence, evidence...)
+}
+
+// failedPool returns when the volume's thin pool was last begun to be made, if
+// its metadata came up then and the pool itself did not become live since.
+func (r *record) failedPool(vg, lv string, s stamp) *Instant {
+	info := r.lvm.volume(vg, lv, s)
+	if info == nil || info.Pool == "" {
+		return nil
+	}
+	begun := r.latest(vg, info.Pool+"_tmeta", "tmeta", s, func(l *Life) *Instant { return l.Created })
+	live := r.latest(vg, info.Pool, "tpool", s, func(l *Life) *Instant { return l.Live })
+	if begun != nil && live != nil && live.At >= begun.At {
+		return nil
+	}
+	return begun
+}
+
+// latest returns the last of the instants of a volume's layer up to s.
+func (r *record) latest(vg, lv, layer string, s stamp, of func(*Life) *Instant) *Instant {
+	var found *Instant
+	for _, m := range r.mappings {
+		if m.VG != vg || m.LV != lv || m.Layer != layer {
+			continue
+		}
+		for _, l := range m.Lives {
+			if i := of(l); i != nil && i.At <= s.at && (found == nil || i.compare(*found) > 0) {
+				found = i
+			}
+		}
+	}
+	return found
+}
+
+func (c *Cause) neverRemedies() []string {
+	if len(c.Settings) > 0 {
+		return settingRemedies(c.Settings)
+	}
+	if _, _, lvm := devmap.Volume(c.Disks[0]); !lvm {
+		return []string{CureRecreate}
+	}
+	if !c.Asked {
+		return []string{CureAskAgain}
+	}
+	return []string{CureOrder}
+}
+
+var remedyOf = map[string]string{
+	SettingNoGroup: CureRecreate, SettingNoVolume: CureFindVolume, SettingExported: CureImport,
+	SettingIncomplete: CureMissingPV, SettingUnhealthy: CureRepair, SettingPool: CureRepair, SettingSkip: CureSkip,
+	SettingAutoActivation: CureAutoActivation, SettingAutoList: CureAutoList, SettingVolumeList: CureVolumeList,
+	SettingEventActivation: CureEventActivation, SettingShared: CureLockStart,
+}
+
+func settingRemedies(settings []string) []string {
+	var out []string
+	for _, s := range settings {
+		if cure, ok := remedyOf[s]; ok {
+			out = union(out, []string{cure})
+		}
+	}
+	return out
 }
