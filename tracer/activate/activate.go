@@ -24,46 +24,24 @@ import (
 
 	"github.com/bootrace/bootrace/tracer/devmap"
 	"github.com/bootrace/bootrace/tracer/event"
+	"github.com/bootrace/bootrace/tracer/lvm"
 	"github.com/bootrace/bootrace/tracer/readiness"
 )
 
 // Source is Event.Src of what this package reports.
 const Source = "activate"
 
-// Volume names a logical volume.
-type Volume struct{ VG, LV string }
-
-func (v Volume) String() string { return v.VG + "/" + v.LV }
-
-// valid reports whether LVM could have given these names (validate_name, lvm2
-// lib/misc/lvm-string.c). None of them is an option to a command, or a path.
-func (v Volume) valid() bool { return validName(v.VG) && validName(v.LV) }
-
-const maxName = 127 // NAME_LEN-1
-
-func validName(s string) bool {
-	if s == "" || s == "." || s == ".." || s[0] == '-' || len(s) > maxName {
-		return false
-	}
-	for i := range len(s) {
-		if c := s[i]; !('0' <= c && c <= '9' || 'a' <= c && c <= 'z' || 'A' <= c && c <= 'Z' || strings.IndexByte("+_.-", c) >= 0) {
-			return false
-		}
-	}
-	return true
-}
-
 // Volumes returns the volumes among what is waited for that no one is
 // activating yet, each once. A mapping that exists already, in whatever state,
 // is in the hands of another command.
-func Volumes(blockers []readiness.Blocker) []Volume {
-	var list []Volume
+func Volumes(blockers []readiness.Blocker) []lvm.Volume {
+	var list []lvm.Volume
 	for _, b := range blockers {
 		if b.Kind != readiness.Missing {
 			continue
 		}
 		vg, lv, layer, ok := devmap.SplitName(b.Mapping)
-		if v := (Volume{vg, lv}); ok && layer == "" && v.valid() && !slices.Contains(list, v) {
+		if v := (lvm.Volume{VG: vg, LV: lv}); ok && layer == "" && v.Valid() && !slices.Contains(list, v) {
 			list = append(list, v)
 		}
 	}
@@ -93,7 +71,7 @@ const (
 
 // Attempt is one attempt to have a volume activated.
 type Attempt struct {
-	Volume  Volume
+	Volume  lvm.Volume
 	Outcome Outcome
 	Why     string // empty where it was activated
 	// Command is what was run last; Output what it said, at most maxOutput
@@ -144,12 +122,12 @@ type Activator struct {
 	rules   Rules
 	timeout time.Duration
 	retry   time.Duration
-	lvm     lvm
+	lvm     lvm.Command
 	log     *slog.Logger
 
 	mu       sync.Mutex
 	groups   map[string]chan struct{} // a slot for each group
-	attempts map[Volume]*pending
+	attempts map[lvm.Volume]*pending
 }
 
 // pending is an attempt that others who want the same can wait for.
@@ -162,8 +140,8 @@ type pending struct {
 func New(o Options) *Activator {
 	a := &Activator{
 		rules: o.Rules, timeout: cmp.Or(o.Timeout, DefaultTimeout), retry: cmp.Or(o.Retry, DefaultRetry),
-		lvm: lvm{program: cmp.Or(o.Program, "lvm")}, log: o.Log,
-		groups: make(map[string]chan struct{}), attempts: make(map[Volume]*pending),
+		lvm: lvm.Command{Path: o.Program, Changes: true}, log: o.Log,
+		groups: make(map[string]chan struct{}), attempts: make(map[lvm.Volume]*pending),
 	}
 	if a.log == nil {
 		a.log = slog.New(slog.DiscardHandler)
@@ -178,8 +156,8 @@ var ErrName = errors.New("not the name of a logical volume")
 // one caller on whose behalf something was done: the others, who asked
 // meanwhile or shortly after, get the same attempt. The error is ctx's, or
 // ErrName.
-func (a *Activator) Activate(ctx context.Context, v Volume) (attempt Attempt, first bool, err error) {
-	if !v.valid() {
+func (a *Activator) Activate(ctx context.Context, v lvm.Volume) (attempt Attempt, first bool, err error) {
+	if !v.Valid() {
 		return attempt, false, fmt.Errorf("activate %q: %w", v, ErrName)
 	}
 	p, first := a.join(v)
@@ -198,7 +176,7 @@ func (a *Activator) Activate(ctx context.Context, v Volume) (attempt Attempt, fi
 
 // join returns the attempt that counts for v now, or a new one that the caller
 // has to run.
-func (a *Activator) join(v Volume) (p *pending, first bool) {
+func (a *Activator) join(v lvm.Volume) (p *pending, first bool) {
 	a.mu.Lock()
 	defer a.mu.Unlock()
 	if p = a.attempts[v]; p != nil {
@@ -216,8 +194,8 @@ func (a *Activator) join(v Volume) (p *pending, first bool) {
 	return p, true
 }
 
-func (a *Activator) run(ctx context.Context, v Volume, p *pending) {
-	ctx, cancel := context.WithTimeout(ctx, a.timeout)
+func (a *Activator) run(ctx context.Context, v lvm.Volume, p *pending) {
+	ctx, cancel := context.WithTimeoutCause(ctx, a.timeout, fmt.Errorf("it took too long: more than %s", a.timeout))
 	defer cancel()
 	p.attempt = Attempt{Volume: v, Start: event.Now()}
 	slot := a.slot(v.VG)
@@ -248,51 +226,54 @@ func (a *Attempt) fail(err error) { a.Outcome, a.Why = Failed, err.Error() }
 // attempt asks LVM what the volume is, by the rules whether it may be
 // activated, and then LVM to do it.
 func (a *Activator) attempt(ctx context.Context, t *Attempt) {
-	r, err := a.report(ctx, t)
+	state, err := lvm.Look(ctx, a.lvm, t.Volume)
+	switch {
+	case err != nil:
+		t.fail(fmt.Errorf("ask LVM about it: %w", err))
+		return
+	case state.Active:
+		t.Outcome = Activated // by somebody else, meanwhile
+		return
+	}
+	if why := a.rules.forbid(state); why != "" {
+		t.Outcome, t.Why = Left, why
+		return
+	}
+	t.Command = a.rules.command(state, t.Volume)
+	out, err := a.lvm.Run(ctx, t.Command[1], t.Command[2:]...)
+	t.Output = said(out)
 	if err != nil {
 		t.fail(err)
 		return
 	}
-	if r.active() {
-		t.Outcome = Activated // by somebody else, meanwhile
-		return
-	}
-	if why := a.rules.forbid(&r); why != "" {
-		t.Outcome, t.Why = Left, why
-		return
-	}
-	t.Command = a.rules.command(&r, t.Volume)
-	if t.Output, err = a.lvm.run(ctx, t.Command[1:]...); err != nil {
+	if state, err = lvm.Look(ctx, a.lvm, t.Volume); err != nil {
 		t.fail(err)
 		return
 	}
-	if r, err = a.lvm.report(ctx, t.Volume); err != nil {
-		t.fail(err)
-		return
-	}
-	if !r.active() {
+	if !state.Active {
 		t.Outcome, t.Why = Left, "LVM leaves it inactive: lvm.conf's auto_activation_volume_list does not name it, or a flag says so"
 		return
 	}
 	t.Outcome = Activated
 }
 
-func (a *Activator) report(ctx context.Context, t *Attempt) (report, error) {
-	r, err := a.lvm.report(ctx, t.Volume)
-	if err != nil {
-		return r, fmt.Errorf("ask LVM about it: %w", err)
-	}
-	return r, nil
+// maxOutput bounds what is kept of LVM's output, in bytes.
+const maxOutput = 4 << 10
+
+// said is the end of what LVM printed.
+func said(out lvm.Output) string {
+	all := slices.Concat(out.Stdout, out.Stderr)
+	return strings.TrimSpace(string(all[max(0, len(all)-maxOutput):]))
 }
 
 // forbid returns the rule by which a volume is left alone, empty for none.
-func (r Rules) forbid(v *report) string {
+func (r Rules) forbid(s lvm.State) string {
 	switch {
-	case v.shared() && !r.Shared:
+	case s.Shared && !r.Shared:
 		return "its volume group is shared with other hosts"
-	case v.Skip != "" && !r.IgnoreSkip:
+	case s.Skip && !r.IgnoreSkip:
 		return "its skip flag is set (lvchange --setactivationskip)"
-	case v.autoactivationOff() && !r.IgnoreAutoactivation:
+	case s.AutoActivationOff && !r.IgnoreAutoactivation:
 		return "its autoactivation is off (lvchange or vgchange --setautoactivation)"
 	}
 	return ""
@@ -300,16 +281,16 @@ func (r Rules) forbid(v *report) string {
 
 // command returns lvchange's command line. -aay respects lvm.conf's list, and
 // the flags once more.
-func (r Rules) command(v *report, volume Volume) []string {
+func (r Rules) command(s lvm.State, volume lvm.Volume) []string {
 	how := "-aay"
 	switch {
-	case v.shared():
+	case s.Shared:
 		how = "-aey"
-	case r.IgnoreAutoactivation, v.Skip != "": // -aay would pass over the flag
+	case r.IgnoreAutoactivation, s.Skip: // -aay would pass over the flag
 		how = "-ay"
 	}
 	command := []string{"lvm", "lvchange", how}
-	if v.Skip != "" {
+	if s.Skip {
 		command = append(command, "--ignoreactivationskip")
 	}
 	return append(command, volume.String())

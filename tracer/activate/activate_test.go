@@ -13,6 +13,7 @@ import (
 
 	"github.com/google/go-cmp/cmp"
 
+	"github.com/bootrace/bootrace/tracer/lvm"
 	"github.com/bootrace/bootrace/tracer/readiness"
 )
 
@@ -94,7 +95,7 @@ func TestActivate(t *testing.T) {
 			if tc.name == "hangs" {
 				o.Timeout = 500 * time.Millisecond
 			}
-			attempt, first, err := New(o).Activate(t.Context(), Volume{"vg0", "web"})
+			attempt, first, err := New(o).Activate(t.Context(), lvm.Volume{VG: "vg0", LV: "web"})
 			if err != nil || !first {
 				t.Fatalf("first %v, %v", first, err)
 			}
@@ -119,7 +120,7 @@ func TestOnce(t *testing.T) {
 	var count [20]int
 	for i := range count {
 		all.Go(func() {
-			_, first, err := a.Activate(t.Context(), Volume{"vg0", "web"})
+			_, first, err := a.Activate(t.Context(), lvm.Volume{VG: "vg0", LV: "web"})
 			if err != nil {
 				t.Error(err)
 			}
@@ -140,19 +141,22 @@ func TestOnce(t *testing.T) {
 
 func TestRefusals(t *testing.T) {
 	a := New(Options{Program: filepath.Join(t.TempDir(), "absent")})
-	for _, v := range []Volume{{}, {"vg0", ""}, {"-a", "y"}, {"vg0", "--all"}, {"..", "x"}, {"vg0", "a b"}, {"vg0", "a/b"}, {"vg0", strings.Repeat("x", 128)}} {
+	for _, v := range []lvm.Volume{
+		{}, {VG: "vg0"}, {VG: "-a", LV: "y"}, {VG: "vg0", LV: "--all"}, {VG: "..", LV: "x"}, {VG: "vg0", LV: "a b"}, {VG: "vg0", LV: "a/b"},
+		{VG: "vg0", LV: strings.Repeat("x", 128)},
+	} {
 		if _, _, err := a.Activate(t.Context(), v); !errors.Is(err, ErrName) {
 			t.Errorf("%q: %v", v, err)
 		}
 	}
-	attempt, _, err := a.Activate(t.Context(), Volume{"vg0", "web"})
+	attempt, _, err := a.Activate(t.Context(), lvm.Volume{VG: "vg0", LV: "web"})
 	if err != nil || attempt.Outcome != Failed || attempt.Why == "" {
 		t.Errorf("without LVM: %+v, %v", attempt, err)
 	}
 	ctx, cancel := context.WithCancel(t.Context())
 	cancel()
 	program, _ := fakeLVM(t, plain, "ACTIVATE")
-	if _, _, err := New(Options{Program: program}).Activate(ctx, Volume{"vg0", "web"}); !errors.Is(err, context.Canceled) {
+	if _, _, err := New(Options{Program: program}).Activate(ctx, lvm.Volume{VG: "vg0", LV: "web"}); !errors.Is(err, context.Canceled) {
 		t.Errorf("%v", err)
 	}
 }
@@ -169,21 +173,7 @@ func TestVolumes(t *testing.T) {
 		{Kind: readiness.Missing, Mapping: `vg0-a\x20b`},
 		{Kind: readiness.Missing},
 	})
-	if diff := cmp.Diff([]Volume{{"vg0", "web"}, {"my-vg", "web-01"}}, got); diff != "" {
+	if diff := cmp.Diff([]lvm.Volume{{VG: "vg0", LV: "web"}, {VG: "my-vg", LV: "web-01"}}, got); diff != "" {
 		t.Error(diff)
-	}
-}
-
-func TestReport(t *testing.T) {
-	for text, bad := range map[string]bool{
-		`{"report":[{"lv":[{"lv_active":"active"}]}]}`: false,
-		`{"report":[{"lv":[]}]}`:                       true,
-		`{"report":[]}`:                                true,
-		``:                                             true,
-		`  WARNING: x`:                                 true,
-	} {
-		if _, err := parseReport([]byte(text)); (err != nil) != bad {
-			t.Errorf("%s: %v", text, err)
-		}
 	}
 }

@@ -3,6 +3,7 @@ package check
 import (
 	"context"
 	"fmt"
+	"maps"
 	"os"
 	"path/filepath"
 	"slices"
@@ -107,19 +108,33 @@ func (o Options) volumes(ctx context.Context, root string) []Item {
 	}
 	answers := lvm.Ask(ctx, run, used)
 	items := []Item{settings(config, units)}
+	unanswered := map[string][]string{} // volumes, by the reason
 	for i := range answers {
 		switch v := &answers[i]; {
 		case v.VG == "":
 		case v.Why != "":
-			return append(items, Item{Name: "guest volumes", Grade: Warning, Text: "LVM gave no answer about them: " + v.Why})
+			unanswered[v.Why] = append(unanswered[v.Why], v.VG+"/"+v.LV)
 		default:
 			items = append(items, volume(v, config, units)...)
 		}
+	}
+	for _, why := range slices.Sorted(maps.Keys(unanswered)) {
+		items = append(items, Item{Name: "guest volumes", Grade: Warning, Text: "LVM gave no answer about " + some(unanswered[why]) + ": " + why})
 	}
 	if len(items) == 1 {
 		items = append(items, Item{Name: "guest volumes", Grade: Good, Text: fmt.Sprintf("all %d that guests last ran on are activated by themselves", len(used))})
 	}
 	return items
+}
+
+// some names the first of a list, and says how many more there are.
+func some(list []string) string {
+	const most = 8
+	text := strings.Join(list[:min(len(list), most)], ", ")
+	if more := len(list) - most; more > 0 {
+		text += fmt.Sprintf(" and %d more", more)
+	}
+	return text
 }
 
 // activationUnits says whether systemd has units that activate everything once

@@ -17,6 +17,7 @@ import (
 	"github.com/bootrace/bootrace/tracer/devmap"
 	"github.com/bootrace/bootrace/tracer/event"
 	"github.com/bootrace/bootrace/tracer/hold"
+	"github.com/bootrace/bootrace/tracer/lvm"
 	"github.com/bootrace/bootrace/tracer/memory"
 	"github.com/bootrace/bootrace/tracer/probe"
 )
@@ -24,12 +25,12 @@ import (
 // lvmHost answers for LVM.
 type lvmHost map[string]string
 
-func (h lvmHost) Run(_ context.Context, command string, _ ...string) ([]byte, error) {
+func (h lvmHost) Run(_ context.Context, command string, _ ...string) (lvm.Output, error) {
 	text, ok := h[command]
 	if !ok {
-		return nil, exec.ErrNotFound
+		return lvm.Output{}, exec.ErrNotFound
 	}
-	return []byte(text), nil
+	return lvm.Output{Stdout: []byte(text)}, nil
 }
 
 const (
@@ -78,7 +79,11 @@ func TestVolumes(t *testing.T) {
 			"lvm":              {Warning, "global/event_activation=0", "vgchange -aay"},
 			"volume vg0/web-a": {Warning, "no device that appears activates anything", "lvm.conf"},
 		}},
-		"no LVM":           {lvmHost{}, map[string]want{"lvm": {Good, "not installed", ""}}},
+		"no LVM": {lvmHost{}, map[string]want{"lvm": {Good, "not installed", ""}}},
+		"one row is damaged": {lvmHost{"lvmconfig": allEvents, "vgs": twoGroups, "lvs": strings.Replace(twoVolumes, `"web-a"`, `?`, 1)}, map[string]want{
+			"guest volumes": {Warning, "gave no answer about vg0/web-a: lvs: LVM's report is damaged", ""},
+			"volume vg1/db": {Warning, "autoactivation is off", "lvchange --setautoactivation y"},
+		}},
 		"LVM says nothing": {lvmHost{"lvmconfig": allEvents}, map[string]want{"guest volumes": {Warning, "gave no answer", ""}}},
 	} {
 		t.Run(name, func(t *testing.T) {

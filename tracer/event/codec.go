@@ -307,6 +307,12 @@ func (l *LVMInfo) fields(f form) {
 	text(f, "pool", &l.Pool, optional)
 	text(f, "health", &l.Health, optional)
 	texts(f, "tags", &l.Tags, optional)
+	text(f, "owner", &l.Owner, optional)
+	boolean(f, "clustered", &l.Clustered, optional)
+	integer(f, "same_name", &l.SameName, optional)
+	objects(f, "pvs", &l.PVs)
+	text(f, "damaged", &l.Damaged, optional)
+	boolean(f, "no_property", &l.NoProperty, optional)
 	textMap(f, "config", &l.Config)
 	text(f, "why", &l.Why, optional)
 }
@@ -340,6 +346,13 @@ func (w *WayInfo) fields(f form) {
 func (l *WayLink) fields(f form) {
 	text(f, "path", &l.Path, always)
 	text(f, "target", &l.Target, always)
+}
+
+func (p *LVMPV) fields(f form) {
+	text(f, "name", &p.Name, always)
+	object(f, "dev", &p.Dev)
+	boolean(f, "duplicate", &p.Duplicate, optional)
+	boolean(f, "missing", &p.Missing, optional)
 }
 
 func integer[T ~int | ~int64 | ~uint32 | ~uint64](f form, name string, v *T, p presence) {

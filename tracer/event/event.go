@@ -402,7 +402,9 @@ type MemoryDisk struct {
 type LVMInfo struct {
 	VG string `json:"vg,omitempty"`
 	LV string `json:"lv,omitempty"`
-	// GroupFound and Found: LVM knows the group, and the volume in it.
+	// GroupFound and Found: LVM knows the group, and the volume in it. LVM does
+	// not say whether there is a volume in a group that it does not open: one
+	// that is exported, clustered, or another host's.
 	GroupFound bool `json:"group_found"`
 	Found      bool `json:"found"`
 	// NoAutoActivation is set where the group or the volume has the property
@@ -418,6 +420,22 @@ type LVMInfo struct {
 	Health     string `json:"health,omitempty"`    // lv_health_status, empty if well
 	// Tags are those of the volume and the group.
 	Tags []string `json:"tags,omitempty"`
+	// Owner is the system ID of the host that the group belongs to, where that is
+	// not this one (lvmsystemid(7)).
+	Owner string `json:"owner,omitempty"`
+	// Clustered is set for a group that clvmd looked after before LVM 2.03, and
+	// that LVM passes over without it.
+	Clustered bool `json:"clustered,omitempty"`
+	// SameName is how many groups have the name, 0 if only one has.
+	SameName int `json:"same_name,omitempty"`
+	// PVs are the group's physical volumes, the first 32.
+	PVs []LVMPV `json:"pvs,omitempty"`
+	// Damaged is what LVM said of metadata that it could not read, where it knows
+	// no such group or volume: that may be where it is.
+	Damaged string `json:"damaged,omitempty"`
+	// NoProperty is set where LVM is older than the property of autoactivation
+	// (2.03.12), so that NoAutoActivation says nothing.
+	NoProperty bool `json:"no_property,omitempty"`
 	// Config holds settings as lvmconfig prints their values; a list that is
 	// not set is not in it.
 	Config map[string]string `json:"config,omitempty"`
@@ -497,4 +515,14 @@ func SystemDirs() []string {
 		"/bin/", "/sbin/", "/lib/", "/lib32/", "/lib64/", "/libx32/",
 		"/usr/", "/etc/", "/proc/", "/sys/",
 	}
+}
+
+// LVMPV is a physical volume, as LVM sees it.
+type LVMPV struct {
+	Name string `json:"name"`          // a path, or "[unknown]"
+	Dev  *Dev   `json:"dev,omitempty"` // nil where LVM does not tell
+	// Duplicate is set for a device that carries the same physical volume as
+	// another one, and that LVM does not use; Missing for one that is not there.
+	Duplicate bool `json:"duplicate,omitempty"`
+	Missing   bool `json:"missing,omitempty"`
 }
