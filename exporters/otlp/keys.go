@@ -10,6 +10,7 @@ import (
 const (
 	laneBoot     = "bootrace-boot"
 	laneMapper   = "bootrace-device-mapper"
+	laneStorage  = "bootrace-storage"
 	laneUdev     = "bootrace-udev"
 	laneLVM      = "bootrace-lvm"
 	laneGuests   = "bootrace-guests"
@@ -55,6 +56,7 @@ const (
 	keySize       = attribute.Key("bootrace.size_bytes")
 
 	keyMapping     = attribute.Key("bootrace.mapping.name")
+	keyKind        = attribute.Key("bootrace.mapping.kind")
 	keyMappingUUID = attribute.Key("bootrace.mapping.uuid")
 	keyVG          = attribute.Key("bootrace.lvm.vg")
 	keyLV          = attribute.Key("bootrace.lvm.lv")

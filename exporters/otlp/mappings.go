@@ -7,12 +7,33 @@ import (
 	"go.opentelemetry.io/otel/attribute"
 	semconv "go.opentelemetry.io/otel/semconv/v1.43.0"
 
+	"github.com/bootrace/bootrace/tracer/blockdev"
 	"github.com/bootrace/bootrace/tracer/event"
 	"github.com/bootrace/bootrace/tracer/timeline"
 )
 
-// mappings makes the spans of device-mapper and udev: for each life of a
-// mapping one from its creation until udev had finished with it, with the
+// laneOf is the lane of a device: device-mapper's own, and one for all other
+// storage.
+func laneOf(m *timeline.Mapping) string {
+	if m.Kind == blockdev.Mapping {
+		return laneMapper
+	}
+	return laneStorage
+}
+
+// verb is what makes such a device usable.
+func verb(m *timeline.Mapping) string {
+	switch m.Kind {
+	case blockdev.Mapping:
+		return "activate "
+	case timeline.KindMount:
+		return "mount "
+	}
+	return "appear "
+}
+
+// mappings makes the spans of devices and udev: for each life of a
+// device one from its creation until udev had finished with it, with the
 // states that it went through and udev's part as children. What happens to it
 // later has spans of its own, because the first one must not change any more.
 func (b *boot) mappings() {
@@ -51,8 +72,8 @@ func (b *boot) life(m *timeline.Mapping, l *timeline.Life) {
 		return
 	}
 	s := &span{
-		lane: laneMapper, id: b.spanID("mapping", m.ID, p.from), parent: b.root,
-		name: "activate " + m.Name, from: p.from, to: p.to, attrs: mappingAttrs(m, l),
+		lane: laneOf(m), id: b.spanID("mapping", m.ID, p.from), parent: b.root,
+		name: verb(m) + m.Name, from: p.from, to: p.to, attrs: mappingAttrs(m, l),
 	}
 	a := activation{id: s.id, start: p.from}
 	if l.Removed != nil {
@@ -72,7 +93,7 @@ func (b *boot) life(m *timeline.Mapping, l *timeline.Life) {
 }
 
 func mappingAttrs(m *timeline.Mapping, l *timeline.Life) []attribute.KeyValue {
-	attrs := []attribute.KeyValue{keyMapping.String(m.Name)}
+	attrs := []attribute.KeyValue{keyMapping.String(m.Name), keyKind.String(string(m.Kind))}
 	attrs = optional(attrs, keyMappingUUID, m.UUID)
 	attrs = optional(attrs, keyVG, m.VG)
 	attrs = optional(attrs, keyLV, m.LV)
@@ -140,7 +161,7 @@ func (b *boot) state(m *timeline.Mapping, parent *span, name string, from, to *t
 		return
 	}
 	b.add(&span{
-		lane: laneMapper, id: b.spanID("state "+name, m.ID, from.At), parent: parent.id,
+		lane: laneOf(m), id: b.spanID("state "+name, m.ID, from.At), parent: parent.id,
 		name: name, from: from.At, to: to.At,
 		attrs: window([]attribute.KeyValue{keyMapping.String(m.Name), keyState.String(name)}, *from),
 	})
@@ -209,7 +230,7 @@ func (b *boot) changes(m *timeline.Mapping, l *timeline.Life, parent *span, p pe
 			continue
 		}
 		c := &span{
-			lane: laneMapper, id: b.spanID("change "+s.Kind, fmt.Sprint(m.ID, "\x00", s.Detail, s.Event), s.At), parent: parent.id,
+			lane: laneOf(m), id: b.spanID("change "+s.Kind, fmt.Sprint(m.ID, "\x00", s.Detail, s.Event), s.At), parent: parent.id,
 			name: s.Kind + " " + m.Name, from: s.From, to: s.At,
 			attrs: append([]attribute.KeyValue{keyMapping.String(m.Name), keyStep.String(s.Kind)}, processAttrs(s.By)...),
 		}

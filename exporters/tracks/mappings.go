@@ -6,6 +6,7 @@ import (
 	"strconv"
 	"strings"
 
+	"github.com/bootrace/bootrace/tracer/blockdev"
 	"github.com/bootrace/bootrace/tracer/event"
 	"github.com/bootrace/bootrace/tracer/timeline"
 )
@@ -18,7 +19,17 @@ func (b *builder) mapping(m *timeline.Mapping) {
 		states = append(states, b.states(m, l)...)
 		steps = append(steps, b.steps(m, l)...)
 	}
-	b.add(GroupMappings, clean(m.Name), states, steps)
+	b.add(groupOf(m), clean(m.Name), states, steps)
+}
+
+func groupOf(m *timeline.Mapping) string {
+	switch m.Kind {
+	case blockdev.Mapping:
+		return GroupMappings
+	case timeline.KindMount:
+		return GroupMounts
+	}
+	return GroupDevices
 }
 
 // change is where a mapping's state became another.
@@ -29,7 +40,7 @@ type change struct {
 }
 
 func (b *builder) states(m *timeline.Mapping, l *timeline.Life) []Slice {
-	changes := changesOf(l)
+	changes := changesOf(m, l)
 	var list []Slice
 	for i, c := range changes {
 		to := max(b.end, c.at)
@@ -49,8 +60,9 @@ func (b *builder) states(m *timeline.Mapping, l *timeline.Life) []Slice {
 	return list
 }
 
-// stateNames are the steps that change a mapping's state.
+// stateNames are the steps that change a device's state.
 var stateNames = map[string]string{
+	timeline.StepMounted: "mounted",
 	timeline.StepCreated: "created, no table",
 	timeline.StepLoaded:  "table loaded, not live",
 	timeline.StepLive:    "live",
@@ -60,13 +72,15 @@ var stateNames = map[string]string{
 	timeline.StepRemoved: "",
 }
 
-func changesOf(l *timeline.Life) []change {
+func changesOf(m *timeline.Mapping, l *timeline.Life) []change {
 	var list []change
 	live, ready := false, false
 	for i := range l.Steps {
 		s := &l.Steps[i]
 		state, ok := stateNames[s.Kind]
 		switch {
+		case s.Kind == timeline.StepCreated && m.Kind != blockdev.Mapping:
+			state = "there, not usable"
 		case s.Kind == timeline.StepFound:
 			state, ok = cmp.Or(clean(s.State), "found"), true
 			live = s.State == timeline.StepLive

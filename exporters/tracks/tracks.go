@@ -19,6 +19,8 @@ const (
 	GroupRecord   = "bootrace"
 	GroupGuests   = "guests"
 	GroupMappings = "device-mapper"
+	GroupDevices  = "block devices" // all others
+	GroupMounts   = "mounts"
 	GroupUdev     = "udev"
 )
 

@@ -121,7 +121,7 @@ func (r *record) looked(o *ranOn) *wayFact {
 // point at s, empty where that is not known.
 func (h *history) filesystemAt(point string, s stamp) string {
 	for _, l := range slices.Backward(h.lives) {
-		if l.kind == kindMount && h.names.get(l.name) == point && l.exists(s) {
+		if l.kind == KindMount && h.names.get(l.name) == point && l.exists(s) {
 			return l.filesystem
 		}
 	}
@@ -187,7 +187,7 @@ func newCensus(h *history) *census {
 	for _, l := range h.lives {
 		d := event.MemoryDisk{UUID: h.names.get(l.uuid)}
 		switch {
-		case l.kind == kindMount:
+		case l.kind == KindMount:
 			if l.filesystem != "" {
 				c.mounts[l.filesystem] = append(c.mounts[l.filesystem], l)
 			}

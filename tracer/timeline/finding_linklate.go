@@ -22,5 +22,5 @@ func (linkLate) find(r *record, report func(*Finding)) {
 // onlyLinkMissing reports whether the mapping was certainly live, suspended or
 // not, when the path was not found.
 func (u *first) onlyLinkMissing() bool {
-	return u.use.Errno == int(unix.ENOENT) && u.certain && (u.state == "live" || u.state == "suspended") && u.life.kind != kindMount
+	return u.use.Errno == int(unix.ENOENT) && u.certain && (u.state == "live" || u.state == "suspended") && u.life.kind != KindMount
 }

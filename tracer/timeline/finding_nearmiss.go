@@ -15,7 +15,7 @@ func (nearMiss) find(r *record, report func(*Finding)) {
 		if u.use.Errno != 0 || m == nil || m.NS >= r.opts.NearMiss || u.life == nil || u.way != nil && u.way.guessed || m.NS >= 0 && u.guest.waited() {
 			continue
 		}
-		if _, notLive := u.withoutTable(r); notLive && u.life.kind != kindMount {
+		if _, notLive := u.withoutTable(r); notLive && u.life.kind != KindMount {
 			continue
 		}
 		f := r.finding(NearMiss, false, u)

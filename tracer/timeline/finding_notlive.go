@@ -9,7 +9,7 @@ type notLive struct{}
 
 func (notLive) find(r *record, report func(*Finding)) {
 	for u := range r.uses {
-		if u.life == nil || u.life.kind == kindMount || !(u.use.Errno == 0 || u.nodeWithoutTable()) {
+		if u.life == nil || u.life.kind == KindMount || !(u.use.Errno == 0 || u.nodeWithoutTable()) {
 			continue
 		}
 		if sure, possible := u.withoutTable(r); possible {

@@ -397,7 +397,7 @@ func (rt *route) choose(u *Use, h *history) (*life, *access) {
 // mounted returns the file system that a file's path led to at s.
 func (rt *route) mounted(s stamp) (*life, *access) {
 	for _, l := range slices.Backward(rt.lives) {
-		if l.kind == kindMount && l.exists(s) {
+		if l.kind == KindMount && l.exists(s) {
 			return l, rt.at(s, l, false)
 		}
 	}

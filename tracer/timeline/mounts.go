@@ -13,8 +13,8 @@ import (
 // it lies on: a mount is a life like a device's, from mount to umount, and the
 // paths below its point lead to it.
 
-// kindMount is the kind of a mounted file system, beside blockdev's.
-const kindMount blockdev.Kind = "mount"
+// KindMount is Mapping.Kind of a mounted file system, beside blockdev's kinds.
+const KindMount blockdev.Kind = "mount"
 
 // mountFact is a mount that was found, made or undone.
 type mountFact struct {
@@ -59,7 +59,7 @@ func newMounts(h *history, d *devices, facts []mountFact) *mounts {
 }
 
 func (m *mounts) mounted(d *devices, f *mountFact) {
-	l := newLife(kindMount, f.stamp)
+	l := newLife(KindMount, f.stamp)
 	l.out.Backfilled = f.orBefore
 	l.name = m.h.names.add(f.info.Point)
 	l.names = []nameSpan{{l.name, span{start: f.stamp}}}

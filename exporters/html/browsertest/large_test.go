@@ -3,6 +3,7 @@ package browsertest
 import (
 	"fmt"
 
+	"github.com/bootrace/bootrace/tracer/blockdev"
 	"github.com/bootrace/bootrace/tracer/event"
 	"github.com/bootrace/bootrace/tracer/timeline"
 )
@@ -116,7 +117,7 @@ func mapping(lv, layer string, minor int, begin event.Time) *timeline.Mapping {
 	for i, link := range links {
 		life.Paths = append(life.Paths, timeline.Path{Path: link, Link: true, Made: life.Steps[6+i].Instant, Ready: &ready})
 	}
-	return &timeline.Mapping{ID: id, UUID: id, Name: name, VG: "vg0", LV: lv, Layer: layer, Lives: []*timeline.Life{life}}
+	return &timeline.Mapping{ID: id, Kind: blockdev.Mapping, UUID: id, Name: name, VG: "vg0", LV: lv, Layer: layer, Lives: []*timeline.Life{life}}
 }
 
 func instant(at event.Time, id int) timeline.Instant {
