@@ -74,7 +74,7 @@ func (s *Sysfs) Close() error { return unix.Close(s.fd) }
 // device-mapper device, of which device-mapper itself tells more, and for a
 // device that is not there. An error says why they are not known.
 //
-// Most attributes are a few words of memory. Those of md (before Linux 3.19) and
+// Most attributes are a few words of memory. Those of md (on kernels like 3.10) and
 // of bcache are read under a lock that is also held while arrays are assembled:
 // they get a moment, and while one read hangs no other is tried.
 func (s *Sysfs) Fill(d *event.DevInfo) error {
@@ -185,7 +185,7 @@ var attributes = map[Kind][]attribute{
 	Loop:      {{"loop/backing_file", AttrBacking}},
 	NBD:       {{"pid", AttrPID}},
 	NVMe:      {{"wwid", AttrWWID}, {"nsid", AttrNamespaceID}},
-	SCSI:      {{"device/wwid", AttrDeviceWWID}}, // since Linux 3.15
+	SCSI:      {{"device/wwid", AttrDeviceWWID}}, // since Linux 4.5
 	Bcache:    {{"bcache/state", AttrCacheState}},
 	Zram:      {{"disksize", AttrDiskSize}},
 	Partition: {{"partition", AttrPartition}},

@@ -8,9 +8,9 @@
 // what can be known:
 //
 //   - A mount happened after the list was last known to be unchanged, and before
-//     the new one was read. While the host boots, the file is polled often enough
-//     for a window of 40 ms at the most on a host that is not overloaded; later
-//     on, of a second.
+//     the new one was read. While the host boots, that is a window of some 20 ms;
+//     later on, of half a second. On a host that is overloaded, or has thousands
+//     of mounts, it is wider.
 //   - A mount that is undone before the list has been read is not seen.
 //   - What is mounted in other namespaces only (a container's, or a service's
 //     with PrivateMounts=) is not seen.
@@ -184,86 +184,80 @@ func (s *Source) Run(ctx context.Context, emit func(event.Event)) error {
 }
 
 // follow reads the list, waits until it is another one, and so on. The list is
-// opened before it is read and polled afterwards: a change in between ends the
-// waiting at once.
+// opened before it is read and asked for changes afterwards, so that none is
+// missed in between.
+//
+// It asks from time to time, and does not wait in poll: a program with one
+// processor would not do anything else for up to 10 ms each time.
 func (s *Source) follow(ctx context.Context, fd int) error {
-	end, wake, err := os.Pipe()
-	if err != nil {
-		unix.Close(fd)
-		return fmt.Errorf("follow mounts: %w", err)
-	}
-	defer end.Close()
-	defer wake.Close()
-	defer context.AfterFunc(ctx, func() { wake.Close() })()
-	p := poller{end: int(end.Fd()), tick: bootTick}
-	began := time.Now()
+	tick, began := bootTick, time.Now()
 	for try := 1; ; {
-		if fd < 0 {
-			if fd, err = s.open(); err != nil {
-				return fmt.Errorf("follow mounts: %w", err)
-			}
-		}
 		reading := time.Now()
-		p.list = fd
-		switch now, err := readTable(reader(fd)); {
+		now, err := readTable(reader(fd))
+		asked := event.Now()
+		changed, err := changed(fd, err)
+		switch {
 		case err != nil:
-			unix.Close(fd)
-			return err
-		case p.changed(0) && try < consistentTries:
+		case changed && try < consistentTries:
 			try++ // a list that changes while it is read can lack what is there
 		default:
 			s.compare(ctx, now)
-			s.since, try = p.unchanged, 1
-			rest(ctx, min(readingShare*time.Since(reading), time.Second))
+			s.since, try = asked, 1
+			pause := min(readingShare*time.Since(reading), time.Second)
 			if time.Since(began) > bootTime {
-				p.tick = laterTick
+				tick = laterTick
 			}
-			for ctx.Err() == nil && !p.changed(p.tick) {
-				s.since = p.unchanged
-			}
+			err = s.wait(ctx, fd, max(pause, tick), tick)
 		}
 		unix.Close(fd)
-		fd = -1
-		if p.err != nil || ctx.Err() != nil {
-			return p.err
+		if err != nil || ctx.Err() != nil {
+			return err
+		}
+		if fd, err = s.open(); err != nil {
+			return fmt.Errorf("follow mounts: %w", err)
+		}
+	}
+}
+
+// wait returns when the list behind fd has changed, or ctx is done. It asks
+// first after pause, then every tick; s.since is when it had not changed yet.
+func (s *Source) wait(ctx context.Context, fd int, pause, tick time.Duration) error {
+	next := time.NewTimer(pause)
+	defer next.Stop()
+	for {
+		select {
+		case <-ctx.Done():
+			return nil
+		case <-next.C:
+		}
+		asked := event.Now()
+		if changed, err := changed(fd, nil); changed || err != nil {
+			return err
+		}
+		s.since = asked
+		next.Reset(tick)
+	}
+}
+
+// changed reports whether the list is another than when fd was opened, unless
+// there is an error already.
+func changed(fd int, err error) (bool, error) {
+	if err != nil {
+		return false, err
+	}
+	fds := []unix.PollFd{{Fd: int32(fd), Events: unix.POLLPRI}}
+	for {
+		switch n, err := unix.Poll(fds, 0); {
+		case err == nil:
+			return n > 0, nil
+		case !errors.Is(err, unix.EINTR):
+			return false, fmt.Errorf("follow mounts: %w", err)
 		}
 	}
 }
 
 // consistentTries is how often a list is read that changes meanwhile.
 const consistentTries = 10
-
-// poller asks whether the list is another than when it was opened.
-type poller struct {
-	list, end int
-	tick      time.Duration
-	unchanged event.Time // it was not yet
-	err       error
-}
-
-// changed waits for a change. It returns true, too, where nothing is to be
-// waited for any more.
-func (p *poller) changed(wait time.Duration) bool {
-	fds := []unix.PollFd{{Fd: int32(p.list), Events: unix.POLLPRI}, {Fd: int32(p.end), Events: unix.POLLIN}}
-	asked := event.Now()
-	n, err := unix.Poll(fds, int(wait.Milliseconds()))
-	if err != nil && !errors.Is(err, unix.EINTR) {
-		p.err = fmt.Errorf("follow mounts: %w", err)
-		return true
-	}
-	if n <= 0 {
-		p.unchanged = asked
-		return false
-	}
-	return true
-}
-
-func rest(ctx context.Context, d time.Duration) {
-	select {
-	case <-ctx.Done():
-	case <-time.After(d):
-	}
-}
 
 // compare tells what is other than before.
 func (s *Source) compare(ctx context.Context, now *Table) {
