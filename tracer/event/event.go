@@ -456,6 +456,11 @@ const (
 // MountInfo is one mount in the host's mount namespace. Its event's window goes
 // from the last look at which the change was not there yet to the one that
 // found it.
+//
+// Mounts lie on each other: several can have the same Point, and the latest is
+// seen. One that is gone is the one with the same Point, Dev and Root. After a
+// switch of root the mounts of the initramfs are told as gone, and those of the
+// host as mounted under their new names, in either order.
 type MountInfo struct {
 	Action MountAction `json:"action"`
 	Point  string      `json:"point"` // absolute path
