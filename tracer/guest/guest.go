@@ -123,6 +123,9 @@ type Disk struct {
 	// Snapshot is set where writes go to a temporary file, and the image is
 	// only read.
 	Snapshot bool `json:"snapshot,omitempty"`
+	// ShareRW is set where the device lets others write to the disk at the same
+	// time (share-rw=on).
+	ShareRW bool `json:"share_rw,omitempty"`
 	Image
 }
 
@@ -139,8 +142,10 @@ type Image struct {
 	Format string `json:"format,omitempty"`
 	// Offset is where in the device the image begins, in bytes (the raw
 	// driver's offset).
-	Offset   int64   `json:"offset,omitempty"`
-	ReadOnly bool    `json:"read_only,omitempty"`
+	Offset   int64 `json:"offset,omitempty"`
+	ReadOnly bool  `json:"read_only,omitempty"`
+	// Unlocked is set where qemu takes no lock on the image (locking=off).
+	Unlocked bool    `json:"unlocked,omitempty"`
 	Storage  Storage `json:"storage"`
 	// Protocol is the block driver or URL scheme of network and other storage.
 	Protocol string `json:"protocol,omitempty"`

@@ -210,7 +210,7 @@ func (b *builder) filtered(v *value) Image {
 }
 
 // describe adds to an image what the node above says: its name, its format,
-// its access and its backing chain.
+// its access, its lock and its backing chain.
 func (b *builder) describe(image *Image, v *value, format string) {
 	if name := v.str("node-name"); name != "" {
 		image.Node = name
@@ -225,6 +225,9 @@ func (b *builder) describe(image *Image, v *value, format string) {
 	}
 	if v.on("read-only") || v.on("readonly") {
 		image.ReadOnly = true
+	}
+	if v.str("locking") == "off" || v.get("file") != nil && v.get("file").str("locking") == "off" {
+		image.Unlocked = true
 	}
 	if image.FD != nil && image.FD.Set >= 0 && b.fds[image.FD.Set] != nil {
 		image.FD = b.fds[image.FD.Set]

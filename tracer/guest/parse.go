@@ -84,6 +84,7 @@ type medium struct {
 type device struct {
 	driver, id string
 	serial     string
+	shareRW    bool
 	kind       Kind
 	found      bool // what it names
 }
@@ -324,7 +325,7 @@ var deviceKinds = map[string]Kind{
 func (s *scan) device(v *value) {
 	driver := v.str("driver")
 	for _, key := range []string{"drive", "driveA", "driveB"} {
-		s.show(v.str(key), device{driver: driver, id: v.str("id"), serial: v.str("serial"), kind: deviceKinds[driver]})
+		s.show(v.str(key), device{driver: driver, id: v.str("id"), serial: v.str("serial"), shareRW: v.on("share-rw"), kind: deviceKinds[driver]})
 	}
 }
 
@@ -452,7 +453,7 @@ func (s *scan) checkDevices() {
 func (s *scan) disk(m medium, d *device) Disk {
 	disk := Disk{ID: m.id, Kind: m.kind, Serial: m.options.str("serial")} // of a drive: before qemu 3.1
 	if d != nil {
-		disk.Device, disk.DeviceID = d.driver, d.id
+		disk.Device, disk.DeviceID, disk.ShareRW = d.driver, d.id, d.shareRW
 		disk.Serial = cmp.Or(d.serial, disk.Serial)
 		if d.kind != "" {
 			disk.Kind = d.kind
