@@ -24,9 +24,10 @@ var causeTexts = map[string]string{
 	timeline.CauseNoDevice:       "no device. {disks} is a regular file: something wrote to the path before the device was there.",
 	timeline.CauseInUse:          "in use. {disks} {was} there in time, but somebody else had it[: guest {holder}].",
 	timeline.CausePermission:     "not allowed. {disks} {was} there, and the guest's process had no right to open it[ ({error})].",
+	timeline.CauseFilePermission: "not allowed. {disks} {was} there, and the guest's process had no right to open it[ ({error})].",
 	timeline.CauseOpenError:      "the open failed. {disks} {was} there, and could not be opened[ ({error})].",
 	timeline.CauseNeither:        "it ended with an error, and its disks are not the cause. It opened {disks} with success, and {it} {was} ready before.",
-	timeline.CauseUnexplained:    "it ended with an error, and whether its disks are the cause is not known.",
+	timeline.CauseUnexplained:    "it ended with an error. Whether its disks are the cause is not known: {unproven}.",
 	timeline.CauseDenied:         "denied. Its start was held[ for {held}], {disks} did not get ready in that time, and the start was refused.",
 	timeline.CauseKilled:         "killed while it was held. Its start waited[ {held}] for {disks}, and something ended it before.",
 }
@@ -82,6 +83,14 @@ var cureTexts = map[string]string{
 	timeline.CureRemoveFile:      "remove the file, and make the device's node again (udevadm trigger, vgmknodes)",
 	timeline.CureRelease:         "stop the other user of the disk, or wait for it",
 	timeline.CurePermission:      "set the owner and mode of the device in a udev rule",
+	timeline.CureFileRights:      "it is a file: look at its owner and mode, at those of its folders, and at what AppArmor or SELinux denied (journalctl -k, ausearch -m avc)",
+	timeline.CureAttach:          "find out why the device did not appear: its cable, driver, target or session (journalctl -k); nothing in this boot announced it",
+	timeline.CureAssemble:        "assemble the array (mdadm --assemble --scan), and look at mdadm.conf, also the copy in the initramfs",
+	timeline.CureZvol:            "look whether the pool was imported (zpool status), and order the guests after zfs-volume-wait.service, which waits for the links",
+	timeline.CureDRBD:            "bring the resource up (drbdadm up) before guests start: drbd.service, or what manages the cluster",
+	timeline.CureRBD:             "map the image before guests start: rbdmap.service and /etc/ceph/rbdmap, or what starts the guest",
+	timeline.CurePath:            "find what makes that file or link: a mount that did not come, or what starts the guest and links its disks",
+	timeline.CureMultipath:       "look why multipathd did not make the map (multipath -ll, multipath.conf)",
 	timeline.CureLookInside:      "look at what the guest's program printed and logged, and inside the guest",
 	timeline.CureLongerHold:      "make the disk come sooner, or set a longer deadline in config.yaml",
 	timeline.CureLauncher:        "make the disk come sooner, or let what starts the guest wait longer than the hold lasts",
@@ -94,12 +103,13 @@ func (t *Teller) Cause(v *timeline.Verdict, c *timeline.Cause) Paragraph {
 	var p Paragraph
 	template := t.subject(&p, v, c)
 	says := t.saysCause(c)
-	if c.Withheld != "" {
+	unproven := c.Withheld != "" && c.Kind != timeline.CauseUnexplained // which says it itself
+	if unproven {
 		p.Say("perhaps", Warn)
 	}
 	p.tell(" "+template, says)
 	t.answer(&p, c)
-	if c.Withheld != "" {
+	if unproven {
 		p.Say("The record does not prove it:", Strong)
 		p.Say(t.Name(c.Withheld, PathCols)+".", Plain)
 	}
@@ -208,6 +218,8 @@ func (t *Teller) saysCause(c *timeline.Cause) part {
 			return Span{t.process(c.Looker), Plain}, c.Looker != nil
 		case "holder":
 			return Span{t.Name(c.Holder, NameCols), Strong}, c.Holder != ""
+		case "unproven":
+			return Span{t.Name(c.Withheld, PathCols), Plain}, c.Withheld != ""
 		case "held":
 			return Span{t.Signs.Duration(c.Held), Plain}, c.Held > 0
 		case "error":

@@ -1,5 +1,7 @@
 package timeline
 
+import "github.com/bootrace/bootrace/tracer/event"
+
 // NeverReady says that the guest's open failed because the path or the device was not
 // there, and it never became ready in this boot, as far as it is recorded.
 const NeverReady = "never-ready"
@@ -7,15 +9,40 @@ const NeverReady = "never-ready"
 type neverReady struct{}
 
 func (neverReady) find(r *record, report func(*Finding)) {
+	opened := r.lastOpened()
 	for u := range r.uses {
 		if !u.absent() || u.way != nil || u.nodeWithoutTable() || u.route.before(u.stamp()) {
 			continue
 		}
-		if u.life == nil && (!u.route.plausible || u.route.elsewhere) {
-			continue // no mapping's path, or that of another device
+		if u.life == nil && (u.route.elsewhere || opened[clean(u.disk.Path)] > u.use.At || !u.matters()) {
+			continue
 		}
 		f := r.finding(NeverReady, true, u)
 		f.Withheld = r.rest(u)
 		report(f)
 	}
+}
+
+// matters reports whether a path that nothing in the record leads to was a disk
+// that the guest could not do without. Of a file, only the guest's end tells.
+func (u *first) matters() bool {
+	e := u.guest.out.Exit
+	return inDev(u.disk.Path) || e != nil && failedExit(&e.ExitInfo)
+}
+
+// lastOpened returns for each disk's path when a guest last opened it with
+// success: something was there in the end.
+func (r *record) lastOpened() map[string]event.Time {
+	last := map[string]event.Time{}
+	for _, g := range r.guests {
+		for i := range g.out.Disks {
+			d := &g.out.Disks[i]
+			for j := range d.Uses {
+				if u := &d.Uses[j]; u.Errno == 0 {
+					last[clean(d.Path)] = max(last[clean(d.Path)], u.At)
+				}
+			}
+		}
+	}
+	return last
 }

@@ -188,7 +188,7 @@ func (g *guestLife) announce(d *guest.Disk) {
 		}
 		g.addDisk(Disk{
 			Path: image.Path, ID: d.ID, DeviceID: d.DeviceID, Serial: d.Serial, Format: image.Format, Kind: string(d.Kind),
-			ReadOnly: image.ReadOnly, Storage: string(image.Storage), Needs: image.Needs,
+			ReadOnly: image.ReadOnly, Unlocked: image.Unlocked, ShareRW: d.ShareRW, Storage: string(image.Storage), Needs: image.Needs,
 			Announced: true, BackingOf: over,
 		})
 		over = cmp.Or(over, d.Path)

@@ -273,8 +273,8 @@ func (c *Cause) neverRemedies() []string {
 	if len(c.Settings) > 0 {
 		return settingRemedies(c.Settings)
 	}
-	if _, _, lvm := devmap.Volume(c.Disks[0]); !lvm {
-		return []string{CureRecreate}
+	if cure := makerOf(c.Disks[0]); cure != "" {
+		return []string{cure}
 	}
 	if !c.Asked {
 		return []string{CureAskAgain}

@@ -251,6 +251,10 @@ type Disk struct {
 	Format   string `json:"format,omitempty"`
 	Kind     string `json:"kind,omitempty"` // disk, cdrom, firmware, ...
 	ReadOnly bool   `json:"read_only,omitempty"`
+	// Unlocked and ShareRW are set where the command line says that several
+	// guests may have the disk: locking=off, share-rw=on.
+	Unlocked bool `json:"unlocked,omitempty"`
+	ShareRW  bool `json:"share_rw,omitempty"`
 	// Storage is file, fd, network, other or none, as in package guest; empty
 	// where the command line does not name it. Needs is set for a local path
 	// that must be there before the guest starts.

@@ -98,8 +98,10 @@ const (
 	CauseNoDevice = "no-device"
 	// CauseInUse: somebody else had it.
 	CauseInUse = "in-use"
-	// CausePermission: the guest was not allowed to open it.
-	CausePermission = "permission"
+	// CausePermission: the guest was not allowed to open the device, and
+	// CauseFilePermission, the file.
+	CausePermission     = "permission"
+	CauseFilePermission = "file-permission"
 	// CauseOpenError: the open failed for another reason.
 	CauseOpenError = "open-error"
 	// CauseNeither: the guest ended with an error, and its disks are not the
@@ -140,6 +142,14 @@ const (
 	CureRemoveFile      = "remove-file"      // remove the file that stands in the node's place
 	CureRelease         = "release"          // stop the other user
 	CurePermission      = "rights"           // owner, group, mode: a udev rule
+	CureFileRights      = "file-rights"      // owner and mode of the file and its folders; AppArmor, SELinux
+	CureAttach          = "attach"           // find out why the device did not appear
+	CureAssemble        = "assemble"         // mdadm: the array was not assembled
+	CureZvol            = "zvol"             // ZFS: the pool was not imported, or its volumes not linked
+	CureDRBD            = "drbd"             // drbdadm up
+	CureRBD             = "rbd"              // rbdmap.service
+	CurePath            = "path"             // what makes the file or the link: the launcher, a mount
+	CureMultipath       = "multipath"        // multipathd did not make the map
 	CureLookInside      = "look-inside"      // the guest's own console and log
 	CureAskAgain        = "ask-again"        // LVM has not been asked yet
 	CureLongerHold      = "longer-hold"      // the hold ended before the disk came: a later deadline
@@ -376,7 +386,7 @@ func causeOf(f *Finding) string {
 	case NotADevice:
 		return CauseNoDevice
 	case OpenError:
-		return causeOfError(unix.Errno(f.Errno))
+		return causeOfError(f)
 	}
 	switch {
 	case f.Kind == Removed, f.State == stateRemoved && f.Ready == nil:
@@ -401,9 +411,12 @@ func causeOfHold(outcome string) string {
 	return ""
 }
 
-func causeOfError(errno unix.Errno) string {
-	switch errno {
+func causeOfError(f *Finding) string {
+	switch unix.Errno(f.Errno) {
 	case unix.EACCES, unix.EPERM:
+		if !inDev(f.Disk) && f.Mapping == "" {
+			return CauseFilePermission
+		}
 		return CausePermission
 	case unix.EBUSY, unix.EAGAIN, unix.ETXTBSY:
 		return CauseInUse
@@ -509,9 +522,9 @@ func failedExit(e *event.ExitInfo) bool {
 	return e.Status != 0 || e.Signal != 0
 }
 
-// holder is a guest that ran on one of g's disks all the time that g lived.
-// qemu locks what it writes to (file.locking), so g could not have it. The lock
-// itself is not seen.
+// holder is a guest that ran on one of g's disks all the time that g lived, and
+// that does not share it. qemu locks what it opens (file.locking), so g could not
+// have it. The lock itself is not seen.
 func (r *record) holder(g *guestLife) *guestLife {
 	for i := range g.firsts {
 		u := &g.firsts[i]
@@ -519,7 +532,7 @@ func (r *record) holder(g *guestLife) *guestLife {
 			continue
 		}
 		for _, other := range r.guests {
-			if other != g && other.runsOn(u.life.mapping.ID, g.out) {
+			if other != g && other.keeps(u.life.mapping.ID, u.disk, g.out) {
 				return other
 			}
 		}
@@ -527,14 +540,21 @@ func (r *record) holder(g *guestLife) *guestLife {
 	return nil
 }
 
-// runsOn reports whether g had the mapping as a disk while other lived.
-func (g *guestLife) runsOn(mapping string, other *Guest) bool {
+// keeps reports whether g had the mapping as a disk while other lived, in a way
+// that kept other from having it as d.
+func (g *guestLife) keeps(mapping string, d *Disk, other *Guest) bool {
 	if g.out.Exec.At > other.Exec.At || g.out.Exit != nil && g.out.Exit.At < other.Exit.At {
 		return false
 	}
-	return slices.ContainsFunc(g.out.Disks, func(d Disk) bool {
-		return d.Mapping == mapping && slices.ContainsFunc(d.Uses, func(u Use) bool { return u.Errno == 0 })
+	return slices.ContainsFunc(g.out.Disks, func(own Disk) bool {
+		return own.Mapping == mapping && !sharing(&own, d) && slices.ContainsFunc(own.Uses, func(u Use) bool { return u.Errno == 0 })
 	})
+}
+
+// sharing reports whether two guests can have one disk at the same time: both
+// only read, both let others write, or one of them takes no lock at all.
+func sharing(a, b *Disk) bool {
+	return a.ReadOnly && b.ReadOnly || a.ShareRW && b.ShareRW || a.Unlocked || b.Unlocked
 }
 
 func (c *Cause) remedies() []string {
@@ -555,6 +575,8 @@ func (c *Cause) remedies() []string {
 		return []string{CureRelease}
 	case CausePermission:
 		return []string{CurePermission}
+	case CauseFilePermission:
+		return []string{CureFileRights}
 	case CauseDenied:
 		return []string{CureLongerHold}
 	case CauseKilled:
@@ -605,4 +627,31 @@ func lastUUID(l *Last) string {
 		return ""
 	}
 	return l.UUID
+}
+
+// makers are what makes the devices below a folder, or of a name. A name of LVM's
+// is none of them.
+var makers = []struct{ prefix, cure string }{
+	{"/dev/md", CureAssemble}, {"/dev/zvol/", CureZvol}, {"/dev/zd", CureZvol}, {"/dev/drbd", CureDRBD},
+	{"/dev/rbd", CureRBD}, {"/dev/mapper/mpath", CureMultipath}, {"/dev/disk/by-id/dm-", CureRecreate}, {"/dev/disk/", CureAttach},
+}
+
+// makerOf says what to do about a path that nothing made, empty if that is a
+// question for LVM.
+func makerOf(path string) string {
+	if !inDev(path) {
+		return CurePath
+	}
+	for _, m := range makers {
+		if strings.HasPrefix(path, m.prefix) {
+			return m.cure
+		}
+	}
+	switch _, _, lvm := devmap.Volume(path); {
+	case lvm:
+		return ""
+	case devmap.Candidates(path) != nil:
+		return CureRecreate
+	}
+	return CureAttach
 }
