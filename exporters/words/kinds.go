@@ -53,6 +53,8 @@ var kinds = map[string]kind{
 		opened + ": the node was there, but nothing behind it: the mapping {state}[ ({error})][; it became ready at {ready}]" + by + "."},
 	"link-late": {Failure, "late link", "late links",
 		opened + "[ ({error})]: the mapping was there, only udev's link to it was missing[; it was ready at {ready}]" + by + "."},
+	"link-missing": {Failure, "missing link", "missing links",
+		opened + "[ ({error})]: the mapping[ {mapping}] was live, and the path was not there."},
 	"backing-missing": {Failure, "missing backing file", "missing backing files",
 		opened + ", but the mapping {state}[ ({error})][; it became ready at {ready}]" + by + "[, and it never became ready in this boot{never}]."},
 	"removed": {Failure, "removed disk", "removed disks",

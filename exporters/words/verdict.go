@@ -15,9 +15,10 @@ const wasOn = "[; in boot {lastboot} it was {last}][ by {lastpath}][, {lastsize}
 
 // causeTexts tell a cause, after "guest NAME".
 var causeTexts = map[string]string{
-	timeline.CauseTooLate:        "too late. It looked for {disks} before {it} {was} ready[; {why}].",
+	timeline.CauseTooLate:        "too late. It looked for {disks} before {it} {was} ready[; {why}].[ It was held before that for {held}, in vain.][ It ended before it got to {also}, which was not ready either.]",
 	timeline.CauseNeverActivated: "never activated. Nothing made {disks} ready in this boot.",
 	timeline.CauseHalfActivated:  "never finished. {disks} {was} made in this boot, but never got so far that a guest can use it[ (by {by})].",
+	timeline.CauseLinkMissing:    "no path. Its device was there, and {disks} did not lead to it: something removed the link, or udev did not make it again.",
 	timeline.CauseDeactivated:    "deactivated again. {disks} had been ready, and was taken away before the guest came[, by {by}].",
 	timeline.CauseAnotherDevice:  "another device[, and a shorter one{shorter}]. {disks} led to something else than when this guest last ran[: {now}][, {size}]" + wasOn + ".[ What lay beyond the end{shorter} is not there for the guest: a file system that reaches that far is broken.]",
 	timeline.CauseShorterDevice:  "a shorter device. {disks} {was} smaller than when this guest last ran[: {size}][ instead of {lastsize}]. What lay beyond the end is not there for the guest: a file system that reaches that far is broken.",
@@ -77,6 +78,7 @@ var cureTexts = map[string]string{
 	timeline.CureRecreate:        "if the mapping was made with dmsetup, nothing makes it again after a reboot: have a unit make it at boot",
 	timeline.CureFindVolume:      "look where the volume went: renamed, removed, or in another group (lvs -a)",
 	timeline.CureFindRemover:     "find out why that deactivated it, or order it before the activation",
+	timeline.CureLinks:           "make the links again: udevadm trigger --settle --subsystem-match=block, or vgmknodes",
 	timeline.CureRefresh:         "lvchange --refresh or dmsetup resume, and find out what stopped half way",
 	timeline.CureExtend:          "somebody made the volume smaller: give it its size back (lvextend {volume}) before the guest writes",
 	timeline.CureNoFallback:      "what starts the guest must not take another path when the right one is not there",
@@ -218,6 +220,8 @@ func (t *Teller) saysCause(c *timeline.Cause) part {
 			return Span{t.process(c.Looker), Plain}, c.Looker != nil
 		case "holder":
 			return Span{t.Name(c.Holder, NameCols), Strong}, c.Holder != ""
+		case "also":
+			return Span{t.disks(c.Also), Strong}, len(c.Also) > 0
 		case "unproven":
 			return Span{t.Name(c.Withheld, PathCols), Plain}, c.Withheld != ""
 		case "held":

@@ -20,6 +20,7 @@ func rules() []rule {
 		linkLate{},
 		notLive{},
 		neverReady{},
+		linkMissing{},
 		removed{},
 		backingMissing{},
 		openError{},
@@ -53,6 +54,8 @@ type record struct {
 	h       *history
 	lone    []lone // holds of starts that came to nothing
 	modes   modes
+	// settled are the times at which the service said that the boot had settled.
+	settled []event.Time
 	// snapshots are the times at which what existed was looked at.
 	snapshots []event.Time
 	// accepted is what operators made guests' disks in this boot.

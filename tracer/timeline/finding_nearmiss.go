@@ -1,6 +1,10 @@
 package timeline
 
-import "fmt"
+import (
+	"fmt"
+
+	"github.com/bootrace/bootrace/tracer/event"
+)
 
 // NearMiss says that the open succeeded on a live device, but the mapping had been
 // ready for less than the threshold, or udev had not even finished with it: it
@@ -12,7 +16,10 @@ type nearMiss struct{}
 func (nearMiss) find(r *record, report func(*Finding)) {
 	for u := range r.all {
 		m := u.use.Margin
-		if u.use.Errno != 0 || m == nil || m.NS >= r.opts.NearMiss || u.life == nil || u.way != nil && u.way.guessed || m.NS >= 0 && u.guest.waited() {
+		if u.use.Errno != 0 || m == nil || m.NS >= r.opts.NearMiss || u.life == nil || u.way != nil && u.way.guessed {
+			continue
+		}
+		if m.NS >= 0 && (u.guest.waited() || r.madeFor(u)) {
 			continue
 		}
 		if _, notLive := u.withoutTable(r); notLive && u.life.kind != KindMount {
@@ -29,6 +36,36 @@ func (nearMiss) find(r *record, report func(*Finding)) {
 func (g *guestLife) waited() bool {
 	n := len(g.out.Holds)
 	return n > 0 && g.out.Holds[n-1].Reason == whyReady
+}
+
+// madeFor reports whether what starts the guest has made its volume before: that
+// the one follows close on the other is no luck then. They are of one parent, or
+// one is the other's; or the boot had long settled, and volumes are activated for
+// the guests that need them.
+func (r *record) madeFor(u *first) bool {
+	created := u.life.out.Created
+	if created == nil {
+		return false
+	}
+	for i := range r.settled {
+		if r.settled[i] < created.From {
+			return true
+		}
+	}
+	for i := range u.life.out.Steps {
+		if s := &u.life.out.Steps[i]; (s.Kind == StepCreated || s.Kind == StepLive) && u.guest.relative(s.By) {
+			return true
+		}
+	}
+	return false
+}
+
+// relative reports whether a process is what started g, or was started by the
+// same one. Everything is init's child in the end.
+func (g *guestLife) relative(p *event.Proc) bool {
+	const init = 1
+	parent := g.fact.parent
+	return p != nil && parent > init && (p.PID == parent || p.PPID == parent)
 }
 
 // luck returns why it is not certain that the margin was so small.

@@ -40,6 +40,11 @@ func (b *Builder) Timeline() *Timeline {
 	rec := b.record(b.judgeRecord(t, all, cover), h, p)
 	rec.looks, rec.used, rec.groups, rec.route, rec.ways = b.looksOf(p), usedDisks(p.guests), groups, r.route, ways
 	rec.modes = b.modes(t.Marks)
+	for i := range t.Marks {
+		if t.Marks[i].Name == event.MarkSettled {
+			rec.settled = append(rec.settled, t.Marks[i].At)
+		}
+	}
 	t.LVM = rec.lvm.list()
 	rec.mappings = map[string]*Mapping{}
 	for _, m := range all {

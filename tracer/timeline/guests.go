@@ -413,6 +413,9 @@ func (rt *route) measure(u *Use, h *history) {
 	if way != nil {
 		u.Ready = way.ready.pointer()
 		u.Margin = margin(stamp{from: u.From, at: u.At}, way.ready, u.nothingThere())
+		if u.Errno != 0 && !u.Margin.Negative() {
+			u.Margin = nil // an open that failed had nothing to spare
+		}
 	}
 }
 

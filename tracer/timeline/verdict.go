@@ -68,8 +68,12 @@ type Cause struct {
 	Shorter bool  `json:"shorter,omitempty"`
 	// Error is the name of the open's errno.
 	Error string `json:"error,omitempty"`
-	// Held is how long the start was kept back before that, 0 if it was not.
+	// Held is how long the start was kept back before that, in vain; 0 if it was
+	// not.
 	Held event.Duration `json:"held_ns,omitempty"`
+	// Also are further disks of the same guest that were not ready either: it
+	// ended before it opened them.
+	Also []string `json:"also,omitempty"`
 	// Findings are the kinds of the findings that say so.
 	Findings []string `json:"findings"`
 	Evidence []uint64 `json:"evidence"`
@@ -88,6 +92,8 @@ const (
 	// CauseHalfActivated: the mapping was made and never got ready: its table
 	// stayed inactive or suspended, or udev never finished.
 	CauseHalfActivated = "half-activated"
+	// CauseLinkMissing: the mapping was live, and the path to it was not there.
+	CauseLinkMissing = "link-missing"
 	// CauseDeactivated: it had been ready, and was taken away before.
 	CauseDeactivated = "deactivated"
 	// CauseAnotherDevice: the path led to something else than in earlier boots.
@@ -136,6 +142,7 @@ const (
 	CureRecreate        = "recreate"         // a mapping of dmsetup needs a unit that makes it at boot
 	CureFindVolume      = "find-volume"      // the volume was renamed or removed
 	CureFindRemover     = "find-remover"     // find what deactivates it
+	CureLinks           = "links"            // udevadm trigger, vgmknodes: make the links again
 	CureRefresh         = "refresh"          // lvchange --refresh, dmsetup resume
 	CureExtend          = "extend"           // give the volume its size back
 	CureNoFallback      = "no-fallback"      // the launcher must not take another path instead
@@ -213,8 +220,13 @@ func (r *record) judge(t *Timeline) []*Verdict {
 	slices.SortStableFunc(findings, func(a, b *Finding) int {
 		return cmp.Or(cmp.Compare(a.At, b.At), cmp.Compare(causeOrder(a), causeOrder(b)))
 	})
+	starts := map[string]*guestLife{}
+	for _, g := range r.guests {
+		starts[g.out.ID] = g
+	}
 	for _, f := range findings {
 		if c := r.explain(f); c != nil {
+			c.Held = heldInVain(f, starts[f.GuestID])
 			j.verdict(f).add(c)
 		}
 	}
@@ -292,9 +304,30 @@ func (r *record) identityOf(f *Finding) string {
 // done so, and why one that ended with an error did.
 func (j *judges) finish(g *guestLife) {
 	v := j.of[g.out.ID]
+	j.r.also(g, v)
 	v.Unknown = j.r.doubts(g, v)
 	if e := g.out.Exit; len(v.Causes) == 0 && !g.out.Backfilled && len(g.firsts) > 0 && e != nil && failedExit(&e.ExitInfo) {
 		v.add(j.r.unexplained(g, v))
+	}
+}
+
+// also adds to the cause of a guest that came too early the disks that it did not
+// get to open, and that were not ready either when it ended.
+func (r *record) also(g *guestLife, v *Verdict) {
+	i := slices.IndexFunc(v.Causes, func(c *Cause) bool { return c.Outcome == OutcomeFailed && c.Kind == CauseTooLate })
+	if i < 0 || g.out.Exit == nil {
+		return
+	}
+	end := stamp{from: g.out.Exit.From, at: g.out.Exit.At}
+	for n := range g.out.Disks {
+		d := &g.out.Disks[n]
+		if !d.Needs || len(d.Uses) > 0 {
+			continue
+		}
+		if way := r.route(g.names.add(clean(d.Path))).at(end, nil, true); way != nil && way.ready.from > end.at {
+			v.Causes[i].Also = union(v.Causes[i].Also, []string{d.Path})
+			v.Causes[i].Evidence = proof(append(v.Causes[i].Evidence, way.ready.id))
+		}
 	}
 }
 
@@ -330,7 +363,10 @@ func (v *Verdict) disk() string {
 func (r *record) explain(f *Finding) *Cause {
 	c := &Cause{
 		Kind: causeOf(f), Withheld: f.Withheld, Disks: []string{f.Disk}, Mapping: f.MappingName,
-		Error: f.Error, Looker: f.By, Size: f.Size, Last: f.Last, Shorter: f.Kind == Shrunk, Held: heldFor(f), Findings: []string{f.Kind}, Evidence: slices.Clone(f.Evidence), Cures: []string{},
+		Error: f.Error, Looker: f.By, Size: f.Size, Last: f.Last, Shorter: f.Kind == Shrunk, Findings: []string{f.Kind}, Evidence: slices.Clone(f.Evidence), Cures: []string{},
+	}
+	if c.Kind == CauseNeverActivated && r.madeLater(f) {
+		c.Kind = CauseHalfActivated
 	}
 	switch c.Kind {
 	case "":
@@ -351,12 +387,27 @@ func (r *record) explain(f *Finding) *Cause {
 	return c
 }
 
-// heldFor is how long a start was held that came to nothing.
-func heldFor(f *Finding) event.Duration {
-	if f.Kind == Held {
+// madeLater reports whether the mapping was made after all since the open, and
+// only never became ready.
+func (r *record) madeLater(f *Finding) bool {
+	m := r.mappings[f.Mapping]
+	return m != nil && slices.ContainsFunc(m.Lives, func(l *Life) bool { return l.Created != nil && l.Created.At >= f.At })
+}
+
+// heldInVain is how long the start was held that a finding is about, where that
+// did not help: it came to nothing, or was let go before its disks were ready.
+func heldInVain(f *Finding, g *guestLife) event.Duration {
+	switch {
+	case f.Kind == Held:
 		return f.Held
+	case g == nil || len(g.out.Holds) == 0 || g.waited():
+		return 0
 	}
-	return 0
+	h := &g.out.Holds[len(g.out.Holds)-1]
+	if h.Released == nil {
+		return 0
+	}
+	return h.Released.At.Sub(h.At)
 }
 
 // outcomeOf is what one finding comes to.
@@ -385,6 +436,8 @@ func causeOf(f *Finding) string {
 		return CauseShorterDevice
 	case NotADevice:
 		return CauseNoDevice
+	case LinkMissing:
+		return CauseLinkMissing
 	case OpenError:
 		return causeOfError(f)
 	}
@@ -560,11 +613,13 @@ func sharing(a, b *Disk) bool {
 func (c *Cause) remedies() []string {
 	switch c.Kind {
 	case CauseTooLate:
-		return union(union([]string{CureHold}, c.lateRemedies()), settingRemedies(c.Settings))
+		return union(union([]string{c.holdRemedy()}, c.lateRemedies()), settingRemedies(c.Settings))
 	case CauseNeverActivated:
 		return c.neverRemedies()
 	case CauseHalfActivated:
 		return []string{CureRefresh, CureUdev}
+	case CauseLinkMissing:
+		return []string{CureLinks}
 	case CauseDeactivated:
 		return []string{CureFindRemover}
 	case CauseAnotherDevice, CauseShorterDevice:
@@ -583,6 +638,14 @@ func (c *Cause) remedies() []string {
 		return []string{CureLauncher}
 	}
 	return []string{CureLookInside}
+}
+
+// holdRemedy: a start that was held in vain needs no hold, but a longer one.
+func (c *Cause) holdRemedy() string {
+	if c.Held > 0 {
+		return CureLongerHold
+	}
+	return CureHold
 }
 
 // lateRemedies go by what the guest came too early for.

@@ -338,13 +338,14 @@ func (p *Writer) activate(at event.Time, w *words) error {
 		links = "/dev/" + vg + "/" + rest + ",/dev/mapper/" + name
 	}
 	_, minor, _ := strings.Cut(dev, ":")
+	by := fmt.Sprintf("pid=%s parent=%s comm=%s", w.key("pid"), w.key("parent"), w.key("comm"))
 	id := fmt.Sprintf("lv=%s dev=%s size=%s", lv, dev, w.key("size"))
 	lines := []string{
-		fmt.Sprintf("%f..%f dm_create %s", t, t+.001, id),
-		fmt.Sprintf("%f..%f dm_load %s", t+.002, t+.003, id),
+		fmt.Sprintf("%f..%f dm_create %s %s", t, t+.001, id, by),
+		fmt.Sprintf("%f..%f dm_load %s %s", t+.002, t+.003, id, by),
 		fmt.Sprintf("%f uevent add dm-%s dev=%s", t+.003, minor, dev),
 		// LVM resumes by number; the kernel fills in the rest.
-		fmt.Sprintf("%f..%f dm_resume %s live=%f flags=32", t+.003, t+.005, id, t+.004),
+		fmt.Sprintf("%f..%f dm_resume %s %s live=%f flags=32", t+.003, t+.005, id, by, t+.004),
 		fmt.Sprintf("%f uevent change dm-%s dev=%s", t+.005, minor, dev),
 		fmt.Sprintf("%f..%f udev add dm-%s dev=%s lv=%s SYSTEMD_READY=0", t+.003, t+.006, minor, dev, lv),
 	}
@@ -410,7 +411,7 @@ func fill32(s string) string {
 func fill(e *event.Event, w *words) {
 	switch e.Kind {
 	case event.DMCreate, event.DMLoad, event.DMResume, event.DMSuspend, event.DMRename, event.DMRemove:
-		e.Proc = &event.Proc{PID: 50, Comm: "vgchange", Args: w.args}
+		e.Proc = &event.Proc{PID: cmp.Or(w.number("pid"), 50), PPID: w.number("parent"), Comm: cmp.Or(w.key("comm"), "vgchange"), Args: w.args}
 		fillDM(e, w)
 	case event.Backfill:
 		switch w.word(0, "dm, guest, or a device's name") {
