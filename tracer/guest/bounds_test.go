@@ -21,23 +21,25 @@ func TestBounds(t *testing.T) {
 		return out
 	}
 	bombs := map[string][]string{
-		"many drives":     repeat(50_000, "-drive", "file=/dev/vg/lv,if=virtio"),
-		"many unknown":    repeat(100_000, "-x"),
-		"many positional": repeat(100_000, "a"),
-		"json nesting":    repeat(16, "-blockdev", strings.Repeat(`{"file":`, 16_000)),
-		"json arrays":     repeat(16, "-blockdev", `{"x":`+strings.Repeat(`[`, 120_000)),
-		"json in json":    repeat(16, "-hda", strings.Repeat(`json:{"password":"`, 6_000)),
-		"dots":            repeat(16, "-drive", strings.Repeat("a.", 60_000)+"=x"),
-		"json dots":       repeat(16, "-hda", `json:{"`+strings.Repeat("a.", 60_000)+`b":"x"}`),
-		"json dots often": repeat(16, "-hda", "json:{"+strings.Repeat(`"file.a.b.c":{"x.y":"z"},`, 4_000)+`"a":"b"}`),
-		"keys":            repeat(16, "-drive", keys(15_000)),
-		"commas":          repeat(16, "-drive", "file="+strings.Repeat(",,", 60_000)),
-		"quotes":          repeat(16, "-blockdev", `{"password":"`+strings.Repeat(`\"`, 60_000)+`"}`),
-		"urls":            repeat(16, "-drive", "x="+strings.Repeat("a://b@", 20_000)),
-		"slashes":         repeat(16, "-pidfile", strings.Repeat("/a", 60_000)),
-		"shared nodes":    sharedNodes(200),
-		"long chain":      chain(5_000),
-		"same ids":        repeat(50_000, "-drive", "id=x,file=/a", "-device", "virtio-blk,drive=x"),
+		"many drives":       repeat(50_000, "-drive", "file=/dev/vg/lv,if=virtio"),
+		"many unknown":      repeat(100_000, "-x"),
+		"many positional":   repeat(100_000, "a"),
+		"json nesting":      repeat(16, "-blockdev", strings.Repeat(`{"file":`, 16_000)),
+		"json arrays":       repeat(16, "-blockdev", `{"x":`+strings.Repeat(`[`, 120_000)),
+		"json in json":      repeat(16, "-hda", strings.Repeat(`json:{"password":"`, 6_000)),
+		"dots":              repeat(16, "-drive", strings.Repeat("a.", 60_000)+"=x"),
+		"json dots":         repeat(16, "-hda", `json:{"`+strings.Repeat("a.", 60_000)+`b":"x"}`),
+		"json dots often":   repeat(16, "-hda", "json:{"+strings.Repeat(`"file.a.b.c":{"x.y":"z"},`, 4_000)+`"a":"b"}`),
+		"keys":              repeat(16, "-drive", keys(15_000)),
+		"commas":            repeat(16, "-drive", "file="+strings.Repeat(",,", 60_000)),
+		"quotes":            repeat(16, "-blockdev", `{"password":"`+strings.Repeat(`\"`, 60_000)+`"}`),
+		"urls":              repeat(16, "-drive", "x="+strings.Repeat("a://b@", 20_000)),
+		"slashes":           repeat(16, "-pidfile", strings.Repeat("/a", 60_000)),
+		"shared nodes":      sharedNodes(200),
+		"long chain":        chain(5_000),
+		"drives in a ring":  ring(2_000),
+		"a drive on itself": repeat(1, "-drive", "if=none,id=a,file=/x,backing=a,data-file=a,file.backing=a"),
+		"same ids":          repeat(50_000, "-drive", "id=x,file=/a", "-device", "virtio-blk,drive=x"),
 	}
 	for name, args := range bombs {
 		t.Run(name, func(t *testing.T) {
@@ -79,6 +81,16 @@ func chain(n int) []string {
 	args := []string{"qemu-system-x86_64"}
 	for i := range n {
 		args = append(args, "-blockdev", fmt.Sprintf(`{"driver":"qcow2","node-name":"n%d","backing":"n%d","file":{"driver":"file","filename":"/dev/vg/%d"}}`, i, i+1, i))
+	}
+	return args
+}
+
+// ring is drives of which each has the next as its backing file twice over, and
+// the last has the first.
+func ring(n int) []string {
+	args := []string{"qemu-system-x86_64"}
+	for i := range n {
+		args = append(args, "-drive", fmt.Sprintf("if=none,id=d%d,file=/dev/vg/%d,backing=d%d,data-file=d%d", i, i, (i+1)%n, (i+1)%n))
 	}
 	return args
 }
@@ -188,7 +200,7 @@ func FuzzRedactCommand(f *testing.F) {
 func seeds(t testing.TB) [][]string {
 	t.Helper()
 	var all [][]string
-	for _, name := range []string{"cloudpods", "libvirt", "proxmox", "others", "plain"} {
+	for _, name := range []string{"cloudpods", "libvirt", "proxmox", "others", "plain", "references"} {
 		archive, err := txtar.ParseFile("testdata/" + name + ".txtar")
 		if err != nil {
 			t.Fatal(err)

@@ -12,7 +12,8 @@ func ParseFile(name, format string) (Image, []Problem) {
 	if format != "" {
 		options.set("format", format)
 	}
-	return s.builder.drive(options), s.guest.NotUnderstood
+	options, isNode := s.builder.spelledOut(options)
+	return s.builder.make(&node{options: options, drive: !isNode}), s.guest.NotUnderstood
 }
 
 // IsRelative reports whether a file name is a path that is relative to the

@@ -1,6 +1,7 @@
 package guest
 
 import (
+	"cmp"
 	"strconv"
 	"strings"
 )
@@ -14,7 +15,9 @@ const (
 
 // builder turns option trees into images.
 type builder struct {
-	nodes   map[string]*value // -blockdev nodes by name
+	// nodes are what a reference can lead to, by the drives' ids and the names
+	// of all nodes, those that are defined inside another included.
+	nodes   map[string]*node
 	fds     map[int]*FD
 	json    jsonReader
 	problem func(arg, reason string)
@@ -22,6 +25,20 @@ type builder struct {
 	depth   int
 	full    bool // the bounds were hit, and this was reported
 }
+
+// node is what a reference leads to: qemu looks a name up among the ids of
+// drives and the names of all block nodes (bdrv_lookup_bs in block.c).
+type node struct {
+	options *value
+	// drive is set for a -drive, whose "file" is a file name and no reference.
+	drive    bool
+	readOnly bool // as its kind of medium implies
+	// reached is set once an image was made of it for another node, and making
+	// while that goes on.
+	reached, making bool
+}
+
+func (n *node) name() string { return cmp.Or(n.options.str("id"), nodeName(n.options)) }
 
 // enter counts an image about to be made.
 func (b *builder) enter(arg string) bool {
@@ -44,9 +61,6 @@ func (b *builder) leave() { b.depth-- }
 func (b *builder) drive(v *value) Image {
 	driver := v.first("format", "driver")
 	name := v.str("file")
-	if text, ok := strings.CutPrefix(name, "json:"); ok {
-		return b.jsonName(text, v)
-	}
 	if name == "" {
 		return b.image(withDriver(v.withoutName(), driver), false)
 	}
@@ -95,25 +109,31 @@ func withDriver(v *value, driver string) *value {
 	return &out
 }
 
-// jsonName makes the image of a json:{...} file name. Options beside it add to
-// it and override it.
-func (b *builder) jsonName(text string, v *value) Image {
+// spelledOut returns the options of a drive, and whether they are those of a
+// node. They are where the file name is a json:{...}: what it says is spelled
+// out then, and the options beside it add to it and override it.
+func (b *builder) spelledOut(v *value) (options *value, node bool) {
+	text, isJSON := strings.CutPrefix(v.str("file"), "json:")
+	if !isJSON {
+		return v, false
+	}
 	options, err := b.json.parse(text)
-	if err != nil {
+	switch {
+	case err != nil:
 		b.problem("json:"+text, err.Error())
-		return Image{Storage: StorageNone}
-	}
-	if options.list || options.hasText || options.null {
+		options = &value{}
+	case options.list || options.hasText || options.null:
 		b.problem("json:"+text, "not a JSON object")
-		return Image{Storage: StorageNone}
+		options = &value{}
+	default:
+		options = options.undotted()
 	}
-	options = options.undotted()
 	for _, m := range v.members {
 		if m.name != "file" && m.name != "format" {
 			*options.child(m.name) = m.value
 		}
 	}
-	return b.image(withDriver(options, v.str("format")), false)
+	return withDriver(options, v.str("format")), true
 }
 
 // image makes the image of a node. For the file below a format, which is a
@@ -150,12 +170,31 @@ func (b *builder) image(v *value, below bool) Image {
 }
 
 func (b *builder) reference(name string) Image {
-	node := b.nodes[name]
-	if node == nil {
-		b.problem(name, "no such block node")
+	n := b.nodes[name]
+	if n == nil {
+		b.problem(name, "no such drive or block node")
 		return Image{Node: name, Storage: StorageNone}
 	}
-	return b.image(node, false)
+	n.reached = true
+	return b.make(n)
+}
+
+// make makes the image of a drive or a node.
+func (b *builder) make(n *node) Image {
+	if n.making {
+		b.problem(n.name(), "it is built on itself")
+		return Image{Storage: StorageNone}
+	}
+	n.making = true
+	defer func() { n.making = false }()
+	image := Image{}
+	if n.drive {
+		image = b.drive(n.options)
+	} else {
+		image = b.image(n.options, false)
+	}
+	image.ReadOnly = image.ReadOnly || n.readOnly
+	return image
 }
 
 // formatted makes the image below a format, or of a node without a driver.
@@ -193,20 +232,13 @@ func (b *builder) members(list []*value) Image {
 	return image
 }
 
-// filtered returns what is below a filter; what the filter opens besides is a
-// member.
+// filtered returns what is below a filter.
 func (b *builder) filtered(v *value) Image {
 	below := v.get("file")
 	if below == nil {
 		below = v.get("image")
 	}
-	image := b.image(below, false)
-	for _, name := range []string{"log", "target"} {
-		if m := v.get(name); m != nil {
-			image.Members = append(image.Members, b.image(m, false))
-		}
-	}
-	return image
+	return b.image(below, false)
 }
 
 // describe adds to an image what the node above says: its name, its format,
@@ -235,6 +267,13 @@ func (b *builder) describe(image *Image, v *value, format string) {
 	if data := v.get("data-file"); data != nil && !data.null {
 		file := b.image(data, true)
 		image.DataFile = &file
+	}
+	// The log of blklogwrites, the target of copy-before-write, a detached header
+	// of luks.
+	for _, name := range []string{"log", "target", "header"} {
+		if m := v.get(name); m != nil && !m.null {
+			image.Members = append(image.Members, b.image(m, false))
+		}
 	}
 	b.back(image, v.get("backing"))
 }

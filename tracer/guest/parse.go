@@ -31,7 +31,7 @@ func Parse(args []string) Guest { return Parser{}.Parse(args) }
 // Parse reads an argument list, argv[0] first. See the function Parse.
 func (p Parser) Parse(args []string) Guest {
 	s := &scan{readFile: p.ReadFile, devices: map[string]*device{}, counts: map[string]int{}}
-	s.builder.nodes, s.builder.fds, s.builder.problem = map[string]*value{}, map[int]*FD{}, s.problem
+	s.builder.nodes, s.builder.fds, s.builder.problem = map[string]*node{}, map[int]*FD{}, s.problem
 	s.guest.Disks = []Disk{}
 	if len(args) == 0 {
 		s.guest.NotGuest = "no arguments"
@@ -75,9 +75,13 @@ type medium struct {
 	id       string // as given, may be empty
 	fallback string // what to call it without an id
 	kind     Kind
-	options  *value
-	node     bool // of -blockdev: a disk only if nothing else is built on it
-	readOnly bool // as the kind of medium implies
+	*node
+	// inner is set for what qemu shows to the guest only if a -device names it:
+	// a -blockdev, and a -drive with if=none. It is no disk of its own where
+	// another node is built on it.
+	inner bool
+	// plain is set for a -drive, also where its file name is a json:{...}.
+	plain bool
 }
 
 // device is a -device that shows a medium to the guest.
@@ -268,7 +272,11 @@ func (s *scan) shorthand(name, defaults, file string) {
 }
 
 func (s *scan) drive(v *value) {
-	m := medium{id: v.first("id", "node-name"), options: v, kind: KindDisk}
+	options, isNode := s.builder.spelledOut(v)
+	m := medium{
+		id: v.first("id", "node-name"), kind: KindDisk, plain: true, inner: v.str("if") == "none",
+		node: &node{options: options, drive: !isNode},
+	}
 	switch {
 	case v.str("if") == "pflash":
 		m.kind = KindFirmware
@@ -309,10 +317,12 @@ func (s *scan) node(v *value) {
 	case s.builder.nodes[name] != nil:
 		s.problem("-blockdev "+name, "the node-name is taken")
 		return
-	default:
-		s.builder.nodes[name] = v
 	}
-	s.media = append(s.media, medium{id: name, options: v, kind: KindDisk, node: true})
+	n := &node{options: v}
+	if name != "" {
+		s.builder.nodes[name] = n
+	}
+	s.media = append(s.media, medium{id: name, kind: KindDisk, node: n, inner: true})
 }
 
 // deviceKinds are the devices that are not just disks.
@@ -378,11 +388,14 @@ func (s *scan) addFD(text string, v *value) {
 
 // finish makes the disks, now that all nodes and devices are known.
 func (s *scan) finish() Guest {
-	built := s.builtOn()
+	built := s.survey()
 	var names map[string]int
-	for _, m := range s.media {
+	var inner []*medium
+	for i := range s.media {
+		m := &s.media[i]
 		d := s.deviceOf(m)
-		if m.node && d == nil && built[m.id] {
+		if d == nil && m.inner && (built[m.id] || built[m.options.str("node-name")]) {
+			inner = append(inner, m)
 			continue
 		}
 		if m.id == "" {
@@ -394,6 +407,12 @@ func (s *scan) finish() Guest {
 		s.guest.Disks = append(s.guest.Disks, s.disk(m, d))
 	}
 	s.checkDevices()
+	for _, m := range inner {
+		// Nodes that are built on each other in a circle are a disk of nobody.
+		if !m.reached {
+			s.guest.Disks = append(s.guest.Disks, s.disk(m, nil))
+		}
+	}
 	s.guest.Identity = s.identity()
 	s.judge()
 	if s.nUnlisted > 0 {
@@ -422,7 +441,7 @@ func unique(name string, used map[string]int) string {
 }
 
 // deviceOf finds the device that names the medium, nil if there is none.
-func (s *scan) deviceOf(m medium) *device {
+func (s *scan) deviceOf(m *medium) *device {
 	for _, name := range []string{m.id, m.options.str("node-name")} {
 		if d := s.devices[name]; d != nil {
 			d.found = true
@@ -432,11 +451,9 @@ func (s *scan) deviceOf(m medium) *device {
 	return nil
 }
 
-// checkDevices reports the devices that name what is not there.
+// checkDevices makes disks of the devices that name a node inside another, and
+// reports those that name what is not there.
 func (s *scan) checkDevices() {
-	if s.unread {
-		return
-	}
 	var lost []string
 	for name, d := range s.devices {
 		if !d.found {
@@ -445,12 +462,17 @@ func (s *scan) checkDevices() {
 	}
 	slices.Sort(lost)
 	for _, name := range lost {
-		s.problem(strings.TrimSpace(s.devices[name].driver+" drive="+name), "no such drive or block node")
+		d := s.devices[name]
+		if n := s.builder.nodes[name]; n != nil {
+			s.guest.Disks = append(s.guest.Disks, s.disk(&medium{id: name, kind: KindDisk, node: n}, d))
+		} else if !s.unread {
+			s.problem(strings.TrimSpace(d.driver+" drive="+name), "no such drive or block node")
+		}
 	}
 }
 
 // disk makes a disk of a medium.
-func (s *scan) disk(m medium, d *device) Disk {
+func (s *scan) disk(m *medium, d *device) Disk {
 	disk := Disk{ID: m.id, Kind: m.kind, Serial: m.options.str("serial")} // of a drive: before qemu 3.1
 	if d != nil {
 		disk.Device, disk.DeviceID, disk.ShareRW = d.driver, d.id, d.shareRW
@@ -459,14 +481,9 @@ func (s *scan) disk(m medium, d *device) Disk {
 			disk.Kind = d.kind
 		}
 	}
-	if m.node {
-		disk.Image = s.builder.image(m.options, false)
-	} else {
-		disk.Image = s.builder.drive(m.options)
+	disk.Image = s.builder.make(m.node)
+	if m.plain {
 		disk.Snapshot = s.guest.Snapshot && m.options.get("snapshot") == nil || m.options.on("snapshot")
-	}
-	if m.readOnly {
-		disk.ReadOnly = true
 	}
 	// Firmware code is a plain file that came with a package. Its variables,
 	// which are written, lie on a volume where the guest's disks do (Proxmox).
@@ -476,24 +493,40 @@ func (s *scan) disk(m medium, d *device) Disk {
 	return disk
 }
 
-// builtOn returns the names of the nodes that other nodes are built on.
-func (s *scan) builtOn() map[string]bool {
-	names := make(map[string]bool)
-	for _, m := range s.media {
-		collect(m.options, names, !m.node, 0)
+// survey names all nodes that a reference can lead to, and returns the names
+// that are referred to. Where a name is given twice, which qemu refuses, a drive
+// or node of its own comes first.
+func (s *scan) survey() (built map[string]bool) {
+	built = make(map[string]bool)
+	for i := range s.media {
+		m := &s.media[i]
+		if m.plain {
+			s.name(m.options.str("id"), m.node)
+		}
+		s.name(m.options.str("node-name"), m.node)
 	}
-	return names
+	for i := range s.media {
+		n := s.media[i].node
+		s.children(n.options, built, n.drive, 0)
+	}
+	return built
+}
+
+func (s *scan) name(name string, n *node) {
+	if name != "" && s.builder.nodes[name] == nil {
+		s.builder.nodes[name] = n
+	}
 }
 
 // nodeKeys are the keys that name a child node.
 var nodeKeys = map[string]bool{
 	"file": true, "backing": true, "data-file": true, "children": true, "image": true,
-	"raw": true, "test": true, "log": true, "target": true,
+	"raw": true, "test": true, "log": true, "target": true, "header": true,
 }
 
-// collect gathers the references among a node's children. The "file" of a
-// drive is a file name.
-func collect(v *value, names map[string]bool, drive bool, depth int) {
+// children gathers the references among a node's children, and names those that
+// are defined there. The "file" of a drive is a file name.
+func (s *scan) children(v *value, built map[string]bool, drive bool, depth int) {
 	if depth > maxNesting {
 		return
 	}
@@ -503,9 +536,10 @@ func collect(v *value, names map[string]bool, drive bool, depth int) {
 			continue
 		}
 		if m.value.hasText && !(drive && m.name == "file") {
-			names[m.value.text] = true
+			built[m.value.text] = true
 		}
-		collect(&m.value, names, false, depth+1)
+		s.name(m.value.str("node-name"), &node{options: &m.value})
+		s.children(&m.value, built, false, depth+1)
 	}
 }
 
