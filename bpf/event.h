@@ -25,7 +25,7 @@ enum kind {
 #define CALLER_ARGS 512	  /* command line of a process that changed a mapping */
 #define TABLE_LEN 4096	  /* target specs of one table load; longer ones are cut */
 #define TABLE_PIECE 512
-#define GUEST_NAMES 8	  /* see guest_name */
+#define GUEST_NAMES 16	  /* see guest_name */
 
 #define ARGS_SMALL 4096
 #define ARGS_MEDIUM 16384

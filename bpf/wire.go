@@ -137,4 +137,4 @@ type GuestName struct {
 }
 
 // MaxGuestNames is how many of them there can be.
-const MaxGuestNames = 8
+const MaxGuestNames = 16

@@ -3,19 +3,23 @@ package main
 import (
 	"context"
 	"os"
+	"path/filepath"
 
 	"github.com/urfave/cli/v2"
 
 	"github.com/bootrace/bootrace/exporters/text"
+	"github.com/bootrace/bootrace/tracer/config"
 	"github.com/bootrace/bootrace/tracer/devmap"
 	"github.com/bootrace/bootrace/tracer/event"
 	"github.com/bootrace/bootrace/tracer/guest"
 	"github.com/bootrace/bootrace/tracer/image"
 )
 
-// explained is the JSON form of `explain`: a guest.Guest, and with --headers
-// what the images' headers name, one for each disk, null for a disk without.
+// explained is the JSON form of `explain`: a guest.Guest, the launcher that
+// executes it, if one was given, and with --headers what the images' headers
+// name, one for each disk, null for a disk without.
 type explained struct {
+	Launcher string `json:"launcher,omitempty"`
 	guest.Guest
 	Chains []*image.Chain `json:"chains,omitempty"`
 }
@@ -25,8 +29,12 @@ type explained struct {
 func explainCommand() *cli.Command {
 	return &cli.Command{
 		Name:      "explain",
-		Usage:     "what bootrace understands of a qemu command line",
-		ArgsUsage: "-- QEMU-COMMAND-LINE",
+		Usage:     "what bootrace understands of a guest's command line",
+		ArgsUsage: "-- COMMAND-LINE",
+		Description: "The command line is that of qemu, cloud-hypervisor or firecracker, or of a\n" +
+			"launcher such as env or sudo that executes one of them. The exit status is 5\n" +
+			"where the guest may have disks that the command line does not tell, and 2\n" +
+			"where it is none of a program that bootrace watches.",
 		Flags: []cli.Flag{
 			formatFlag(),
 			&cli.BoolFlag{Name: "headers", Usage: "read the images' headers on this host, and show what they name"},
@@ -37,19 +45,53 @@ func explainCommand() *cli.Command {
 				return err
 			}
 			if !c.Args().Present() {
-				return usageError("explain: give a qemu command line after --")
+				return usageError("explain: give a guest's command line after --")
 			}
-			out := explained{Guest: guest.Parse(c.Args().Slice())}
+			out := explain(c.Args().Slice())
 			if c.Bool("headers") {
 				out.Chains = readHeaders(c.Context, &out.Guest)
 			}
-			if asJSON {
-				return writeJSON(c.App.Writer, out)
+			switch {
+			case asJSON:
+				err = writeJSON(c.App.Writer, out)
+			case out.IsGuest || !out.NotWatched:
+				err = text.Explain(c.App.Writer, out.Launcher, &out.Guest, out.Chains, output(c))
 			}
-			return text.Explain(c.App.Writer, &out.Guest, out.Chains, output(c))
+			if err != nil {
+				return err
+			}
+			return verdictOn(&out.Guest)
 		},
 	}
 }
+
+// explain reads a command line, or that within a launcher's.
+func explain(args []string) explained {
+	var out explained
+	if inner := guest.Launched(args); inner != nil {
+		out.Launcher = filepath.Base(args[0])
+		args = inner
+	}
+	cfg, err := config.Load(config.Path)
+	watched := err == nil && guest.Matches(cfg.GuestBinaries, args[0])
+	out.Guest = guest.Parser{Watched: watched}.Parse(args)
+	return out
+}
+
+// verdictOn is how the command ends.
+func verdictOn(g *guest.Guest) error {
+	switch {
+	case !g.IsGuest && g.NotWatched:
+		return usageError("explain: %s: give the command line of the hypervisor itself (qemu, cloud-hypervisor, firecracker), "+
+			"as in /proc/PID/cmdline, or name the program in guest-binaries", g.NotGuest)
+	case g.Unknown != "":
+		return &exitError{nil, exitDisksUnknown}
+	}
+	return nil
+}
+
+// exitDisksUnknown is the exit status where a guest may have further disks.
+const exitDisksUnknown = 5
 
 // readHeaders follows the disks of a guest on this host. Relative paths are
 // relative to where the command was given.

@@ -15,19 +15,20 @@ import (
 // labelCols is the width of the labels that begin an explanation's lines.
 const labelCols = 10
 
-// Explain writes what was understood of a qemu command line: which guest it
-// is, its disks with the images that the command line names for each, which
+// Explain writes what was understood of a hypervisor's command line: which guest
+// it is, its disks with the images that the command line names for each, which
 // paths have to be there before it starts, and what was not understood.
 //
+// launcher is the program that executes the hypervisor, if one was given.
 // chains are what the images' headers name, one for each disk, nil for a disk
 // without; all of them nil where no header was read.
-func Explain(w io.Writer, g *guest.Guest, chains []*image.Chain, opts Options) error {
+func Explain(w io.Writer, launcher string, g *guest.Guest, chains []*image.Chain, opts Options) error {
 	p := newPrinter(w, opts)
 	p.guestTitle(g)
-	p.guestFacts(g)
+	p.guestFacts(launcher, g)
 	for i := range g.Disks {
 		p.line()
-		p.disk(&g.Disks[i])
+		p.disk(g.Hypervisor, &g.Disks[i])
 		if chains != nil && chains[i] != nil {
 			p.headers(chains[i])
 		}
@@ -50,15 +51,21 @@ func (p *printer) guestTitle(g *guest.Guest) {
 	p.write(t, 2)
 }
 
-func (p *printer) guestFacts(g *guest.Guest) {
-	p.fact("program", g.Binary, "")
+func (p *printer) guestFacts(launcher string, g *guest.Guest) {
+	p.fact("program", g.Binary, ofHypervisor(g))
+	if launcher != "" {
+		p.fact("launcher", launcher, "(bootrace watches the program that it executes)")
+	}
 	if !g.IsGuest {
 		return
+	}
+	if g.NotWatched {
+		p.fact("", "", "no name that bootrace watches: its guests are seen only if guest-binaries names it")
 	}
 	if id := g.Identity; id.Kind != "" {
 		p.fact("identity", id.Kind+" "+id.Value, "(from "+id.From+")")
 	} else {
-		p.fact("identity", "", "none: nothing tells it from others after a reboot; give it -uuid or -name")
+		p.fact("identity", "", "none: nothing tells it from others after a reboot; "+remedies[g.Hypervisor])
 	}
 	if g.PIDFile != "" {
 		p.fact("pid file", g.PIDFile, "")
@@ -69,6 +76,21 @@ func (p *printer) guestFacts(g *guest.Guest) {
 	if g.Incoming != "" {
 		p.fact("incoming", g.Incoming, "(a migration, not a fresh start)")
 	}
+}
+
+// remedies are how a guest gets an identity.
+var remedies = map[string]string{
+	"qemu": "give it -uuid or -name", "cloud-hypervisor": "give it --platform uuid= or --api-socket",
+	"firecracker": "give it --id", "": "bootrace does not understand its command line",
+	"crosvm": "bootrace does not understand its command line", "kvmtool": "bootrace does not understand its command line",
+}
+
+// ofHypervisor names the hypervisor where the name of the program may not.
+func ofHypervisor(g *guest.Guest) string {
+	if g.Hypervisor == "qemu" && !g.NotWatched || strings.Contains(g.Binary, g.Hypervisor) {
+		return ""
+	}
+	return "(" + g.Hypervisor + ")"
 }
 
 // fact writes a line: a label, foreign text, and our own words about it.
@@ -87,7 +109,7 @@ func (p *printer) labelled(indent int, label string) paragraph {
 	return t
 }
 
-func (p *printer) disk(d *guest.Disk) {
+func (p *printer) disk(hypervisor string, d *guest.Disk) {
 	var t paragraph
 	t.Say("Disk", strong)
 	t.Add(p.name(d.ID, words.MaxBytes), strong)
@@ -106,17 +128,17 @@ func (p *printer) disk(d *guest.Disk) {
 	}
 	t.Append(listed(notes))
 	p.write(t, 2)
-	p.image("image", 2, &d.Image)
+	p.image(hypervisor, "image", 2, &d.Image)
 }
 
 // image writes one image and those that are opened with it, deeper by two.
-func (p *printer) image(role string, indent int, i *guest.Image) {
+func (p *printer) image(hypervisor, role string, indent int, i *guest.Image) {
 	t := p.labelled(indent, role)
 	if i.Path != "" {
 		t.Add(p.name(i.Path, words.MaxBytes), plain)
 		t.Join(":", plain)
 	}
-	format := "format probed by qemu"
+	format := "format probed by " + hypervisor
 	if i.Format != "" {
 		format = p.name(i.Format, words.NameCols)
 	}
@@ -135,13 +157,13 @@ func (p *printer) image(role string, indent int, i *guest.Image) {
 	indent = min(indent, p.width/2) // chains of any length come in
 	p.write(t, indent+labelCols)
 	for n := range i.Members {
-		p.image("member", indent+2, &i.Members[n])
+		p.image(hypervisor, "member", indent+2, &i.Members[n])
 	}
 	for n := range i.Backing {
-		p.image("backing", indent+2, &i.Backing[n])
+		p.image(hypervisor, "backing", indent+2, &i.Backing[n])
 	}
 	if i.DataFile != nil {
-		p.image("data file", indent+2, i.DataFile)
+		p.image(hypervisor, "data file", indent+2, i.DataFile)
 	}
 }
 
@@ -184,11 +206,19 @@ func (p *printer) verdict(g *guest.Guest, chains []*image.Chain) {
 	}
 	needed, hidden := needs(g, chains)
 	var t paragraph
-	if needed == 0 {
+	switch {
+	case needed == 0 && g.Unknown != "":
+		t.Say("Not known: which disks it has, and what to wait for before it starts:", warn)
+		t.Add(p.name(g.Unknown, words.MaxBytes)+".", plain)
+	case needed == 0:
 		t.Say("There is no path to wait for before it starts.", plain)
-	} else {
+	default:
 		t.Add(words.Count(needed, "path has", "paths have"), strong)
 		t.Say("to be there before it starts.", plain)
+	}
+	if needed > 0 && g.Unknown != "" {
+		t.Say("It may have further disks:", warn)
+		t.Add(p.name(g.Unknown, words.MaxBytes)+".", plain)
 	}
 	if hidden {
 		t.Say("An image may name further files in its header, as qcow2 does: they can be read once it is there.", dim)

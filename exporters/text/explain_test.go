@@ -27,7 +27,7 @@ var explained = map[string][]string{
 	"question": {"qemu-kvm", "-version"},
 	"nothing":  {"qemu-kvm", "-m", "16M"},
 	"hostile": {
-		"/tmp/\x1b[2Jqemu-system-x86_64", "-name", "a\x1b]0;owned\a\u202eb", "-drive", "file=/dev/\x9b31m/\xff\n/x,format=\x1b[m,id=\x1b]8;;http://x\a",
+		"/tmp/\x1b[2J/qemu-system-x86_64", "-name", "a\x1b]0;owned\a\u202eb", "-drive", "file=/dev/\x9b31m/\xff\n/x,format=\x1b[m,id=\x1b]8;;http://x\a",
 		"-\x1b[31mfoo",
 	},
 }
@@ -38,7 +38,7 @@ func TestExplain(t *testing.T) {
 			t.Run(name+"-"+variant, func(t *testing.T) {
 				g := guest.Parse(args)
 				var b bytes.Buffer
-				if err := Explain(&b, &g, nil, opts); err != nil {
+				if err := Explain(&b, "", &g, nil, opts); err != nil {
 					t.Fatal(err)
 				}
 				checkOutput(t, b.Bytes(), opts)
@@ -53,7 +53,7 @@ func TestExplain(t *testing.T) {
 
 func TestExplainWriteError(t *testing.T) {
 	g := guest.Parse(explained["chain"])
-	if err := Explain(full{}, &g, nil, Options{}); !errors.Is(err, errFull) {
+	if err := Explain(full{}, "", &g, nil, Options{}); !errors.Is(err, errFull) {
 		t.Errorf("got %v", err)
 	}
 }
@@ -67,7 +67,7 @@ func TestExplainDeepChain(t *testing.T) {
 	g := guest.Guest{IsGuest: true, Disks: []guest.Disk{{ID: "d", Image: deep}}}
 	for _, opts := range []Options{{}, {Width: 1}, {Width: 40, Color: true}} {
 		var b bytes.Buffer
-		if err := Explain(&b, &g, nil, opts); err != nil {
+		if err := Explain(&b, "", &g, nil, opts); err != nil {
 			t.Fatal(err)
 		}
 		checkOutput(t, b.Bytes(), opts)
@@ -89,7 +89,7 @@ func TestExplainHeaders(t *testing.T) {
 	}
 	for variant, opts := range map[string]Options{"80": {}, "40": {Width: 40}} {
 		var b bytes.Buffer
-		if err := Explain(&b, &g, chains, opts); err != nil {
+		if err := Explain(&b, "", &g, chains, opts); err != nil {
 			t.Fatal(err)
 		}
 		checkOutput(t, b.Bytes(), opts)

@@ -46,7 +46,7 @@ func TestCheck(t *testing.T) {
 		{"noprogram", true, false, "1", 0, []said{
 			{"enforce mode", warning, "enforce.binaries leads to no program", "name the program"},
 			{"program /usr/bin/qemu-system-x86_64", warning, "its starts can't be held", "add /usr/bin/qemu-system-x86_64 to enforce.binaries"},
-			{"program /usr/bin/qemu-kvm-one", warning, "its guests are not seen", "add qemu-kvm-one to guest-binaries"}}},
+			{"program /usr/bin/qemu-lite-system-x86_64", warning, "its guests are not seen", "add qemu-lite-system-x86_64 to guest-binaries"}}},
 		{"container", false, false, "1", 0, []said{
 			{"rights", warning, "root without CAP_SYS_ADMIN, CAP_SYS_PTRACE, CAP_NET_ADMIN; in a container, which has its own namespaces (pid)", "on the host"},
 			{"probes", bad, "not seen: exit, so no verdict is possible: subscribe to process events: operation not permitted", "not in a container"}, {"enforce mode", warning, "CAP_SYS_ADMIN", ""}}},

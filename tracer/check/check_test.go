@@ -116,7 +116,7 @@ func TestState(t *testing.T) {
 // The programs that run guests are those of the configuration, too; one that is
 // not traced or not held by it is told, with what to add.
 func TestPrograms(t *testing.T) {
-	const elf, kvm, one, mine = "\x7fELF", "usr/bin/qemu-system-x86_64", "usr/bin/qemu-kvm-one", "opt/vm/my-own-vmm-of-2026"
+	const elf, kvm, one, mine = "\x7fELF", "usr/bin/qemu-system-x86_64", "usr/bin/qemu-lite-system-x86_64", "opt/vm/my-own-vmm-of-2026"
 	root := host(t, map[string]string{
 		kvm + "*": elf, "usr/bin/qemu-img*": "", "usr/bin/ls*": "", "usr/bin/qemu-system-arm": "not executable",
 		"usr/libexec/qemu-kvm*": elf, "usr/local/qemu-2.12.1/bin/qemu-system-x86_64*": elf, "usr/bin/qemu-system-x/file": "",
@@ -144,10 +144,10 @@ func TestPrograms(t *testing.T) {
 		}
 		return Item{}
 	}
-	want{Warning, "guest-binaries does not name it, so its guests are not seen; enforce.binaries does not name it", "add qemu-kvm-one to guest-binaries; add " + file + " to enforce.binaries"}.check(t, gap(one, o))
-	o.Guests = append(o.Guests, "qemu-kvm-one", "my-own-vmm-of-2026")
+	want{Warning, "guest-binaries does not name it, so its guests are not seen; enforce.binaries does not name it", "add qemu-lite-system-x86_64 to guest-binaries; add " + file + " to enforce.binaries"}.check(t, gap(one, o))
+	o.Guests = append(o.Guests, "qemu-lite-system-x86_64", "my-own-vmm-of-2026")
 	want{Warning, "enforce.binaries does not name it, so its starts can't be held", "add " + file + " to enforce.binaries"}.check(t, gap(one, o))
-	o.Binaries = append(o.Binaries, "/usr/bin/qemu-kvm-one", "/opt/vm/*")
+	o.Binaries = append(o.Binaries, "/usr/bin/qemu-lite-system-x86_64", "/opt/vm/*")
 	for _, path := range []string{one, mine} {
 		if i := gap(path, o); i != (Item{}) || !strings.Contains(o.programs(root)[0].Text, path) {
 			t.Errorf("%s is configured: %+v", path, i)

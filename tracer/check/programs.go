@@ -13,11 +13,17 @@ import (
 	"github.com/bootrace/bootrace/tracer/config"
 	"github.com/bootrace/bootrace/tracer/guest"
 	"github.com/bootrace/bootrace/tracer/hold"
-	"github.com/bootrace/bootrace/tracer/probe"
 )
 
-// programDirs is where distributions, Cloudpods and people put qemu.
-var programDirs = []string{"usr/bin", "usr/libexec", "usr/local/bin", "usr/local/qemu-*/bin"}
+// programDirs are the folders in which programs that run guests usually lie.
+func programDirs() []string {
+	var dirs []string
+	for _, place := range guest.Places() {
+		dirs = append(dirs, filepath.Dir(place))
+	}
+	slices.Sort(dirs)
+	return slices.Compact(dirs)
+}
 
 // programs lists the programs that run guests: what looks like qemu, or is
 // configured to. Each that is not traced or not held has an item of its own.
@@ -25,9 +31,9 @@ func (o Options) programs(root string) []Item {
 	const name = "qemu"
 	held := o.held(root)
 	found := slices.Clone(held)
-	for _, dir := range programDirs {
-		for _, path := range executables(root, filepath.Join("/", dir, "*")) {
-			if guest.IsQEMU(path) || o.traces(path) {
+	for _, dir := range programDirs() {
+		for _, path := range executables(root, filepath.Join(dir, "*")) {
+			if guest.IsProgram(path) || o.traces(path) {
 				found = append(found, path)
 			}
 		}
@@ -86,16 +92,11 @@ func (o Options) held(root string) []string {
 
 // traces reports whether a program is a guest by its name (see probe.Options).
 func (o Options) traces(path string) bool {
-	const most = 15 // bytes of a name that the kernel keeps
-	base := filepath.Base(path)
 	names := o.Guests
 	if names == nil {
-		names = probe.DefaultGuests
+		names = guest.Programs()
 	}
-	return slices.ContainsFunc(names, func(name string) bool {
-		short := name[:min(len(name), most)]
-		return base[:min(len(base), most)] == short || strings.HasSuffix(name, "-") && strings.HasPrefix(base, short)
-	})
+	return guest.Matches(names, filepath.Base(path))
 }
 
 func executables(root, pattern string) []string {

@@ -16,6 +16,9 @@ import (
 
 	"github.com/dustin/go-humanize"
 	"go.yaml.in/yaml/v3"
+
+	"github.com/bootrace/bootrace/bpf"
+	"github.com/bootrace/bootrace/tracer/guest"
 )
 
 // Path is where an installed bootrace looks.
@@ -32,7 +35,7 @@ type Config struct {
 	AskLVMAfter time.Duration `yaml:"ask-lvm-after"`
 	// GuestBinaries are the names of the programs that run guests; one that
 	// ends in "-" stands for all that begin with it. At most 15 bytes count,
-	// the length of a task's comm.
+	// the length of a task's comm. At most bpf.MaxGuestNames of them.
 	GuestBinaries []string `yaml:"guest-binaries"`
 	// Probes is how the kernel is watched.
 	Probes Probes `yaml:"probes"`
@@ -122,7 +125,7 @@ func Default() Config {
 		Mode:          Trace,
 		NearMiss:      time.Second,
 		AskLVMAfter:   30 * time.Second,
-		GuestBinaries: []string{"qemu-system-", "qemu-kvm", "kvm"},
+		GuestBinaries: guest.Programs(),
 		Probes:        ProbesAuto,
 		KeepBoots:     30,
 		KeepSize:      256 << 20,
@@ -181,6 +184,9 @@ func (c *Config) Validate() error {
 		return fmt.Errorf("keep-boots %d: keep at least 1", c.KeepBoots)
 	case c.MaxLogSize < minLogSize:
 		return fmt.Errorf("max-log-size %s: a boot needs at least %s", &c.MaxLogSize, new(minLogSize))
+	}
+	if n := len(c.GuestBinaries); n > bpf.MaxGuestNames {
+		return fmt.Errorf("guest-binaries: %d names, and the probes can compare with %d", n, bpf.MaxGuestNames)
 	}
 	for _, name := range c.GuestBinaries {
 		if name == "" || strings.Contains(name, "/") {

@@ -63,7 +63,8 @@ func TestParseErrors(t *testing.T) {
 		"probes: magic\n":                   `line 1: probes "magic": use one of ["auto" "ebpf" "tracefs" "none"]`,
 		"guest-binaries: [/bin/kvm]":        "/bin/kvm",
 		"guest-binaries: []":                "at least one",
-		"mode: [":                           "line 1",
+		"guest-binaries: [a, b, c, d, e, f, g, h, i, j, k, l, m, n, o, p, q]": "17 names",
+		"mode: [": "line 1",
 	} {
 		_, err := Parse([]byte(in))
 		if err == nil || !strings.Contains(err.Error(), want) || strings.Contains(err.Error(), "\n") {

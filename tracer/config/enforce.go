@@ -9,6 +9,8 @@ import (
 	"time"
 
 	"go.yaml.in/yaml/v3"
+
+	"github.com/bootrace/bootrace/tracer/guest"
 )
 
 // Enforce is what enforce mode does.
@@ -150,27 +152,17 @@ func setNode(v interface{ Set(string) error }, n *yaml.Node) error {
 	return nil
 }
 
-// usualBinaries is where distributions, Cloudpods and people put qemu.
-var usualBinaries = []string{
-	"/usr/bin/qemu-system-*",
-	"/usr/bin/qemu-kvm",
-	"/usr/bin/kvm",
-	"/usr/libexec/qemu-kvm",
-	"/usr/local/bin/qemu-system-*",
-	"/usr/local/qemu-*/bin/qemu-system-*",
-}
-
 // defaultEnforce leaves room below systemd's default start timeout of 90 s.
 func defaultEnforce() Enforce {
 	return Enforce{
 		Deadline: 80 * time.Second, OnTimeout: Allow, Identity: IdentityWarn,
-		ActivateAlso: []Unwilling{}, Binaries: slices.Clone(usualBinaries), Guests: []GuestRule{},
+		ActivateAlso: []Unwilling{}, Binaries: guest.Places(), Guests: []GuestRule{},
 	}
 }
 
 // HasUsualBinaries reports whether the patterns are the default ones, of which
 // no host has all.
-func (e *Enforce) HasUsualBinaries() bool { return slices.Equal(e.Binaries, usualBinaries) }
+func (e *Enforce) HasUsualBinaries() bool { return slices.Equal(e.Binaries, guest.Places()) }
 
 // Policy is what holds for one guest.
 type Policy struct {

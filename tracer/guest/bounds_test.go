@@ -146,7 +146,7 @@ func FuzzParse(f *testing.F) {
 	}
 	f.Fuzz(func(t *testing.T, text string) {
 		args := strings.Split(text, "\n")
-		parser := Parser{ReadFile: func(string) ([]byte, error) { return []byte(text), nil }}
+		parser := Parser{Watched: true, ReadFile: func(string) ([]byte, error) { return []byte(text), nil }}
 		g := parser.Parse(args)
 		if g.IsGuest == (g.NotGuest != "") {
 			t.Errorf("IsGuest %v, NotGuest %q", g.IsGuest, g.NotGuest)
@@ -200,7 +200,7 @@ func FuzzRedactCommand(f *testing.F) {
 func seeds(t testing.TB) [][]string {
 	t.Helper()
 	var all [][]string
-	for _, name := range []string{"cloudpods", "libvirt", "proxmox", "others", "plain", "references"} {
+	for _, name := range []string{"cloudpods", "libvirt", "proxmox", "others", "plain", "references", "hypervisors"} {
 		archive, err := txtar.ParseFile("testdata/" + name + ".txtar")
 		if err != nil {
 			t.Fatal(err)

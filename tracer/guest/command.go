@@ -12,11 +12,11 @@ import (
 // RedactCommand returns the argument list of any other program without what
 // looks like a secret: it is for the processes that change a mapping, such as
 // dmsetup (the keys in its tables), cryptsetup, lvm, and the agents and scripts
-// that run them. The list of a qemu goes through Redact. args is not changed.
-func RedactCommand(args []string) []string {
-	if len(args) > 0 && IsQEMU(args[0]) {
-		return Redact(args)
-	}
+// that run them. The list of a hypervisor is redacted as its own. args is not
+// changed.
+func RedactCommand(args []string) []string { return Parser{}.Redact(args) }
+
+func redactAny(args []string) []string {
 	out := slices.Clone(args)
 	for i := range out {
 		switch {

@@ -8,7 +8,6 @@ import (
 
 // Bounds on -readconfig.
 const (
-	maxConfig      = 1 << 20 // bytes of one file
 	maxConfigs     = 16      // files
 	maxConfigLines = 1 << 15 // of one file
 )
@@ -17,15 +16,22 @@ const (
 func (s *scan) readConfig(path string) {
 	data, err := s.configFile(path)
 	if err != nil {
-		s.unread = true
-		s.problem("-readconfig "+path, err.Error())
+		s.unreadConfig(path, err.Error())
 		return
 	}
-	if len(data) > maxConfig {
-		data = data[:maxConfig]
-		s.problem("-readconfig "+path, fmt.Sprintf("longer than %d bytes, the rest is ignored", maxConfig))
+	if len(data) > MaxFile {
+		data = data[:MaxFile]
+		s.unreadConfig(path, fmt.Sprintf("longer than %d bytes, the rest is ignored", MaxFile))
 	}
 	s.config(path, string(data))
+}
+
+// unreadConfig notes that there may be disks in a file, and why they are not
+// known.
+func (s *scan) unreadConfig(path, why string) {
+	s.unread = true
+	s.problem("-readconfig "+path, why)
+	s.unknown("-readconfig " + cut(path) + ": " + why)
 }
 
 func (s *scan) configFile(path string) ([]byte, error) {
@@ -49,7 +55,7 @@ func (s *scan) config(path, text string) {
 	lines := 0
 	for line := range strings.Lines(text) {
 		if lines++; lines > maxConfigLines {
-			s.problem("-readconfig "+path, fmt.Sprintf("more than %d lines, the rest is ignored", maxConfigLines))
+			s.unreadConfig(path, fmt.Sprintf("more than %d lines, the rest is ignored", maxConfigLines))
 			break
 		}
 		line = strings.TrimRight(line, "\r\n")

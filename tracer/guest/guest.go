@@ -1,9 +1,13 @@
-// Package guest understands qemu command lines: which guest it is, which disks
-// it will open, and where. It reads no file and opens nothing; it works on the
-// argument list alone, so the same code serves a held exec, a log that was
-// copied from another host, and the explain command.
+// Package guest knows the programs that run guests, and understands their command
+// lines: which guest it is, which disks it will open, and where. It opens
+// nothing by itself; it works on the argument list alone, so the same code serves
+// a held exec, a log that was copied from another host, and the explain command.
 //
-// The syntax is qemu's own: QemuOpts and keyval lists (util/qemu-option.c,
+// qemu, cloud-hypervisor and firecracker are understood. Of other programs that
+// are known to run guests, and of a program that the configuration names, it says
+// that their disks are not known.
+//
+// The syntax of qemu is its own: QemuOpts and keyval lists (util/qemu-option.c,
 // util/keyval.c), its JSON dialect (qobject/json-lexer.c), file names with
 // protocols (block.c) and the node graph of -blockdev (qapi/block-core.json).
 //
@@ -15,14 +19,27 @@ package guest
 
 import "iter"
 
-// Guest is what a qemu command line says. Its JSON form is what the explain
-// command prints.
+// Guest is what a command line says. Its JSON form is what the explain command
+// prints.
 type Guest struct {
-	// IsGuest is false for runs of qemu that never open a disk: questions for
-	// help or the version, and capability probes of launchers. NotGuest then
-	// says which.
+	// IsGuest is false for runs of a hypervisor that never open a disk, such as
+	// questions for help or the version and capability probes of launchers, and
+	// for all other programs. NotGuest then says which.
 	IsGuest  bool   `json:"is_guest"`
 	NotGuest string `json:"not_guest,omitempty"`
+	// NotWatched is set where the program has no name that bootrace knows to run
+	// guests: it is neither traced nor held unless the configuration names it.
+	NotWatched bool `json:"not_watched,omitempty"`
+
+	// Hypervisor is qemu, cloud-hypervisor, firecracker, crosvm or kvmtool; empty
+	// where the program is none of them.
+	Hypervisor string `json:"hypervisor,omitempty"`
+	// Unparsed is set for a program that runs guests, but whose command line is
+	// not understood.
+	Unparsed bool `json:"unparsed,omitempty"`
+	// Unknown says why the guest may have disks that Disks does not list. It is
+	// empty where Disks has all that the guest starts with.
+	Unknown string `json:"unknown,omitempty"`
 
 	// Binary is argv[0].
 	Binary string `json:"binary"`
@@ -43,8 +60,8 @@ type Guest struct {
 	// files. Disk.Snapshot has it for each disk.
 	Snapshot bool `json:"snapshot,omitempty"`
 
-	// Disks are in the order of the command line. There are none where qemu
-	// will only answer a question and exit.
+	// Disks are in the order of the command line. There are none where the
+	// hypervisor will only answer a question and exit.
 	Disks []Disk `json:"disks"`
 	// Taps are the names of the tap interfaces, where the command line names
 	// them. Launchers that pass open descriptors do not.
@@ -64,7 +81,8 @@ type Problem struct {
 // Identity names the guest over reboots. It is the zero value where the
 // command line has nothing to tell the guest by.
 type Identity struct {
-	// Kind is what Value is: uuid, name, pidfile, or empty.
+	// Kind is what Value is: uuid, name, pidfile, socket (of the hypervisor's
+	// API), or empty.
 	Kind  string `json:"kind,omitempty"`
 	Value string `json:"value,omitempty"`
 	// From is the option that Value was taken from.

@@ -1,6 +1,7 @@
 package guest
 
 import (
+	compare "cmp"
 	"errors"
 	"flag"
 	"fmt"
@@ -17,8 +18,9 @@ var update = flag.Bool("update", false, "write what Parse returns into testdata;
 
 // TestCases runs the command lines in testdata. An archive has two files a
 // case: NAME, a line for each option with its value, and NAME.want, what
-// describe makes of the Guest. Files called NAME.conf are what -readconfig
-// reads.
+// describe makes of the Guest. A file called NAME.conf is what a command
+// line reads as NAME, or NAME.conf. Names that begin with "renamed" are of programs that the configuration
+// names.
 func TestCases(t *testing.T) {
 	archives, err := filepath.Glob("testdata/*.txtar")
 	if err != nil || len(archives) == 0 {
@@ -45,8 +47,10 @@ func runArchive(t *testing.T, path string) {
 			continue
 		}
 		args := commandLine(string(f.Data))
+		parser.Watched = strings.HasPrefix(f.Name, "renamed")
 		got := describe(parser.Parse(args))
 		out.Files = append(out.Files, f, txtar.File{Name: f.Name + ".want", Data: []byte(got)})
+		parser := parser
 		t.Run(f.Name, func(t *testing.T) {
 			if diff := cmp.Diff(content(archive, f.Name+".want"), got); diff != "" && !*update {
 				t.Errorf("wrong guest (-want +got):\n%s", diff)
@@ -65,8 +69,8 @@ func runArchive(t *testing.T, path string) {
 // and a second time changes nothing.
 func checkRedaction(t testing.TB, parser Parser, args []string) {
 	t.Helper()
-	once := Redact(args)
-	if diff := cmp.Diff(once, Redact(once)); diff != "" {
+	once := parser.Redact(args)
+	if diff := cmp.Diff(once, parser.Redact(once)); diff != "" {
 		t.Errorf("Redact changes its own result:\n%s", diff)
 	}
 	if diff := cmp.Diff(parser.Parse(args), parser.Parse(once)); diff != "" {
@@ -76,7 +80,8 @@ func checkRedaction(t testing.TB, parser Parser, args []string) {
 
 func archiveReader(archive *txtar.Archive) func(string) ([]byte, error) {
 	return func(path string) ([]byte, error) {
-		if text := content(archive, filepath.Base(path)); text != "" {
+		name := strings.TrimSuffix(filepath.Base(path), ".conf") + ".conf"
+		if text := content(archive, name); text != "" {
 			return []byte(text), nil
 		}
 		return nil, errors.New("no such file")
@@ -117,6 +122,12 @@ func describe(g Guest) string {
 		fmt.Fprintf(&b, "guest %q\n", g.Name)
 	} else {
 		fmt.Fprintf(&b, "not a guest: %s\n", g.NotGuest)
+	}
+	if g.IsGuest && g.Hypervisor != "qemu" {
+		fmt.Fprintf(&b, "of %s\n", compare.Or(g.Hypervisor, "an unknown program"))
+	}
+	if g.Unknown != "" {
+		fmt.Fprintf(&b, "unknown: %s\n", g.Unknown)
 	}
 	if g.Identity.Kind != "" {
 		fmt.Fprintf(&b, "identity %s from %s\n", g.Identity, g.Identity.From)

@@ -187,7 +187,7 @@ func (b *builder) make(n *node) Image {
 	}
 	n.making = true
 	defer func() { n.making = false }()
-	image := Image{}
+	var image Image
 	if n.drive {
 		image = b.drive(n.options)
 	} else {

@@ -14,14 +14,24 @@ const (
 	maxProblemArg = 200
 )
 
-// Parser reads qemu command lines. The zero value is ready to use.
+// Parser reads the command lines of hypervisors. The zero value is ready to use.
 type Parser struct {
-	// ReadFile reads a file that -readconfig names; a relative path is relative
-	// to qemu's working directory. Without it the option is listed in
-	// Guest.NotUnderstood. What it returns beyond maxConfig is not looked at,
-	// but it should not read without bounds either.
+	// Program is the file that was executed, where that is known: what argv[0]
+	// says is up to whoever starts it. Empty: argv[0] is all there is.
+	Program string
+	// Watched says that the program is known to run guests, whatever its name:
+	// the configuration names it, and the probes have told of its start.
+	Watched bool
+	// ReadFile reads a file that the command line names and that tells of disks
+	// (qemu's -readconfig, firecracker's --config-file). A relative path is
+	// relative to the working directory of the program. Without it
+	// Guest.Unknown says that the file was not read. What it returns beyond
+	// MaxFile is not looked at, but it should not read without bounds either.
 	ReadFile func(path string) ([]byte, error)
 }
+
+// MaxFile is as much of a file as is read, in bytes.
+const MaxFile = 1 << 20
 
 // Parse reads an argument list, argv[0] first, without reading any file. It
 // never fails: what it does not understand is listed in Guest.NotUnderstood,
@@ -30,19 +40,58 @@ func Parse(args []string) Guest { return Parser{}.Parse(args) }
 
 // Parse reads an argument list, argv[0] first. See the function Parse.
 func (p Parser) Parse(args []string) Guest {
+	g := Guest{Disks: []Disk{}, Binary: p.Program}
+	if len(args) == 0 {
+		if p.Watched {
+			g.IsGuest, g.Unknown = true, "its command line could not be read"
+			return g
+		}
+		g.NotGuest = "no arguments"
+		return g
+	}
+	g.Binary = args[0]
+	if isTool(cmp.Or(p.Program, args[0])) {
+		g.NotGuest = fileName(cmp.Or(p.Program, args[0])) + " is no system emulator"
+		return g
+	}
+	if p.script(args) {
+		g.NotGuest = "a script: the program that it executes is the guest"
+		return g
+	}
+	h := p.hypervisor(args)
+	switch {
+	case h != nil:
+		g = h.parse(&p, h.redact(args))
+		g.Hypervisor, g.Binary = h.name, args[0]
+		g.NotWatched = !p.Watched && known(cmp.Or(p.Program, args[0])) == nil
+	case p.Watched:
+		g.IsGuest, g.Unparsed = true, true
+		g.Unknown = "the command line of " + fileName(cmp.Or(p.Program, args[0])) + " is not understood"
+	default:
+		g.NotWatched = true
+		g.NotGuest = fileName(args[0]) + " is not a program that bootrace watches or holds"
+	}
+	return g
+}
+
+// Redact returns the argument list of a program without its secrets, by what
+// Parse takes it for. args is not changed.
+func (p Parser) Redact(args []string) []string {
+	if len(args) == 0 {
+		return args
+	}
+	if h := p.hypervisor(args); h != nil {
+		return h.redact(args)
+	}
+	return redactAny(args)
+}
+
+// parseQEMU reads the command line of a qemu.
+func parseQEMU(p *Parser, args []string) Guest {
 	s := &scan{readFile: p.ReadFile, devices: map[string]*device{}, counts: map[string]int{}}
 	s.builder.nodes, s.builder.fds, s.builder.problem = map[string]*node{}, map[int]*FD{}, s.problem
 	s.guest.Disks = []Disk{}
-	if len(args) == 0 {
-		s.guest.NotGuest = "no arguments"
-		return s.guest
-	}
-	s.guest.Binary = args[0]
-	if isTool(args[0]) {
-		s.guest.NotGuest = program(args[0]) + " is no system emulator"
-		return s.guest
-	}
-	for a := range arguments(Redact(args)) {
+	for a := range arguments(args) {
 		if a.problem != "" {
 			s.problem("-"+a.name, a.problem)
 			continue
@@ -66,7 +115,7 @@ type scan struct {
 
 	machine   string // of -machine, the last
 	question  string // the option that asked for help
-	unread    bool   // a config file was not read
+	unread    bool   // a config file was not read, or not to its end
 	nUnlisted int    // problems beyond maxProblems
 }
 
@@ -100,6 +149,9 @@ func (s *scan) problem(arg, reason string) {
 	}
 	s.guest.NotUnderstood = append(s.guest.NotUnderstood, Problem{cut(arg), reason})
 }
+
+// unknown notes why there may be disks that are not listed: the first reason.
+func (s *scan) unknown(why string) { s.guest.Unknown = cmp.Or(s.guest.Unknown, why) }
 
 func cut(arg string) string { return arg[:min(len(arg), maxProblemArg)] }
 
@@ -145,6 +197,7 @@ func (s *scan) option(a argument) {
 	case "set":
 		if strings.HasPrefix(a.value, "drive.") {
 			s.problem("-set "+a.value, "changes to a drive by -set are not followed")
+			s.unknown("changes to a drive by -set are not followed")
 		}
 	case "drive", "blockdev", "device", "machine", "M", "global", "name", "smbios", "add-fd", "netdev", "net", "nic":
 		s.list(a)
@@ -414,6 +467,9 @@ func (s *scan) finish() Guest {
 		}
 	}
 	s.guest.Identity = s.identity()
+	if s.builder.full {
+		s.unknown("the disks' node graph is too large: not all of it was followed")
+	}
 	s.judge()
 	if s.nUnlisted > 0 {
 		s.guest.NotUnderstood = append(s.guest.NotUnderstood,
@@ -553,9 +609,9 @@ func (s *scan) judge() {
 	switch {
 	case s.question != "":
 		g.NotGuest = "it asks for information: " + s.question
-		g.Disks = []Disk{}
+		g.Disks, g.Unknown = []Disk{}, ""
 	case s.machine == "none" && !g.Needs():
-		g.NotGuest = "a capability probe: machine none"
+		g.NotGuest, g.Unknown = "a capability probe: machine none", ""
 	default:
 		g.IsGuest = true
 	}

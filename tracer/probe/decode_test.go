@@ -16,6 +16,7 @@ import (
 
 	"github.com/bootrace/bootrace/bpf"
 	"github.com/bootrace/bootrace/tracer/event"
+	"github.com/bootrace/bootrace/tracer/guest"
 )
 
 var update = flag.Bool("update", false, "rewrite the expected events under testdata/records")
@@ -208,7 +209,7 @@ func TestKeepOpen(t *testing.T) {
 }
 
 func TestGuestNames(t *testing.T) {
-	compiled, err := guestNames(append(DefaultGuests, "a-very-long-name-of-a-program"))
+	compiled, err := guestNames(append(guest.Programs(), "a-very-long-name-of-a-program"))
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -216,7 +217,7 @@ func TestGuestNames(t *testing.T) {
 		var comm [16]byte
 		copy(comm[:15], program)
 		words := [2]uint64{binary.LittleEndian.Uint64(comm[:8]), binary.LittleEndian.Uint64(comm[8:])}
-		return slices.ContainsFunc(compiled[:len(DefaultGuests)+1], func(g bpf.GuestName) bool {
+		return slices.ContainsFunc(compiled[:len(guest.Programs())+1], func(g bpf.GuestName) bool {
 			return words[0]&g.Mask[0] == g.Value[0] && words[1]&g.Mask[1] == g.Value[1]
 		})
 	}
@@ -229,7 +230,7 @@ func TestGuestNames(t *testing.T) {
 			t.Errorf("%q is a guest: %v", program, got)
 		}
 	}
-	for _, bad := range [][]string{{""}, {"/usr/bin/kvm"}, make([]string, 9)} {
+	for _, bad := range [][]string{{""}, {"/usr/bin/kvm"}, make([]string, bpf.MaxGuestNames+1)} {
 		if _, err := guestNames(bad); err == nil {
 			t.Errorf("%q accepted", bad)
 		}

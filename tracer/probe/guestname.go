@@ -6,10 +6,10 @@ import (
 	"strings"
 
 	"github.com/bootrace/bootrace/bpf"
+	"github.com/bootrace/bootrace/tracer/guest"
 )
 
-// commLen is TASK_COMM_LEN without the terminating NUL.
-const commLen = 15
+const commLen = guest.CommLen
 
 // guestNames compiles names (see Options.Guests) for the kernel side.
 func guestNames(names []string) ([bpf.MaxGuestNames]bpf.GuestName, error) {

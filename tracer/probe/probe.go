@@ -15,6 +15,7 @@ import (
 	"time"
 
 	"github.com/bootrace/bootrace/tracer/event"
+	"github.com/bootrace/bootrace/tracer/guest"
 )
 
 // What keeps a backend from working on this host. Errors wrap one of these
@@ -60,15 +61,13 @@ type Backend interface {
 	Close() error
 }
 
-// DefaultGuests are the programs that are guests; see Options.Guests.
-var DefaultGuests = []string{"qemu-system-", "qemu-kvm", "kvm"}
-
 // Options change how a backend works. The zero value is the default.
 type Options struct {
 	Log *slog.Logger
 	// Guests are the names of programs that are guests, compared with the
 	// process name (comm), of which the kernel keeps 15 bytes. A name that
-	// ends in "-" stands for all that begin with it. At most 8.
+	// ends in "-" stands for all that begin with it. At most
+	// bpf.MaxGuestNames; guest.Programs if nil.
 	Guests []string
 	// RingBytes is the size of the buffer between kernel and Run: a power of
 	// two, at least a page. 4 MiB if 0.
@@ -90,7 +89,7 @@ func (o Options) withDefaults() Options {
 		o.Log = slog.New(slog.DiscardHandler)
 	}
 	if o.Guests == nil {
-		o.Guests = DefaultGuests
+		o.Guests = guest.Programs()
 	}
 	if o.RingBytes == 0 {
 		o.RingBytes = 4 << 20

@@ -550,17 +550,6 @@ func (t *tracefs) Close() error {
 	return errors.Join(err, t.trace.Close())
 }
 
-// isGuest compares as the kernel side does: see guestName.
-func isGuest(names []string, comm string) bool {
-	return slices.ContainsFunc(names, func(name string) bool {
-		short := name[:min(len(name), commLen)]
-		if strings.HasSuffix(name, "-") {
-			return strings.HasPrefix(comm, short)
-		}
-		return comm == short
-	})
-}
-
 // commOf is what the kernel calls a process that executes a file.
 func commOf(filename string) string {
 	base := path.Base(filename)

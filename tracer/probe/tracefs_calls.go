@@ -11,6 +11,7 @@ import (
 	"github.com/bootrace/bootrace/bpf"
 	"github.com/bootrace/bootrace/tracer/devmap"
 	"github.com/bootrace/bootrace/tracer/event"
+	"github.com/bootrace/bootrace/tracer/guest"
 	"github.com/bootrace/bootrace/tracer/probe/procs"
 )
 
@@ -99,7 +100,7 @@ func (c *calls) capture(pid int) *started {
 	if err != nil {
 		return nil
 	}
-	if !isGuest(c.names, p.Comm) {
+	if !guest.Matches(c.names, p.Comm) {
 		args = bytes.Clone(args[:min(len(args), callerArgsMax)])
 	}
 	return &started{p, args, found}
@@ -254,11 +255,11 @@ func (c *calls) exec(h *hit) []event.Event {
 	} else { // what was read belongs to the process's next program, if to any
 		s = c.reread(h.tid, comm)
 	}
-	guest := isGuest(c.names, comm)
-	if guest || c.threadsTold { // else nobody tells when it ends
+	isGuest := guest.Matches(c.names, comm)
+	if isGuest || c.threadsTold { // else nobody tells when it ends
 		c.tasks[h.tid] = s
 	}
-	if !guest {
+	if !isGuest {
 		return nil
 	}
 	c.addGuest(s)

@@ -8,6 +8,7 @@ import (
 
 	"github.com/bootrace/bootrace/bpf"
 	"github.com/bootrace/bootrace/tracer/event"
+	"github.com/bootrace/bootrace/tracer/guest"
 	"github.com/bootrace/bootrace/tracer/probe/procs"
 )
 
@@ -19,7 +20,7 @@ const (
 
 // testCalls knows a guest with a thread, and another process.
 func testCalls() *calls {
-	c := newCalls(DefaultGuests)
+	c := newCalls(guest.Programs())
 	c.threadsTold, c.described = true, true
 	c.addGuest(&started{proc: event.Proc{PID: guestPID, PPID: 7, Comm: "qemu-kvm"}})
 	c.threads[guestPID+1] = guestPID

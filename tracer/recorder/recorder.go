@@ -62,7 +62,7 @@ func (r *Recorder) store(e *event.Event) {
 		r.Fill(e)
 	}
 	if e.Exec != nil {
-		e.Exec.Args = guest.Redact(e.Exec.Args)
+		e.Exec.Args = guest.Parser{Program: e.Exec.Filename, Watched: true}.Redact(e.Exec.Args)
 	}
 	if e.Proc != nil && len(e.Proc.Args) > 0 {
 		e.Proc.Args = guest.RedactCommand(e.Proc.Args)

@@ -105,8 +105,8 @@ type note struct {
 	pid    int
 	parent int
 	exit   event.ExitInfo
+	program, cwd string
 	args   []string
-	cwd    string
 	dir    string // the state folder, of Opened
 }
 
@@ -141,7 +141,7 @@ func (r *Roster) Observe(e *event.Event) {
 	switch e.Kind {
 	case event.Exec, event.Backfill:
 		if e.Exec != nil && e.Proc != nil {
-			r.note(note{kind: event.Exec, pid: e.Proc.PID, parent: e.Proc.PPID, args: e.Exec.Args, cwd: e.Exec.Cwd})
+			r.note(note{kind: event.Exec, pid: e.Proc.PID, parent: e.Proc.PPID, program: e.Exec.Filename, args: e.Exec.Args, cwd: e.Exec.Cwd})
 		}
 	case event.Fork:
 		if e.Proc != nil {
@@ -256,7 +256,7 @@ func (r *Roster) take(n note) {
 
 // enter begins to follow a guest.
 func (r *Roster) enter(n note) {
-	parsed := guest.Parse(n.args)
+	parsed := guest.Parser{Program: n.program, Watched: true}.Parse(n.args)
 	if !parsed.IsGuest {
 		return
 	}

@@ -14,6 +14,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"github.com/bootrace/bootrace/tracer/event"
+	"github.com/bootrace/bootrace/tracer/guest"
 )
 
 // Bounds of what is read of one guest. Real command lines have 2 to 10 KB; the
@@ -99,15 +100,7 @@ func (t *taker) process(pid int) error {
 	return nil
 }
 
-func (t *taker) isGuest(name string) bool {
-	for _, prefix := range t.Programs {
-		// comm holds 15 bytes: a longer prefix is cut with it.
-		if strings.HasPrefix(name, prefix) || len(name) == 15 && strings.HasPrefix(prefix, name) {
-			return true
-		}
-	}
-	return false
-}
+func (t *taker) isGuest(name string) bool { return guest.Matches(t.Programs, name) }
 
 func (t *taker) exec(dir, exe string) (*event.ExecInfo, error) {
 	raw, err := readFile(filepath.Join(dir, "cmdline"), maxArgs+1)

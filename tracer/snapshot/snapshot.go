@@ -20,14 +20,12 @@ import (
 	"github.com/bootrace/bootrace/tracer/blockdev"
 	"github.com/bootrace/bootrace/tracer/devmap"
 	"github.com/bootrace/bootrace/tracer/event"
+	"github.com/bootrace/bootrace/tracer/guest"
 	"github.com/bootrace/bootrace/tracer/udev"
 )
 
 // SourceName is Event.Src of what a snapshot finds.
 const SourceName = "snapshot"
-
-// defaultPrograms are prefixes of the names that guests' programs have.
-var defaultPrograms = []string{"qemu-system-", "qemu-kvm", "kvm"}
 
 // ErrPrivilege says that the snapshot needs root: other users see neither
 // mappings nor what guests hold open.
@@ -49,8 +47,8 @@ type Options struct {
 	// Mappings is where mappings come from; nil means this kernel, and none
 	// where device-mapper is not loaded.
 	Mappings Mappings
-	// Programs are prefixes of the names of guests' programs; nil means
-	// qemu-system-, qemu-kvm and kvm.
+	// Programs are the names of the programs that run guests; nil means
+	// guest.Programs.
 	Programs []string
 	// Log may be nil.
 	Log *slog.Logger
@@ -75,7 +73,7 @@ func Take(ctx context.Context, options Options) ([]event.Event, error) {
 		options.Root = "/"
 	}
 	if options.Programs == nil {
-		options.Programs = defaultPrograms
+		options.Programs = guest.Programs()
 	}
 	if options.Log == nil {
 		options.Log = slog.New(slog.DiscardHandler)

@@ -278,7 +278,7 @@ func (b *Builder) addExec(e *event.Event) {
 	}
 	f := execFact{
 		stamp: stampOf(e), pid: e.Proc.PID, parent: e.Proc.PPID,
-		binary: strings.Clone(e.Exec.Filename), guest: guest.Parse(cloned(e.Exec.Args)),
+		binary: strings.Clone(e.Exec.Filename), guest: guest.Parser{Program: e.Exec.Filename, Watched: true}.Parse(cloned(e.Exec.Args)),
 		truncated: e.Exec.Truncated, backfilled: e.Kind == event.Backfill,
 	}
 	for _, file := range e.Exec.Files {

@@ -59,9 +59,9 @@ configure '"programs": \[' 'mode: enforce'
 check enforce
 configure '"mode": "trace"' 'mode: trace'
 configure '"programs": null' 'mode: enforce' 'enforce: { binaries: [/opt/qemu] }'
-cp /bin/true /usr/bin/qemu-kvm-one
+cp /bin/true /usr/bin/qemu-lite-system-x86_64
 check noprogram
-rm /usr/bin/qemu-kvm-one
+rm /usr/bin/qemu-lite-system-x86_64
 configure '"mode": "trace"' 'mode: trace'
 
 say "a container: rights and namespaces of its own, and the service out of sight"
