@@ -7,6 +7,7 @@ import (
 	"os"
 
 	"github.com/bootrace/bootrace/tracer/probe/execs"
+	"github.com/bootrace/bootrace/tracer/proc"
 )
 
 // entered takes the arguments of a task from what a probe recorded when it
@@ -33,7 +34,7 @@ func (e *entered) Of(_ context.Context, id int) (*Task, error) {
 		return t, fmt.Errorf("take the arguments of task %d from the probe: %w", id, err)
 	}
 	t.TID, t.Filename, t.Args = c.TID, c.Filename, c.Args
-	t.Cwd, _ = os.Readlink(procPath(id, "cwd"))
+	t.Cwd, _ = os.Readlink(proc.Path(id, "cwd"))
 	return t, nil
 }
 

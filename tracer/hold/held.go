@@ -13,6 +13,8 @@ import (
 	"unsafe"
 
 	"golang.org/x/sys/unix"
+
+	"github.com/bootrace/bootrace/tracer/proc"
 )
 
 // Bounds of what is read of a command line. Real ones have 2 to 10 KB; the
@@ -48,58 +50,23 @@ func (heldTask) Of(ctx context.Context, tid int) (*Task, error) {
 		return t, fmt.Errorf("read the arguments: %w", err)
 	}
 	// Empty where it is gone; then relative paths lead nowhere, for qemu, too.
-	t.Cwd, _ = os.Readlink(procPath(tid, "cwd"))
+	t.Cwd, _ = os.Readlink(proc.Path(tid, "cwd"))
 	return t, nil
 }
 
 // readTask reads what can be read of any task at any time without waiting.
 func readTask(tid int) (*Task, error) {
-	status, err := os.ReadFile(procPath(tid, "status"))
+	status, err := proc.ReadStatus(proc.Dir("/", tid))
 	if err != nil {
 		return nil, fmt.Errorf("read the status of task %d: %w", tid, err)
 	}
-	t := &Task{TID: tid}
-	for line := range strings.Lines(string(status)) {
-		key, value, _ := strings.Cut(line, ":")
-		fields := strings.Fields(value)
-		if len(fields) == 0 {
-			continue
-		}
-		switch key {
-		case "Name":
-			t.Comm = strings.TrimSuffix(strings.TrimPrefix(value, "\t"), "\n")
-		case "Tgid":
-			t.PID, _ = strconv.Atoi(fields[0])
-		case "PPid":
-			t.PPID, _ = strconv.Atoi(fields[0])
-		case "Uid":
-			uid, _ := strconv.ParseUint(fields[0], 10, 32)
-			t.UID = uint32(uid)
-		}
-	}
-	if t.PID == 0 {
-		return nil, fmt.Errorf("read the status of task %d: it has no thread group", tid)
-	}
-	t.Start, err = startOf(t.PID)
-	return t, err
-}
-
-// startOf returns when a process was forked: field 22 of its stat, behind a
-// name that can hold anything.
-func startOf(pid int) (uint64, error) {
-	data, err := os.ReadFile(procPath(pid, "stat"))
+	t := &Task{TID: tid, PID: status.PID, PPID: status.PPID, UID: status.UID, Comm: status.Comm}
+	stat, err := proc.ReadStat(proc.Dir("/", t.PID))
 	if err != nil {
-		return 0, fmt.Errorf("read the age of process %d: %w", pid, err)
+		return t, fmt.Errorf("read the age of process %d: %w", t.PID, err)
 	}
-	fields := bytes.Fields(data[bytes.LastIndexByte(data, ')')+1:])
-	if len(fields) < 20 {
-		return 0, fmt.Errorf("read the age of process %d: %d fields", pid, len(fields))
-	}
-	return strconv.ParseUint(string(fields[19]), 10, 64)
-}
-
-func procPath(pid int, name string) string {
-	return "/proc/" + strconv.Itoa(pid) + "/" + name
+	t.Start = stat.Start
+	return t, nil
 }
 
 // call is an execve or execveat.
@@ -110,7 +77,7 @@ type call struct{ filename, argv uint64 }
 func execCall(ctx context.Context, tid int) (call, error) {
 	pause := 50 * time.Microsecond
 	for {
-		data, err := os.ReadFile(procPath(tid, "syscall"))
+		data, err := os.ReadFile(proc.Path(tid, "syscall"))
 		if err != nil {
 			return call{}, fmt.Errorf("read the system call of task %d: %w", tid, err)
 		}

@@ -6,21 +6,19 @@ import (
 	"cmp"
 	"context"
 	"errors"
-	"io/fs"
 	"os"
 	"path/filepath"
 	"runtime/debug"
-	"strings"
 	"sync"
 	"sync/atomic"
 	"time"
 
-	"golang.org/x/sys/unix"
-
 	"github.com/bootrace/bootrace/tracer/config"
 	"github.com/bootrace/bootrace/tracer/event"
 	"github.com/bootrace/bootrace/tracer/guest"
+	"github.com/bootrace/bootrace/tracer/proc"
 	"github.com/bootrace/bootrace/tracer/readiness"
+	"github.com/bootrace/bootrace/tracer/view"
 )
 
 // hold is one exec that waits for an answer, from its first instant on.
@@ -103,6 +101,9 @@ func (h *Holder) decide(d *hold) {
 	g := parse(task)
 	policy := h.policy(&g)
 	disks := readiness.Disks(&g)
+	if g.Unknown != "" {
+		h.opts.Log.Warn("a guest may have disks that are not waited for", "guest", name(&g), "why", g.Unknown)
+	}
 	if !g.IsGuest || len(disks) == 0 || policy.Deadline == 0 || h.wasLetGo(task) {
 		h.pass(d)
 		return
@@ -136,45 +137,31 @@ func (h *Holder) policy(g *guest.Guest) config.Policy {
 // pass lets an exec go on that is no hold.
 func (h *Holder) pass(d *hold) { h.finish(d, true, "") }
 
-// parse reads the arguments, and a file that -readconfig names.
+// parse reads the arguments, and the files that they name and that tell of disks.
 func parse(t *Task) guest.Guest {
-	p := guest.Parser{ReadFile: func(path string) ([]byte, error) { return readConfig(t, path) }}
+	p := guest.Parser{Program: t.Filename, Watched: true, ReadFile: func(path string) ([]byte, error) { return readConfig(t, path) }}
 	return p.Parse(t.Args)
 }
 
-// maxConfig is how much is read of a file that -readconfig names.
-const maxConfig = 1 << 20
-
-// readConfig reads a regular file as the task would. Anything else could make
-// us wait.
+// readConfig reads a file as the task would, in its mount namespace and with its
+// rights.
 func readConfig(t *Task, path string) ([]byte, error) {
 	if !filepath.IsAbs(path) {
-		path = filepath.Join(t.Cwd, path)
+		if t.Cwd == "" {
+			return nil, errors.New("its path is relative, and the working directory is gone")
+		}
+		path = t.Cwd + "/" + path // not cleaned: a link may come before a ".."
 	}
-	root, err := os.OpenRoot(procPath(t.PID, "root"))
+	status, err := proc.ReadStatus(proc.Dir("/", t.TID))
 	if err != nil {
 		return nil, err
 	}
-	defer root.Close()
-	// Without O_NONBLOCK the open of a pipe waits for its writer.
-	f, err := root.OpenFile(strings.TrimPrefix(path, "/"), os.O_RDONLY|unix.O_NONBLOCK, 0)
+	v, err := view.Of(t.PID)
 	if err != nil {
 		return nil, err
 	}
-	defer f.Close()
-	info, err := f.Stat()
-	if err != nil {
-		return nil, err
-	}
-	if !info.Mode().IsRegular() {
-		return nil, fs.ErrInvalid
-	}
-	buf := make([]byte, min(info.Size(), maxConfig))
-	n, err := f.ReadAt(buf, 0)
-	if n == 0 {
-		return nil, err
-	}
-	return buf[:n], nil
+	defer v.Close()
+	return v.ReadFile(path, view.User{UID: status.FSUID, GID: status.FSGID, Groups: status.Groups}, guest.MaxFile)
 }
 
 // set notes whose hold it is, from when on its deadline counts.

@@ -1,7 +1,6 @@
 package hold
 
 import (
-	"bytes"
 	"context"
 	"errors"
 	"fmt"
@@ -11,6 +10,8 @@ import (
 	"time"
 
 	"golang.org/x/sys/unix"
+
+	"github.com/bootrace/bootrace/tracer/proc"
 )
 
 // try finds out whether starts can be held here: a child of our own executes a
@@ -92,9 +93,8 @@ func ends(ctx context.Context, pid int) bool {
 	ctx, cancel := context.WithTimeout(ctx, killLimit)
 	defer cancel()
 	for {
-		data, err := os.ReadFile(procPath(pid, "stat"))
-		_, rest, _ := bytes.Cut(data, []byte(") "))
-		if err != nil || bytes.HasPrefix(rest, []byte("Z")) || bytes.HasPrefix(rest, []byte("X")) {
+		stat, err := proc.ReadStat(proc.Dir("/", pid))
+		if err != nil || stat.State == 'Z' || stat.State == 'X' {
 			return true
 		}
 		select {

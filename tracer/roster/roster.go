@@ -101,13 +101,13 @@ type Roster struct {
 
 // note is an event, as far as it matters here.
 type note struct {
-	kind   event.Kind
-	pid    int
-	parent int
-	exit   event.ExitInfo
+	kind         event.Kind
+	pid          int
+	parent       int
+	exit         event.ExitInfo
 	program, cwd string
-	args   []string
-	dir    string // the state folder, of Opened
+	args         []string
+	dir          string // the state folder, of Opened
 }
 
 // New returns a Roster. It takes events from now on, and works on them once Run

@@ -1,0 +1,39 @@
+package proc
+
+import (
+	"errors"
+	"os"
+	"slices"
+	"testing"
+)
+
+func TestOurselves(t *testing.T) {
+	dir := Dir("/", os.Getpid())
+	status, err := ReadStatus(dir)
+	if err != nil || status.PID != os.Getpid() || status.PPID != os.Getppid() || status.FSUID != uint32(os.Geteuid()) || status.FSGID != uint32(os.Getegid()) {
+		t.Errorf("%+v, %v", status, err)
+	}
+	stat, err := ReadStat(dir)
+	if err != nil || stat.Comm != status.Comm || stat.PPID != os.Getppid() || stat.Start == 0 {
+		t.Errorf("%+v, %v", stat, err)
+	}
+}
+
+func TestStatus(t *testing.T) {
+	const text = "Name:\tqemu: Tgid:\t9\nState:\tS (sleeping)\nTgid:\t42\nPid:\t43\nPPid:\t1\nUid:\t1\t2\t3\t4\nGid:\t5\t6\t7\t8\nGroups:\t5 36 107 \n"
+	s, err := ParseStatus(text)
+	if err != nil || s.Comm != "qemu: Tgid:\t9" || s.PID != 42 || s.PPID != 1 || s.UID != 1 || s.FSUID != 4 || s.FSGID != 8 || !slices.Equal(s.Groups, []uint32{5, 36, 107}) {
+		t.Errorf("%+v, %v", s, err)
+	}
+	if _, err := ParseStatus("Name:\tx\n"); !errors.Is(err, ErrFormat) {
+		t.Error(err)
+	}
+}
+
+func FuzzStat(f *testing.F) {
+	f.Add([]byte("1 (a) b) S 0 1 1 0 -1 4194560 1 2 3 4 5 6 7 8 20 0 1 0 77 1"))
+	f.Fuzz(func(_ *testing.T, line []byte) {
+		_, _ = ParseStat(line)
+		_, _ = ParseStatus(string(line))
+	})
+}
