@@ -175,8 +175,17 @@ func newGuest(f *execFact) *Guest {
 		Identity: f.guest.Identity.Value, IdentityFrom: f.guest.Identity.Kind,
 		Name: f.guest.Name, UUID: f.guest.UUID, Binary: cmp.Or(f.binary, f.guest.Binary),
 		PID: f.pid, PPID: f.parent, Exec: f.instant(),
+		Hypervisor: f.guest.Hypervisor, Unknown: f.unknown(),
 		Backfilled: f.backfilled, Truncated: f.truncated, Disks: []Disk{},
 	}
+}
+
+// unknown says why the guest may have disks that are not known.
+func (f *execFact) unknown() string {
+	if f.guest.Unknown == "" && f.truncated {
+		return "its command line is longer than what was recorded, so there may be further disks"
+	}
+	return f.guest.Unknown
 }
 
 // announce lists a disk of the command line, and all that it says is beneath.

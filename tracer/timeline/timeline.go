@@ -215,14 +215,18 @@ type Guest struct {
 	// Backfilled is set where the guest ran when tracing began: its opens are
 	// unknown, so it has no margins.
 	Backfilled bool `json:"backfilled,omitempty"`
+	// Hypervisor is which program it is, as in package guest; empty where that
+	// knows none of this name.
+	Hypervisor string `json:"hypervisor,omitempty"`
+	// Unknown says why it may have disks that are not in Disks and that it was
+	// not seen to open; empty where its command line has them all.
+	Unknown string `json:"unknown,omitempty"`
 	// Truncated is set where the command line was longer than what was
 	// recorded: there may be further disks.
-	Truncated bool `json:"truncated,omitempty"`
-	// Unknown says why not all of its disks are known, empty if they are.
-	Unknown string `json:"unknown,omitempty"`
-	Exit    *Exit  `json:"exit,omitempty"`
-	Disks   []Disk `json:"disks"`
-	Holds   []Hold `json:"holds,omitempty"`
+	Truncated bool   `json:"truncated,omitempty"`
+	Exit      *Exit  `json:"exit,omitempty"`
+	Disks     []Disk `json:"disks"`
+	Holds     []Hold `json:"holds,omitempty"`
 }
 
 // Exit is how and when a guest ended.
