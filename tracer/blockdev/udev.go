@@ -34,8 +34,10 @@ func UdevProgress(d *event.DevInfo) Progress {
 		return Finished
 	case props["DM_UDEV_DISABLE_DM_RULES_FLAG"] == "1":
 		return Finished // its creator makes the nodes: udev has nothing to do
-	case refused:
+	case refused && props["DM_UDEV_RULES_VSN"] != "":
 		return Private
+	case refused: // so are all at their creation, before device-mapper's rules know of a table
+		return Coming
 	case props["DM_ACTIVATION"] == "1":
 		return Finished
 	case unready:
