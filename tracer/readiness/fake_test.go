@@ -6,16 +6,19 @@ import (
 	"errors"
 	"fmt"
 	"io/fs"
+	"maps"
 	"os"
-	"path/filepath"
-	"strings"
+	"slices"
 	"sync"
 	"testing"
 	"time"
 
+	"github.com/bootrace/bootrace/tracer/blockdev"
 	"github.com/bootrace/bootrace/tracer/devmap"
 	"github.com/bootrace/bootrace/tracer/event"
 	"github.com/bootrace/bootrace/tracer/image"
+	"github.com/bootrace/bootrace/tracer/mounts"
+	"github.com/bootrace/bootrace/tracer/udev"
 	"github.com/bootrace/bootrace/tracer/view"
 )
 
@@ -24,17 +27,20 @@ const (
 	otherMajor = 8
 )
 
-// host is a host made up: links and nodes, mappings, udev's database, and the
-// events that come when they change.
-type host struct {
-	t    testing.TB
-	root string
-
+// world is a host made up: links, nodes and files, mounts, devices, udev's
+// database, and the events that come when they change.
+type world struct {
 	mu       sync.Mutex
+	now      func() event.Time
+	noUdev   bool
 	links    map[string]string // path to target, absolute
 	nodes    map[string]view.Place
 	data     map[event.Dev][]byte
 	mappings map[event.Dev]devmap.Mapping
+	disks    map[event.Dev]event.DevInfo
+	records  map[event.Dev]*udev.Record
+	mounted  []mounts.Mounted
+	plans    []string
 	seq      uint64
 	queue    []event.Event // announced, and not yet read
 
@@ -42,37 +48,75 @@ type host struct {
 	emit    sync.Mutex
 }
 
-func newHost(t testing.TB) *host {
-	h := &host{
-		t: t, root: t.TempDir(),
-		links: map[string]string{}, nodes: map[string]view.Place{}, data: map[event.Dev][]byte{}, mappings: map[event.Dev]devmap.Mapping{},
+func newWorld() *world {
+	h := &world{
+		now:   event.Now,
+		links: map[string]string{}, nodes: map[string]view.Place{}, data: map[event.Dev][]byte{},
+		mappings: map[event.Dev]devmap.Mapping{}, disks: map[event.Dev]event.DevInfo{}, records: map[event.Dev]*udev.Record{},
+		mounted: []mounts.Mounted{{Point: "/", FSType: "ext4"}},
 	}
-	h.write("run/udev/control", "")
-	h.write("proc/devices", "Character devices:\n  1 mem\n\nBlock devices:\n  8 sd\n253 device-mapper\n")
-	h.write("sys/dev/block/8:0/size", "2048\n")
-	h.nodes["/dev/sda"] = view.Place{Mode: os.ModeDevice, Dev: event.Dev{Major: otherMajor}}
-	h.nodes["/srv/image"] = view.Place{}
-	h.tracker = newTracker(h.root, Options{Recheck: time.Hour}, h)
+	h.tracker = newTracker(Options{Recheck: time.Hour}, h)
 	h.tracker.uevents = h
 	return h
 }
 
-func (h *host) write(name, text string) {
-	h.t.Helper()
-	path := filepath.Join(h.root, name)
-	if err := os.MkdirAll(filepath.Dir(path), 0o755); err != nil {
-		h.t.Fatal(err)
+// newHost is a world in which there are a disk and a file.
+func newHost(testing.TB) *world {
+	h := newWorld()
+	h.disk("sda", event.Dev{Major: otherMajor}, map[string]string{blockdev.AttrSize: "1048576"})
+	h.records[event.Dev{Major: otherMajor}] = &udev.Record{Initialized: 1}
+	h.nodes["/srv/image"] = view.Place{}
+	return h
+}
+
+// disk makes a device that is no mapping, and its node.
+func (h *world) disk(name string, dev event.Dev, attrs map[string]string) {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	h.disks[dev] = event.DevInfo{Subsystem: "block", Name: name, Dev: &dev, Attrs: attrs}
+	h.nodes["/dev/"+name] = view.Place{Mode: os.ModeDevice, Dev: dev}
+}
+
+func (h *world) Now() event.Time { return h.now() }
+
+func (h *world) Device(dev event.Dev) (event.DevInfo, error) {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	if d, ok := h.disks[dev]; ok {
+		d.Attrs = maps.Clone(d.Attrs)
+		return d, nil
 	}
-	if err := os.WriteFile(path, []byte(text), 0o644); err != nil {
-		h.t.Fatal(err)
+	if _, ok := h.mappings[dev]; ok {
+		return event.DevInfo{Name: mappingName(dev), Dev: &dev, Attrs: map[string]string{blockdev.AttrSize: "1048576"}}, nil
 	}
+	return event.DevInfo{}, fs.ErrNotExist
+}
+
+func (h *world) Record(dev event.Dev) (*udev.Record, error) {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	return h.records[dev], nil
+}
+
+func (h *world) UdevRuns() bool { return !h.noUdev }
+
+func (h *world) Planned() []string {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	return h.plans
+}
+
+func (h *world) Mounts() (list []mounts.Mounted, announced bool, err error) {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	return slices.Clone(h.mounted), true, nil
 }
 
 // Run, CatchUp and Close stand for udev.Source.
-func (h *host) Run(ctx context.Context, _ func(event.Event)) error { <-ctx.Done(); return nil }
-func (h *host) FollowStores(bool) error                            { return nil }
-func (h *host) Close() error                                       { return nil }
-func (h *host) CatchUp(context.Context) error {
+func (h *world) Run(ctx context.Context, _ func(event.Event)) error { <-ctx.Done(); return nil }
+func (h *world) FollowStores(bool) error                            { return nil }
+func (h *world) Close() error                                       { return nil }
+func (h *world) CatchUp(context.Context) error {
 	h.emit.Lock()
 	defer h.emit.Unlock()
 	h.mu.Lock()
@@ -85,7 +129,7 @@ func (h *host) CatchUp(context.Context) error {
 	return nil
 }
 
-func (h *host) Status(dev event.Dev) (devmap.Mapping, error) {
+func (h *world) Status(dev event.Dev) (devmap.Mapping, error) {
 	h.mu.Lock()
 	defer h.mu.Unlock()
 	m, ok := h.mappings[dev]
@@ -95,7 +139,7 @@ func (h *host) Status(dev event.Dev) (devmap.Mapping, error) {
 	return m, nil
 }
 
-func (h *host) Named(name string) (devmap.Mapping, error) {
+func (h *world) Named(name string) (devmap.Mapping, error) {
 	h.mu.Lock()
 	defer h.mu.Unlock()
 	for _, m := range h.mappings {
@@ -106,7 +150,7 @@ func (h *host) Named(name string) (devmap.Mapping, error) {
 	return devmap.Mapping{}, devmap.ErrNotMapping
 }
 
-func (h *host) Walk(path string) (view.Place, error) {
+func (h *world) Walk(path string) (view.Place, error) {
 	h.mu.Lock()
 	defer h.mu.Unlock()
 	var links []event.WayLink
@@ -127,7 +171,7 @@ func (h *host) Walk(path string) (view.Place, error) {
 	}
 }
 
-func (h *host) Open(path string, found *view.Place) (image.File, error) {
+func (h *world) Open(path string, found *view.Place) (image.File, error) {
 	h.mu.Lock()
 	defer h.mu.Unlock()
 	return file{bytes.NewReader(h.data[found.Dev])}, nil
@@ -141,7 +185,7 @@ func node(minor uint32) string      { return fmt.Sprintf("/dev/dm-%d", minor) }
 func number(minor uint32) event.Dev { return event.Dev{Major: major, Minor: minor} }
 
 // announce queues a uevent, or udev's event with a sequence number.
-func (h *host) announce(kind event.Kind, action string, minor uint32, seq uint64, props map[string]string, links ...string) uint64 {
+func (h *world) announce(kind event.Kind, action string, minor uint32, seq uint64, props map[string]string, links ...string) uint64 {
 	h.mu.Lock()
 	if seq == 0 {
 		h.seq++
@@ -155,27 +199,26 @@ func (h *host) announce(kind event.Kind, action string, minor uint32, seq uint64
 }
 
 // deliver has the queue read, as udev.Source does by itself.
-func (h *host) deliver() { h.CatchUp(context.Background()) }
+func (h *world) deliver() { h.CatchUp(context.Background()) }
 
 // set makes a mapping with these flags, and its node.
-func (h *host) set(minor uint32, name string, flags devmap.Flags) {
+func (h *world) set(minor uint32, name string, flags devmap.Flags) {
 	h.mu.Lock()
 	defer h.mu.Unlock()
 	h.mappings[number(minor)] = devmap.Mapping{Name: name, UUID: uuidOf(name), Dev: number(minor), Flags: flags}
 	h.nodes[node(minor)] = view.Place{Mode: os.ModeDevice, Dev: number(minor)}
-	h.write(fmt.Sprintf("sys/dev/block/%d:%d/size", major, minor), "2048\n")
 }
 
 func uuidOf(name string) string { return "LVM-" + name }
 
-func (h *host) unset(minor uint32) {
+func (h *world) unset(minor uint32) {
 	h.mu.Lock()
 	defer h.mu.Unlock()
 	delete(h.mappings, number(minor))
 	delete(h.nodes, node(minor))
 }
 
-func (h *host) link(path, target string) {
+func (h *world) link(path, target string) {
 	h.mu.Lock()
 	defer h.mu.Unlock()
 	if h.links[path] = target; target == "" {
@@ -191,24 +234,20 @@ func properties(name string) map[string]string {
 }
 
 // record writes udev's record of a mapping.
-func (h *host) record(minor uint32, props map[string]string, links ...string) {
-	var b strings.Builder
-	for _, l := range links {
-		fmt.Fprintf(&b, "S:%s\n", strings.TrimPrefix(l, "/dev/"))
-	}
-	b.WriteString("I:1000\n")
-	for k, v := range props {
-		fmt.Fprintf(&b, "E:%s=%s\n", k, v)
-	}
-	h.write(fmt.Sprintf("run/udev/data/b%d:%d", major, minor), b.String())
+func (h *world) record(minor uint32, props map[string]string, links ...string) {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	h.records[number(minor)] = &udev.Record{Initialized: 1000, Props: maps.Clone(props), Links: links}
 }
 
-func (h *host) unrecord(minor uint32) {
-	os.Remove(filepath.Join(h.root, fmt.Sprintf("run/udev/data/b%d:%d", major, minor)))
+func (h *world) unrecord(minor uint32) {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	delete(h.records, number(minor))
 }
 
 // activate does what lvchange and udev do, up to udev's event.
-func (h *host) activate(minor uint32, name, path string) {
+func (h *world) activate(minor uint32, name, path string) {
 	h.set(minor, name, devmap.FlagActive)
 	h.announce(event.Uevent, "add", minor, 0, nil)
 	seq := h.announce(event.Uevent, "change", minor, 0, nil)
@@ -218,7 +257,7 @@ func (h *host) activate(minor uint32, name, path string) {
 }
 
 // deactivate does the reverse.
-func (h *host) deactivate(minor uint32, name, path string) {
+func (h *world) deactivate(minor uint32, name, path string) {
 	h.unset(minor)
 	seq := h.announce(event.Uevent, "remove", minor, 0, nil)
 	h.link(path, "")

@@ -9,9 +9,13 @@ import (
 	"strconv"
 	"strings"
 	"sync"
+	"time"
 
+	"github.com/bootrace/bootrace/tracer/blockdev"
 	"github.com/bootrace/bootrace/tracer/devmap"
 	"github.com/bootrace/bootrace/tracer/event"
+	"github.com/bootrace/bootrace/tracer/mounts"
+	"github.com/bootrace/bootrace/tracer/udev"
 )
 
 // Mappings tells about the mappings that exist. The error is
@@ -19,6 +23,78 @@ import (
 type Mappings interface {
 	Status(dev event.Dev) (devmap.Mapping, error)
 	Named(name string) (devmap.Mapping, error)
+}
+
+// host is what a Tracker asks about the host.
+type host interface {
+	Mappings
+	// Device returns what the kernel tells of a device, with its attributes. The
+	// error is fs.ErrNotExist where there is none, blockdev.ErrBusy where it can't
+	// be told now.
+	Device(dev event.Dev) (event.DevInfo, error)
+	// Record returns udev's record of a device, nil if it has none.
+	Record(dev event.Dev) (*udev.Record, error)
+	// UdevRuns reports whether there is anybody to wait for.
+	UdevRuns() bool
+	// Planned returns the points of the mounts that the host is set up to make.
+	Planned() []string
+	Now() event.Time
+}
+
+// local is the host that this program runs on.
+type local struct {
+	kernel
+	// attributes may be used by one at a time; nil where there is no sysfs.
+	attributes *blockdev.Sysfs
+	reading    sync.Mutex
+
+	planning sync.Mutex
+	plans    []string
+	planned  time.Time // when plans were read
+}
+
+func newLocal() *local {
+	h := &local{kernel: kernel{sys: sysfs{"/"}}}
+	h.attributes, _ = blockdev.OpenSysfs("/") // Device says that there is none
+	return h
+}
+
+func (h *local) close() error {
+	err := h.kernel.close()
+	if h.attributes != nil {
+		err = errors.Join(err, h.attributes.Close())
+	}
+	return err
+}
+
+func (h *local) Now() event.Time { return event.Now() }
+
+func (h *local) Device(dev event.Dev) (event.DevInfo, error) {
+	if h.attributes == nil {
+		return event.DevInfo{}, errors.New("there is no sysfs to ask about devices")
+	}
+	h.reading.Lock()
+	defer h.reading.Unlock()
+	return h.attributes.Device(dev)
+}
+
+func (h *local) Record(dev event.Dev) (*udev.Record, error) { return udev.ReadRecord("/", dev) }
+
+func (h *local) UdevRuns() bool {
+	_, err := os.Stat("/run/udev/control")
+	return err == nil
+}
+
+// plansAge is how long what the host is set up to mount is taken to stay so.
+const plansAge = 5 * time.Second
+
+func (h *local) Planned() []string {
+	h.planning.Lock()
+	defer h.planning.Unlock()
+	if h.planned.IsZero() || time.Since(h.planned) > plansAge {
+		h.plans, h.planned = mounts.Planned("/"), time.Now()
+	}
+	return h.plans
 }
 
 // kernel asks device-mapper, and sysfs where the rights for that are lacking.
@@ -142,43 +218,4 @@ func (s sysfs) read(dir string) (m devmap.Mapping, err error) {
 func attribute(dir, name string) (string, error) {
 	data, err := os.ReadFile(filepath.Join(dir, name))
 	return strings.TrimSuffix(string(data), "\n"), err
-}
-
-// size returns the size of a block device in bytes.
-func (s sysfs) size(dev event.Dev) (int64, error) {
-	text, err := attribute(s.path("dev/block", fmt.Sprintf("%d:%d", dev.Major, dev.Minor)), "size")
-	if err != nil {
-		return 0, err
-	}
-	sectors, err := strconv.ParseInt(text, 10, 54)
-	if err != nil {
-		return 0, fmt.Errorf("size of device %d:%d: %w", dev.Major, dev.Minor, err)
-	}
-	return sectors * devmap.SectorSize, nil
-}
-
-// isOther reports whether dev is a block device that exists and can be no
-// mapping. The number alone says so: between two looks a mapping can come.
-func (s sysfs) isOther(dev event.Dev) bool {
-	if major, err := s.mappingsMajor(); err != nil || major == dev.Major {
-		return false
-	}
-	_, err := os.Stat(s.path("dev/block", fmt.Sprintf("%d:%d", dev.Major, dev.Minor)))
-	return err == nil
-}
-
-// mappingsMajor returns device-mapper's major number, which the kernel chooses
-// when it is loaded; 0 where it is not.
-func (s sysfs) mappingsMajor() (uint32, error) {
-	data, err := os.ReadFile(filepath.Join(s.root, "proc/devices"))
-	if err != nil {
-		return 0, err
-	}
-	for line := range strings.Lines(string(data)) {
-		if number, found := strings.CutSuffix(strings.TrimSpace(line), " device-mapper"); found {
-			major, err := strconv.ParseUint(number, 10, 32)
-			return uint32(major), err
-		}
-	}
-	return 0, nil
 }

@@ -1,22 +1,29 @@
 package readiness
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
 	"io/fs"
+	"path/filepath"
 	"slices"
 	"strings"
 
+	"github.com/bootrace/bootrace/tracer/blockdev"
 	"github.com/bootrace/bootrace/tracer/devmap"
 	"github.com/bootrace/bootrace/tracer/event"
 	"github.com/bootrace/bootrace/tracer/guest"
 	"github.com/bootrace/bootrace/tracer/image"
+	"github.com/bootrace/bootrace/tracer/mounts"
 	"github.com/bootrace/bootrace/tracer/view"
 )
 
 // files are what a request's paths lead to.
 type files interface {
+	// Mounts returns what is mounted there. announced is set where each change
+	// of that wakes the watches that have mountKey.
+	Mounts() (list []mounts.Mounted, announced bool, err error)
 	Walk(path string) (view.Place, error)
 	// Open opens what a path was found to lead to for reading, and nothing else.
 	Open(path string, found *view.Place) (image.File, error)
@@ -24,7 +31,15 @@ type files interface {
 }
 
 // seen are the files that a process sees.
-type seen struct{ *view.View }
+type seen struct {
+	*view.View
+	pid int
+}
+
+func (s seen) Mounts() (list []mounts.Mounted, announced bool, err error) {
+	list, err = mounts.Now(s.pid)
+	return list, mounts.Shared(s.pid), err
+}
 
 func (s seen) Open(path string, found *view.Place) (image.File, error) {
 	f, err := s.View.Open(path, found)
@@ -36,28 +51,59 @@ func (s seen) Open(path string, found *view.Place) (image.File, error) {
 
 // look is one look at a request's disks.
 type look struct {
-	ctx   context.Context
-	t     *Tracker
-	files files
-	found map[string]*finding // by path
-	keys  map[key]struct{}    // what would change the verdict
+	ctx    context.Context
+	t      *Tracker
+	files  files
+	memory []event.MemoryDisk
+	writes map[string]bool     // the paths that the guest will open for writing
+	found  map[string]*finding // by path
+	keys   map[key]struct{}    // what would change the verdict
+	// silent is set where something is waited for of which nothing tells when it
+	// comes.
+	silent bool
+	// mounted are the mounts that the guest sees, once they were asked for.
+	mounted    []mounts.Mounted
+	mountedErr error
+	mountsTold bool // their changes are announced
+	mountsRead bool
 }
 
 // finding is what was found out about one path.
 type finding struct {
 	place   view.Place
 	mapping *devmap.Mapping
-	blocker *Blocker // nil: nothing to wait for
-	note    string   // what is broken, and waiting will not mend
+	device  *event.DevInfo // that is no mapping
+	blocker *Blocker       // nil: nothing to wait for
+	note    string         // what is broken, and waiting will not mend
+	remark  string         // why it is taken as it is
+}
+
+func (t *Tracker) newLook(ctx context.Context, r *Request, f files) *look {
+	return &look{
+		ctx: ctx, t: t, files: f, memory: r.Memory,
+		writes: make(map[string]bool), found: make(map[string]*finding), keys: make(map[key]struct{}),
+	}
 }
 
 // take looks at the disks.
 func (l *look) take(r *Request) Verdict {
-	v := Verdict{At: event.Now(), Ready: true}
+	v := Verdict{At: l.t.host.Now(), Ready: true}
+	for n := range r.Disks {
+		if d := &r.Disks[n]; !d.ReadOnly {
+			l.writes[absolute(d.Path, r.Dir)] = true
+		}
+	}
 	for n := range r.Disks {
 		l.disk(&v, &r.Disks[n], r.Dir)
 	}
 	return v
+}
+
+func absolute(path, dir string) string {
+	if !filepath.IsAbs(path) && dir != "" {
+		return filepath.Join(dir, path)
+	}
+	return path
 }
 
 func (l *look) disk(v *Verdict, disk *guest.Image, dir string) {
@@ -90,6 +136,12 @@ func (l *look) member(v *Verdict, m *image.Member, of string) {
 	if f.mapping != nil {
 		out.Mapping, out.UUID = f.mapping.Name, f.mapping.UUID
 	}
+	if f.device != nil {
+		out.DeviceKind, out.Identity = string(blockdev.DeviceKind(f.device)), l.identity(f.device)
+	}
+	if f.remark != "" {
+		out.Note = f.remark
+	}
 	if f.blocker != nil {
 		b := *f.blocker
 		b.Path, b.Disk = m.Path, of
@@ -120,7 +172,10 @@ func (l *look) Resolve(path string) (devmap.Resolution, error) {
 }
 
 // Size implements image.Host.
-func (l *look) Size(dev event.Dev) (int64, error) { return l.t.sys.size(dev) }
+func (l *look) Size(dev event.Dev) (int64, error) {
+	d, err := l.t.host.Device(dev)
+	return max(blockdev.Size(&d), 0), err
+}
 
 // Open implements image.Host.
 func (l *look) Open(r *devmap.Resolution) (image.File, error) {
@@ -148,21 +203,82 @@ func (l *look) path(path string) *finding {
 		f.note = err.Error()
 	case f.place.Block():
 		l.device(f, path)
+	case f.place.Mode.IsRegular():
+		l.file(f, path)
 	}
 	return f
 }
 
 func (l *look) watch(k key) { l.keys[k] = struct{}{} }
 
-// missing judges a path that leads nowhere: waited for only where a mapping
-// can be meant by where the way ended.
-func (l *look) missing(f *finding, path string) {
-	candidates := devmap.Candidates(f.place.Node)
-	if len(candidates) == 0 && !strings.HasPrefix(f.place.Node, "/dev/disk/") {
-		f.note = "does not exist, and by its name is no mapping"
-		return
+// last returns what the guest last ran on by a path, nil if that is not known.
+func (l *look) last(path string) *event.MemoryDisk {
+	for i := range l.memory {
+		if d := &l.memory[i]; absolute(d.Path, "/") == path {
+			return d
+		}
 	}
-	m := l.named(slices.Concat(candidates, devmap.Candidates(path)))
+	return nil
+}
+
+// missing judges a path that leads nowhere: waited for only where it can only
+// mean a device that is still to come, or where the guest ran on it before.
+func (l *look) missing(f *finding, path string) {
+	last := l.last(path)
+	meaning, known := blockdev.MeaningOf(f.place.Node)
+	if !known {
+		meaning, known = blockdev.MeaningOf(path)
+	}
+	switch {
+	case known && !meaning.Waited(), last != nil && blockdev.Kind(last.DeviceKind).Removable():
+		f.note = "does not exist, and a medium that somebody puts in is not waited for"
+	case known:
+		l.absent(f, l.candidates(f, path))
+	case last != nil && last.DeviceKind != fileKind:
+		l.silent = l.silent || !strings.HasPrefix(f.place.Node, "/dev/")
+		l.absent(f, remembered(last))
+		f.blocker.Detail += "; the guest last ran on " + named(last) + " by it"
+	default:
+		l.missingFile(f, last)
+	}
+}
+
+// fileKind is event.MemoryDisk.DeviceKind of a file.
+const fileKind = "file"
+
+// remembered are the mappings that a disk of the memory can be.
+func remembered(d *event.MemoryDisk) []devmap.Candidate {
+	if d.Name == "" || d.DeviceKind != "" && blockdev.Kind(d.DeviceKind) != blockdev.Mapping {
+		return nil
+	}
+	return []devmap.Candidate{{Name: d.Name}}
+}
+
+func named(d *event.MemoryDisk) string {
+	if remembered(d) != nil {
+		return "mapping " + d.Name
+	}
+	return fmt.Sprintf("%s (%s)", blockdev.Kind(d.DeviceKind), cmp.Or(d.UUID, d.Name))
+}
+
+// candidates are the mappings that a path, or the end of its way, can mean by
+// their names.
+func (l *look) candidates(f *finding, path string) []devmap.Candidate {
+	var list []devmap.Candidate
+	for _, name := range []string{f.place.Node, path} {
+		if m, ok := blockdev.MeaningOf(name); ok && (m.Kind == blockdev.Mapping || m.Kind == blockdev.Other) {
+			list = append(list, m.Mappings...)
+		}
+	}
+	if last := l.last(path); last != nil {
+		list = append(list, remembered(last)...)
+	}
+	return list
+}
+
+// absent judges a path that does not exist, and is waited for.
+func (l *look) absent(f *finding, candidates []devmap.Candidate) {
+	m := l.named(candidates)
 	if m == nil {
 		f.blocker = &Blocker{Kind: Missing, Mapping: firstName(candidates), Detail: "does not exist" + absent(candidates)}
 		return
@@ -170,6 +286,7 @@ func (l *look) missing(f *finding, path string) {
 	dev := m.Dev
 	l.watch(devKey(dev))
 	if f.blocker = l.state(m); f.blocker == nil {
+		l.silent = true // who makes nodes by hand tells nobody
 		f.blocker = &Blocker{Kind: Link, Detail: "mapping " + m.Name + " is live, but the path does not lead to it yet"}
 	}
 	f.blocker.Mapping, f.blocker.Dev = m.Name, &dev
@@ -198,7 +315,7 @@ func (l *look) named(list []devmap.Candidate) *devmap.Mapping {
 			continue
 		}
 		l.watch(nameKey(c.Name))
-		if m, err := l.t.mappings.Named(c.Name); err == nil {
+		if m, err := l.t.host.Named(c.Name); err == nil {
 			return &m
 		}
 	}
@@ -209,12 +326,10 @@ func (l *look) named(list []devmap.Candidate) *devmap.Mapping {
 func (l *look) device(f *finding, path string) {
 	dev := f.place.Dev
 	l.watch(devKey(dev))
-	m, err := l.t.mappings.Status(dev)
+	m, err := l.t.host.Status(dev)
 	switch {
 	case errors.Is(err, devmap.ErrNotMapping):
-		if !l.t.sys.isOther(dev) {
-			l.stale(f, path)
-		}
+		l.other(f, path)
 		return
 	case err != nil:
 		f.note = err.Error()
@@ -232,12 +347,87 @@ func (l *look) device(f *finding, path string) {
 	}
 }
 
+// other judges a device that is no mapping.
+func (l *look) other(f *finding, path string) {
+	d, err := l.t.host.Device(f.place.Dev)
+	switch {
+	case errors.Is(err, fs.ErrNotExist), err == nil && blockdev.DeviceKind(&d) == blockdev.Mapping:
+		l.stale(f, path) // between the two questions a mapping can have come
+		return
+	case errors.Is(err, blockdev.ErrBusy):
+		l.silent = true
+		f.blocker = &Blocker{Kind: Empty, Detail: "the kernel does not tell now whether " + d.Name + " can be used"}
+	case err != nil:
+		f.remark = err.Error()
+		return
+	default:
+		f.device = &d
+		f.blocker = l.usable(&d, l.writes[path])
+	}
+	if f.blocker != nil {
+		f.blocker.Dev = d.Dev
+	}
+}
+
+// usable judges a device that is no mapping by itself.
+func (l *look) usable(d *event.DevInfo, written bool) *Blocker {
+	kind := blockdev.DeviceKind(d)
+	what := kind.String() + " " + d.Name
+	switch {
+	case kind.Removable():
+		return nil
+	case blockdev.UsableBy(d) == blockdev.Empty:
+		l.silent = l.silent || !blockdev.AnnouncesUse(kind)
+		return &Blocker{Kind: Empty, Detail: what + " is there, but " + nothingBehind(d)}
+	case written && blockdev.Secondary(d):
+		l.silent = true
+		return &Blocker{Kind: Secondary, Detail: what + " is secondary here, so the guest can't write to it"}
+	}
+	l.catchUp()
+	ok, err := l.t.udevFinished(d)
+	switch {
+	case err != nil:
+		l.silent = true
+		return &Blocker{Kind: Udev, Detail: err.Error()}
+	case ok || !l.t.host.UdevRuns():
+		return nil
+	}
+	l.silent = l.silent || l.t.devices.get(*d.Dev).empty
+	return &Blocker{Kind: Udev, Detail: what + " can be used, but udev has not finished with it"}
+}
+
+func nothingBehind(d *event.DevInfo) string {
+	if state, ok := d.Attrs[blockdev.AttrArrayState]; ok && !blockdev.ArrayRuns(state) {
+		return "it does not run: its state is " + state
+	}
+	return "nothing is behind it: its size is 0"
+}
+
+// catchUp takes note of all that the kernel announced before now: it must be
+// known before udev's progress is judged, for a number can have a new owner.
+func (l *look) catchUp() {
+	if err := l.t.uevents.CatchUp(l.ctx); err != nil {
+		l.t.log.Debug("uevents are not read", "error", err)
+	}
+}
+
+// identity returns what tells a device from all others over reboots.
+func (l *look) identity(d *event.DevInfo) string {
+	if record, err := l.t.host.Record(*d.Dev); err == nil && record != nil {
+		known := *d
+		known.Props, known.Links = record.Props, record.Links
+		return blockdev.Identity(&known)
+	}
+	return blockdev.Identity(d)
+}
+
 // stale judges a node with no device behind it. An open of it fails, so
-// nothing is lost by waiting where a mapping can be meant.
+// nothing is lost by waiting where its name can mean one that comes.
 func (l *look) stale(f *finding, path string) {
-	candidates := slices.Concat(devmap.Candidates(path), devmap.Candidates(f.place.Node))
-	if len(candidates) == 0 {
-		f.note = "no device is behind the node, and by its name it is no mapping"
+	candidates := l.candidates(f, path)
+	meaning, known := blockdev.MeaningOf(f.place.Node)
+	if !known && l.last(path) == nil || known && !meaning.Waited() {
+		f.note = "no device is behind the node, and its name does not say which is meant"
 		return
 	}
 	dev := f.place.Dev
@@ -252,23 +442,23 @@ func (l *look) state(m *devmap.Mapping) *Blocker {
 	case devmap.Created, devmap.Loaded:
 		return &Blocker{Kind: NoTable, Detail: "mapping " + m.Name + " has no active table yet"}
 	case devmap.Suspended:
+		// The kernel announces the resume that somebody asks for, and not its own.
+		l.silent = l.silent || m.Flags&devmap.FlagInternalSuspend != 0
 		return &Blocker{Kind: Suspended, Detail: "mapping " + m.Name + " is suspended"}
 	}
 	if !m.Flags.Usable() {
+		l.silent = true // a removal that is called off is not announced
 		return &Blocker{Kind: Removing, Detail: "mapping " + m.Name + " is about to be removed"}
 	}
-	// What the kernel announced before it said that the mapping is live must be
-	// known before udev's progress is judged: a number can have a new owner.
-	if err := l.t.catchUp(l.ctx); err != nil {
-		l.t.log.Debug("uevents are not read", "error", err)
-	}
+	l.catchUp()
 	p, err := l.t.udevProgress(m)
 	switch {
 	case err != nil:
+		l.silent = true
 		return &Blocker{Kind: Udev, Detail: err.Error()}
-	case p == finished || !l.t.udevRuns():
+	case p == blockdev.Finished || !l.t.host.UdevRuns():
 		return nil
-	case p == private:
+	case p == blockdev.Private:
 		return &Blocker{Kind: Private, Detail: "mapping " + m.Name + " is private to LVM, or still in the making"}
 	}
 	return &Blocker{Kind: Udev, Detail: "mapping " + m.Name + " is live, but udev has not finished with it"}

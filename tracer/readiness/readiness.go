@@ -85,6 +85,9 @@ type Request struct {
 	// Dir is the working directory for relative paths, empty where it is not
 	// known.
 	Dir string
+	// Memory is what the guest last ran on, nil if that is not known: it says
+	// what is worth waiting for where a path alone does not.
+	Memory []event.MemoryDisk
 	// PID is a process through whose root and mount namespace the paths are
 	// looked at; 0 for our own. It must live until Watch returns.
 	PID int
@@ -95,7 +98,10 @@ type Kind string
 
 // The kinds of blockers.
 const (
-	Missing   Kind = "missing"   // neither the path nor the mapping that it means exists
+	Missing   Kind = "missing"   // neither the path nor the device that it means exists
+	Mount     Kind = "mount"     // the file system that the file is on is not mounted
+	Empty     Kind = "empty"     // the device exists, and nothing is behind it
+	Secondary Kind = "secondary" // a DRBD device that can't be written to here
 	NoTable   Kind = "no-table"  // the mapping exists and has no active table
 	Suspended Kind = "suspended" // its I/O is being kept back
 	Removing  Kind = "removing"  // it will be removed as soon as nobody has it open
@@ -149,8 +155,12 @@ type Member struct {
 	// Mapping and UUID are device-mapper's, empty where it is no mapping.
 	Mapping string `json:"mapping,omitempty"`
 	UUID    string `json:"uuid,omitempty"`
-	Size    int64  `json:"size,omitempty"` // bytes, of a block device
-	Ready   bool   `json:"ready"`
+	// DeviceKind and Identity are package blockdev's words for a device that is no
+	// mapping.
+	DeviceKind string `json:"device_kind,omitempty"`
+	Identity   string `json:"device_id,omitempty"`
+	Size       int64  `json:"size,omitempty"` // bytes, of a block device
+	Ready      bool   `json:"ready"`
 	// Broken is set where the path leads to nothing and waiting is of no use.
 	Broken bool `json:"broken,omitempty"`
 	// Note says in words what could not be looked at.

@@ -15,16 +15,16 @@ import (
 )
 
 // judge looks once, and returns the blockers as "kind path".
-func judge(h *host, paths ...string) []string {
+func judge(h *world, paths ...string) []string {
 	var r Request
 	for _, p := range paths {
 		r.Disks = append(r.Disks, Path(p))
 	}
-	l := &look{ctx: context.Background(), t: h.tracker, files: h, found: map[string]*finding{}, keys: map[key]struct{}{}}
-	v := l.take(&r)
-	if v.Ready != (len(v.Blockers) == 0) {
-		h.t.Errorf("ready %v with %d blockers", v.Ready, len(v.Blockers))
-	}
+	return judgeRequest(h, &r)
+}
+
+func judgeRequest(h *world, r *Request) []string {
+	v := h.tracker.newLook(context.Background(), r, h).take(r)
 	var list []string
 	for _, b := range v.Blockers {
 		list = append(list, string(b.Kind)+" "+b.Path)
@@ -44,65 +44,65 @@ const lv = "/dev/vg0/web"
 // Each case makes a host; want is what the guest waits for, empty where its
 // start goes on.
 func TestVerdicts(t *testing.T) {
-	live := func(h *host) { h.set(1, "vg0-web", devmap.FlagActive) }
-	linked := func(h *host) { live(h); h.link(lv, node(1)) }
-	ready := func(h *host) { linked(h); h.record(1, properties("vg0-web"), lv) }
+	live := func(h *world) { h.set(1, "vg0-web", devmap.FlagActive) }
+	linked := func(h *world) { live(h); h.link(lv, node(1)) }
+	ready := func(h *world) { linked(h); h.record(1, properties("vg0-web"), lv) }
 	for _, tc := range []struct {
 		name string
 		path string // empty: lv
-		make func(h *host)
+		make func(h *world)
 		want string
 	}{
-		{name: "nothing there", make: func(*host) {}, want: "missing"},
-		{name: "created", make: func(h *host) { h.set(1, "vg0-web", 0) }, want: "no-table"},
-		{name: "loaded", make: func(h *host) { h.set(1, "vg0-web", devmap.FlagInactive); h.link(lv, node(1)) }, want: "no-table"},
-		{name: "live, not linked, udev has it", make: func(h *host) { live(h); h.record(1, properties("vg0-web")) }, want: "link"},
+		{name: "nothing there", make: func(*world) {}, want: "missing"},
+		{name: "created", make: func(h *world) { h.set(1, "vg0-web", 0) }, want: "no-table"},
+		{name: "loaded", make: func(h *world) { h.set(1, "vg0-web", devmap.FlagInactive); h.link(lv, node(1)) }, want: "no-table"},
+		{name: "live, not linked, udev has it", make: func(h *world) { live(h); h.record(1, properties("vg0-web")) }, want: "link"},
 		{name: "live, not linked", make: live, want: "udev"},
 		{name: "live and linked, udev not finished", make: linked, want: "udev"},
 		{name: "ready", make: ready},
-		{name: "suspended", make: func(h *host) { ready(h); h.set(1, "vg0-web", devmap.FlagActive|devmap.FlagSuspend) }, want: "suspended"},
-		{name: "internally suspended", make: func(h *host) { ready(h); h.set(1, "vg0-web", devmap.FlagActive|devmap.FlagInternalSuspend) }, want: "suspended"},
-		{name: "removal due", make: func(h *host) { ready(h); h.set(1, "vg0-web", devmap.FlagActive|devmap.FlagDeferredRemove) }, want: "removing"},
-		{name: "only the creation was handled", make: func(h *host) {
+		{name: "suspended", make: func(h *world) { ready(h); h.set(1, "vg0-web", devmap.FlagActive|devmap.FlagSuspend) }, want: "suspended"},
+		{name: "internally suspended", make: func(h *world) { ready(h); h.set(1, "vg0-web", devmap.FlagActive|devmap.FlagInternalSuspend) }, want: "suspended"},
+		{name: "removal due", make: func(h *world) { ready(h); h.set(1, "vg0-web", devmap.FlagActive|devmap.FlagDeferredRemove) }, want: "removing"},
+		{name: "only the creation was handled", make: func(h *world) {
 			linked(h)
 			h.record(1, map[string]string{"DM_UDEV_DISABLE_OTHER_RULES_FLAG": "1", "SYSTEMD_READY": "0"})
 		}, want: "udev"},
-		{name: "private", make: func(h *host) {
+		{name: "private", make: func(h *world) {
 			linked(h)
 			h.record(1, with(properties("vg0-web"), "DM_UDEV_DISABLE_OTHER_RULES_FLAG", "1"), lv)
 		}, want: "private"},
-		{name: "no rules wanted", make: func(h *host) {
+		{name: "no rules wanted", make: func(h *world) {
 			linked(h)
 			h.record(1, with(properties("vg0-web"), "DM_UDEV_DISABLE_DM_RULES_FLAG", "1", "DM_UDEV_DISABLE_OTHER_RULES_FLAG", "1"))
 		}},
-		{name: "no rules installed", make: func(h *host) { linked(h); h.record(1, nil) }},
-		{name: "asked for again", make: func(h *host) {
+		{name: "no rules installed", make: func(h *world) { linked(h); h.record(1, nil) }},
+		{name: "asked for again", make: func(h *world) {
 			linked(h)
 			h.record(1, with(properties("vg0-web"), "DM_ACTIVATION", ""), lv)
 		}},
-		{name: "the record is of an earlier owner of the number", make: func(h *host) { linked(h); h.record(1, properties("vg0-old"), lv) }, want: "udev"},
-		{name: "the link leads to another mapping", make: func(h *host) {
+		{name: "the record is of an earlier owner of the number", make: func(h *world) { linked(h); h.record(1, properties("vg0-old"), lv) }, want: "udev"},
+		{name: "the link leads to another mapping", make: func(h *world) {
 			live(h)
 			h.record(1, properties("vg0-web"), lv)
 			h.set(2, "vg0-other", devmap.FlagActive)
 			h.record(2, properties("vg0-other"))
 			h.link(lv, node(2))
 		}, want: "elsewhere"},
-		{name: "a link of one's own", path: "/dev/cloud/disk", make: func(h *host) { ready(h); h.link("/dev/cloud/disk", node(1)) }},
-		{name: "a stale node in a private /dev", make: func(h *host) {
+		{name: "a link of one's own", path: "/dev/cloud/disk", make: func(h *world) { ready(h); h.link("/dev/cloud/disk", node(1)) }},
+		{name: "a stale node in a private /dev", make: func(h *world) {
 			h.set(2, "vg0-other", devmap.FlagActive)
 			h.record(2, properties("vg0-other"))
 			h.nodes[lv] = h.nodes[node(2)]
 		}, want: "elsewhere"},
-		{name: "a node without a device", make: func(h *host) { h.set(1, "vg0-web", 0); h.nodes[lv] = h.nodes[node(1)]; h.unset(1) }, want: "missing"},
-		{name: "a link from elsewhere, to nothing yet", path: "/srv/one/disk.0", make: func(h *host) { h.link("/srv/one/disk.0", lv) }, want: "missing"},
-		{name: "a link that leads nowhere yet", make: func(h *host) { h.link(lv, node(7)) }, want: "missing"},
-		{name: "by uuid", path: "/dev/disk/by-uuid/x", make: func(*host) {}, want: "missing"},
-		{name: "a file", path: "/srv/image", make: func(*host) {}},
-		{name: "another block device", path: "/dev/sda", make: func(*host) {}},
-		{name: "a file that does not exist", path: "/srv/typo", make: func(*host) {}},
-		{name: "a disk that does not exist", path: "/dev/sdb", make: func(*host) {}},
-		{name: "a loop", make: func(h *host) { h.link(lv, "/dev/b"); h.link("/dev/b", lv) }},
+		{name: "a node without a device", make: func(h *world) { h.set(1, "vg0-web", 0); h.nodes[lv] = h.nodes[node(1)]; h.unset(1) }, want: "missing"},
+		{name: "a link from elsewhere, to nothing yet", path: "/srv/one/disk.0", make: func(h *world) { h.link("/srv/one/disk.0", lv) }, want: "missing"},
+		{name: "a link that leads nowhere yet", make: func(h *world) { h.link(lv, node(7)) }, want: "missing"},
+		{name: "by uuid", path: "/dev/disk/by-uuid/x", make: func(*world) {}, want: "missing"},
+		{name: "a file", path: "/srv/image", make: func(*world) {}},
+		{name: "another block device", path: "/dev/sda", make: func(*world) {}},
+		{name: "a file that does not exist", path: "/srv/typo", make: func(*world) {}},
+		{name: "a disk that does not exist", path: "/dev/sdb", make: func(*world) {}, want: "missing"},
+		{name: "a loop", make: func(h *world) { h.link(lv, "/dev/b"); h.link("/dev/b", lv) }},
 	} {
 		t.Run(tc.name, func(t *testing.T) {
 			h := newHost(t)
@@ -126,7 +126,7 @@ func TestNoUdev(t *testing.T) {
 	h := newHost(t)
 	h.set(1, "vg0-web", devmap.FlagActive)
 	h.link(lv, node(1))
-	h.tracker.root = t.TempDir() // nobody listens there
+	h.noUdev = true
 	if got := judge(h, lv); got != nil {
 		t.Errorf("waits for %v, which nobody will bring", got)
 	}

@@ -5,20 +5,27 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
-	"os"
-	"path/filepath"
+	"math/rand/v2"
 	"slices"
 	"sync"
+	"sync/atomic"
 	"time"
 
+	"github.com/bootrace/bootrace/tracer/blockdev"
 	"github.com/bootrace/bootrace/tracer/devmap"
 	"github.com/bootrace/bootrace/tracer/event"
+	"github.com/bootrace/bootrace/tracer/mounts"
 	"github.com/bootrace/bootrace/tracer/udev"
 )
 
 // DefaultRecheck is how often a disk that is not ready is looked at again
-// without a reason: for what no uevent announces.
-const DefaultRecheck = time.Second
+// without a reason, about: an event wakes whoever waits for what is announced.
+const DefaultRecheck = 30 * time.Second
+
+// silentRecheck is that for a disk that waits for what nothing announces: a file
+// or a link of somebody's own making, the end of a suspension by the kernel, a
+// removal that is called off, a mount in a namespace of its own.
+const silentRecheck = time.Second
 
 // Source is Event.Src of what a Tracker finds.
 const Source = "readiness"
@@ -29,11 +36,11 @@ const maxLooks = 1024
 
 // Options configure a Tracker. The zero value is ready.
 type Options struct {
-	// Recheck is how often what is not ready is looked at again without a
-	// reason; 0 means DefaultRecheck.
+	// Recheck is how often, at least, what is not ready is looked at again
+	// without a reason; 0 means DefaultRecheck.
 	Recheck time.Duration
 	// Found, if set, is called with a backfill event for each record of udev's
-	// database by which a mapping that somebody waits for became ready. Udev's
+	// database by which a device that somebody waits for became ready. Udev's
 	// own event of that comes later, and may come after the guest's open. It
 	// must not wait.
 	Found func(event.Event)
@@ -43,22 +50,24 @@ type Options struct {
 
 // Tracker knows what is ready on this host, for any number of watches.
 type Tracker struct {
-	root     string // "/", but in tests
 	recheck  time.Duration
 	log      *slog.Logger
 	uevents  uevents
-	mappings Mappings
+	host     host
 	closing  func() error
 	found    func(event.Event)
 	news     chan stored
-	sys      sysfs
 	devices  devices
 	looks    chan struct{} // a slot for each look under way
+	deaf     atomic.Bool   // events are not read
+	noMounts atomic.Bool   // nor are changes of mounts
+	mounting chan struct{} // closed once somebody waits for a mount
 
-	mu      sync.Mutex
-	watches map[key]map[*Watch]struct{}
-	open    int // watches that have not ended
-	closed  bool
+	mu           sync.Mutex
+	watches      map[key]map[*Watch]struct{}
+	open         int // watches that have not ended
+	mountsWanted bool
+	closed       bool
 }
 
 // uevents is udev.Source.
@@ -73,20 +82,20 @@ type uevents interface {
 // It needs no rights; with CAP_NET_ADMIN the queue is longer, and as root
 // device-mapper is asked directly.
 func Open(options Options) (*Tracker, error) {
-	k := &kernel{sys: sysfs{"/"}}
-	t := newTracker("/", options, k)
-	t.closing = k.close
+	h := newLocal()
+	t := newTracker(options, h)
+	t.closing = h.close
 	source, err := udev.Open(udev.Options{Resync: t.resync, Stored: t.stored, Log: t.log})
 	if err != nil {
-		return nil, fmt.Errorf("follow the readiness of disks: %w", err)
+		return nil, fmt.Errorf("follow the readiness of disks: %w", errors.Join(err, h.close()))
 	}
 	t.uevents = source
 	return t, nil
 }
 
-func newTracker(root string, options Options, mappings Mappings) *Tracker {
+func newTracker(options Options, h host) *Tracker {
 	t := &Tracker{
-		root: root, recheck: options.Recheck, found: options.Found, log: options.Log, mappings: mappings, sys: sysfs{root},
+		recheck: options.Recheck, found: options.Found, log: options.Log, host: h, mounting: make(chan struct{}),
 		looks: make(chan struct{}, maxLooks), news: make(chan stored, maxNews), watches: make(map[key]map[*Watch]struct{}),
 	}
 	if t.recheck == 0 {
@@ -102,11 +111,39 @@ func newTracker(root string, options Options, mappings Mappings) *Tracker {
 // Run reads uevents until ctx is done, which is no error; it runs once. Without
 // it watches still work, by looking again from time to time.
 func (t *Tracker) Run(ctx context.Context) error {
-	var teller sync.WaitGroup
-	teller.Go(t.tell)
-	defer teller.Wait()
+	var helpers sync.WaitGroup
+	helpers.Go(t.tell)
+	defer helpers.Wait()
 	defer close(t.news)
-	return t.uevents.Run(ctx, t.observe)
+	ctx, stop := context.WithCancel(ctx)
+	defer stop()
+	helpers.Go(func() { t.followMounts(ctx) })
+	err := t.uevents.Run(ctx, t.observe)
+	t.deaf.Store(true)
+	return err
+}
+
+// followMounts wakes those who wait for a mount, from when there are any.
+func (t *Tracker) followMounts(ctx context.Context) {
+	select {
+	case <-t.mounting:
+	case <-ctx.Done():
+		return
+	}
+	wake := func() { t.wake([]key{mountKey}) }
+	if err := mounts.Changes(ctx, wake, wake); err != nil {
+		t.log.Warn("mounts are noticed late", "error", err)
+	}
+	t.noMounts.Store(true)
+}
+
+// pause is how long a disk that is not ready is left alone where no event comes.
+// Not all are looked at in the same instant.
+func (t *Tracker) pause(silent bool) time.Duration {
+	if silent || t.deaf.Load() {
+		return min(t.recheck, silentRecheck)
+	}
+	return t.recheck - time.Duration(rand.Int64N(int64(t.recheck)/4+1))
 }
 
 // Close ends the subscription. Run must have returned, and all watches must be
@@ -118,20 +155,16 @@ func (t *Tracker) Close() error {
 	return errors.Join(t.uevents.Close(), t.closing())
 }
 
-func (t *Tracker) catchUp(ctx context.Context) error { return t.uevents.CatchUp(ctx) }
-
 // observe takes note of one event and wakes those whom it concerns.
 func (t *Tracker) observe(e event.Event) {
 	u := e.Dev
 	if u == nil || u.Dev == nil {
 		return
 	}
-	if _, err := fmt.Sscanf(u.Name, "dm-%d", new(uint32)); err == nil {
-		if e.Kind == event.Uevent {
-			t.devices.announced(u, e.Earliest())
-		} else {
-			t.devices.handled(u)
-		}
+	if e.Kind == event.Uevent {
+		t.devices.announced(u, e.Earliest())
+	} else {
+		t.devices.handled(u)
 	}
 	t.wake(keysOf(*u.Dev, u.Props["DM_NAME"], u.Links, pathKey("/dev/"+u.Name)))
 }
@@ -144,10 +177,9 @@ func keysOf(dev event.Dev, name string, links []string, more ...key) []key {
 	return keys
 }
 
-// stored is a record of udev's database by which a mapping became ready.
+// stored is a record of udev's database by which a device became ready.
 type stored struct {
-	dev    event.Dev
-	record *udev.Record
+	device event.DevInfo
 	from   event.Time // when the kernel announced the device, 0: not seen
 	at     event.Time // when it was read
 }
@@ -159,21 +191,38 @@ const maxNews = 1024
 // stored wakes those who wait for a device whose record udev has just stored.
 // A goroutine of its own tells it to others.
 func (t *Tracker) stored(dev event.Dev) {
-	record, err := udev.ReadRecord(t.root, dev)
+	record, err := t.host.Record(dev)
 	if err != nil || record == nil {
 		return // udev's event comes in any case
 	}
-	at := event.Now()
-	name := record.Props["DM_NAME"]
-	watches := t.concerned(keysOf(dev, name, record.Links))
-	if len(watches) > 0 && t.found != nil && name != "" && progressOf(record.Props, record.Links) == finished {
-		select {
-		case t.news <- stored{dev, record, t.devices.get(dev).announced, at}:
-		default:
-		}
+	at := t.host.Now()
+	watches := t.concerned(keysOf(dev, record.Props["DM_NAME"], record.Links))
+	if len(watches) > 0 && t.found != nil {
+		t.note(dev, record, at)
 	}
 	for _, w := range watches { // woken last, and so the first to run where there is one processor
 		w.poke()
+	}
+}
+
+// note has a record told that says that a device is ready.
+func (t *Tracker) note(dev event.Dev, record *udev.Record, at event.Time) {
+	name := mappingName(dev)
+	if record.Props["DM_NAME"] == "" {
+		d, err := t.host.Device(dev)
+		if err != nil {
+			return
+		}
+		name = d.Name
+	}
+	d := described(name, dev, record)
+	if blockdev.UdevProgress(d) != blockdev.Finished || blockdev.UsableBy(d) == blockdev.Empty {
+		return
+	}
+	record.Fill(d, event.MonotonicOffset())
+	select {
+	case t.news <- stored{*d, t.devices.get(dev).announced, at}:
+	default:
 	}
 }
 
@@ -186,9 +235,7 @@ func (t *Tracker) tell() {
 // event is a backfill: what the record holds now it came to hold after the
 // kernel announced the device.
 func (s *stored) event() event.Event {
-	info := &event.DevInfo{Subsystem: "block", Name: fmt.Sprintf("dm-%d", s.dev.Minor), Dev: &s.dev}
-	s.record.Fill(info, event.MonotonicOffset())
-	return event.Event{Kind: event.Backfill, Src: Source, From: max(s.from, 1), At: s.at, Dev: info}
+	return event.Event{Kind: event.Backfill, Src: Source, From: max(s.from, 1), At: s.at, Dev: &s.device}
 }
 
 // resync starts anew after events were lost: udev's database has what they
@@ -215,6 +262,9 @@ type key struct {
 func pathKey(path string) key  { return key{kind: 'p', text: path} }
 func nameKey(name string) key  { return key{kind: 'n', text: name} }
 func devKey(dev event.Dev) key { return key{kind: 'd', dev: dev} }
+
+// mountKey is for all mounts: the kernel does not tell which changed.
+var mountKey = key{kind: 'm'}
 
 func (t *Tracker) wake(keys []key) {
 	for _, w := range t.concerned(keys) {
@@ -273,21 +323,19 @@ func (t *Tracker) index(w *Watch, keys map[key]struct{}) (grown bool) {
 		if t.watches[k] == nil {
 			t.watches[k] = make(map[*Watch]struct{})
 		}
+		if k == mountKey && !t.mountsWanted {
+			t.mountsWanted = true
+			close(t.mounting)
+		}
 		t.watches[k][w] = struct{}{}
 	}
 	w.keys = keys
 	return grown
 }
 
-// udevRuns reports whether there is anybody to wait for.
-func (t *Tracker) udevRuns() bool {
-	_, err := os.Stat(filepath.Join(t.root, "run/udev/control"))
-	return err == nil
-}
-
 // knowsLink reports whether udev made the path, as a link to dev.
 func (t *Tracker) knowsLink(dev event.Dev, path string) bool {
-	record, err := udev.ReadRecord(t.root, dev)
+	record, err := t.host.Record(dev)
 	return err == nil && record != nil && slices.Contains(record.Links, path)
 }
 

@@ -30,7 +30,7 @@ func (t *Tracker) Watch(r Request) (*Watch, error) {
 	if err != nil {
 		return nil, err
 	}
-	return t.watch(r, seen{v}), nil
+	return t.watch(r, seen{v, r.PID}), nil
 }
 
 func (t *Tracker) watch(r Request, f files) *Watch {
@@ -83,11 +83,11 @@ func (w *Watch) poke() {
 
 func (w *Watch) run(ctx context.Context) {
 	defer w.end()
-	recheck := time.NewTimer(w.t.recheck)
+	recheck := time.NewTimer(0)
 	defer recheck.Stop()
 	for {
-		w.look(ctx)
-		recheck.Reset(w.t.recheck)
+		silent := w.look(ctx)
+		recheck.Reset(w.t.pause(silent))
 		select {
 		case <-ctx.Done():
 			return
@@ -107,22 +107,23 @@ func (w *Watch) end() {
 
 // look finds out and publishes. What it depends on is known only after it, so
 // it looks again until nothing was added: a change in between would have woken
-// nobody.
-func (w *Watch) look(ctx context.Context) {
+// nobody. silent is set where a change may wake nobody in any case.
+func (w *Watch) look(ctx context.Context) (silent bool) {
 	select {
 	case w.t.looks <- struct{}{}:
 		defer func() { <-w.t.looks }()
 	case <-ctx.Done():
-		return
+		return false
 	}
 	for ctx.Err() == nil {
-		l := &look{ctx: ctx, t: w.t, files: w.files, found: make(map[string]*finding), keys: make(map[key]struct{})}
+		l := w.t.newLook(ctx, &w.request, w.files)
 		v := l.take(&w.request)
 		if grown := w.t.index(w, l.keys); v.Ready || !grown {
 			w.publish(v)
-			return
+			return l.silent
 		}
 	}
+	return false
 }
 
 func (w *Watch) publish(v Verdict) {
