@@ -29,7 +29,7 @@ type waited struct {
 func waitCommand() *cli.Command {
 	return &cli.Command{
 		Name:      "wait",
-		Usage:     "return when these disks are ready, backing files included",
+		Usage:     "return when these disks are ready: block devices of any kind, files, and backing files",
 		ArgsUsage: "PATH... | --guest GUEST",
 		Description: "For units (ExecStartPre=) and scripts that start a guest; needs no running service.\n" +
 			"Exit status: 0 ready, 4 not ready in time, 1 a path that no waiting will mend.",
@@ -64,8 +64,13 @@ func waitRequest(c *cli.Context) (readiness.Request, error) {
 	paths := c.Args().Slice()
 	if c.IsSet("guest") {
 		request := control.Request{Do: control.Disks, Args: map[string]string{"guest": c.String("guest")}}
-		if err := control.Call(c.Context, control.Socket, request, &paths); err != nil {
+		if err := control.Call(c.Context, control.Socket, request, &r.Memory); err != nil {
 			return r, fmt.Errorf("wait for guest %q: %w", c.String("guest"), err)
+		}
+		for i := range r.Memory {
+			if d := &r.Memory[i]; d.BackingOf == "" {
+				paths = append(paths, d.Path)
+			}
 		}
 	}
 	for _, path := range paths {

@@ -46,7 +46,7 @@ const (
 	Adopt      = "adopt"      // take over from the initramfs into the real root
 	Release    = "release"    // let a held guest go on; answer with the names of those
 	Policy     = "policy"     // answer with what enforce mode does with the start of a guest
-	Disks      = "disks"      // answer with the paths of the disks that a guest last ran on
+	Disks      = "disks"      // answer with what a guest last ran on, as []event.MemoryDisk
 	HookHeld   = "hook-held"  // record that libvirt's hook kept a start back; let-go: the UUID of a guest that it let go too early
 	Stop       = "stop"       // end, leaving the boot log to a successor
 )

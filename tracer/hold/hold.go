@@ -55,6 +55,9 @@ type Doubt struct {
 // Options say how starts are held.
 type Options struct {
 	Watch func(readiness.Request) (Watch, error)
+	// Last returns what a guest last ran on, nil if that is not known: it is
+	// waited for whatever its path. nil: nothing is ever known.
+	Last func(g *guest.Guest) []event.MemoryDisk
 	// Compare tells where the disks of a guest, all ready, are not what it last
 	// ran on. Its error says why that can't be told yet, such as before the disk
 	// with the memory of earlier boots is there. nil: nothing is ever known.

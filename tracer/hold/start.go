@@ -115,7 +115,7 @@ func (h *Holder) decide(d *hold) {
 	}
 	d.set(task, g, policy)
 	d.clock.Reset(max(time.Until(time.Now().Add(policy.Deadline-event.Now().Sub(d.since))), 0))
-	watch, err := h.opts.Watch(readiness.Request{Disks: disks, Dir: task.Cwd, PID: task.PID})
+	watch, err := h.opts.Watch(readiness.Request{Disks: disks, Memory: h.last(&g), Dir: task.Cwd, PID: task.PID})
 	if err != nil {
 		h.pass(d)
 		h.opts.Log.Warn("a start is not held: its disks can't be looked at", "guest", name(&g), "error", err)
@@ -123,6 +123,13 @@ func (h *Holder) decide(d *hold) {
 	}
 	defer watch.Close()
 	h.await(d, watch)
+}
+
+func (h *Holder) last(g *guest.Guest) []event.MemoryDisk {
+	if h.opts.Last == nil {
+		return nil
+	}
+	return h.opts.Last(g)
 }
 
 // policy is what holds for a guest, as far as this kernel allows.

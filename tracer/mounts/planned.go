@@ -86,7 +86,7 @@ func units(folder string) []string {
 
 // whereOf returns the Where= of a unit file.
 func whereOf(name, kind string) (string, bool) {
-	options, err := unit.Deserialize(strings.NewReader(readBounded(name, maxUnitFile)))
+	options, err := unit.DeserializeOptions(strings.NewReader(readBounded(name, maxUnitFile)))
 	if err != nil {
 		return "", false
 	}

@@ -38,7 +38,7 @@ func (l *look) missingFile(f *finding, last *event.MemoryDisk) {
 		f.blocker = &Blocker{Kind: Missing, Detail: "does not exist, and the guest last ran on it"}
 		return
 	}
-	f.note = "does not exist, its name says nothing, and no mount is missing"
+	f.note = "does not exist, and nothing shows that it is still to come: no block device has such a name, and no mount above it is missing"
 }
 
 // needed returns the deepest mount point above a missing file at which nothing

@@ -99,7 +99,7 @@ func (e *enforcer) open(ctx context.Context, cfg config.Enforce) (*enforcement, 
 	}
 	holder, err := hold.Open(ctx, hold.Options{
 		Watch:   func(r readiness.Request) (hold.Watch, error) { return tracker.Watch(r) },
-		Compare: e.s.compare, Activate: e.s.activator(cfg.ActivateAlso),
+		Last: e.s.lastOf, Compare: e.s.compare, Activate: e.s.activator(cfg.ActivateAlso),
 		Record: e.s.rec.Record, Config: cfg, Log: e.s.log,
 	})
 	if err != nil {

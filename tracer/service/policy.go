@@ -6,6 +6,7 @@ import (
 
 	"github.com/bootrace/bootrace/tracer/config"
 	"github.com/bootrace/bootrace/tracer/event"
+	"github.com/bootrace/bootrace/tracer/guest"
 	"github.com/bootrace/bootrace/tracer/memory"
 )
 
@@ -28,22 +29,24 @@ func (s *Service) startPolicy(name, uuid string) StartPolicy {
 	return StartPolicy{Enforce: true, Deadline: p.Deadline, Deny: p.OnTimeout == config.Deny}
 }
 
-// disksOf returns the paths of the disks that a guest ran on in the last boot
-// that ran it. The guest is given by its name, its UUID, or as findings name it
+// disksOf returns what a guest ran on in the last boot that ran it, backing files
+// included. The guest is given by its name, its UUID, or as findings name it
 // (uuid:3aad3b6b-...).
-func (s *Service) disksOf(guest string) ([]string, error) {
-	for _, key := range memory.Identities(guest) {
-		last := s.memory.Last(key)
-		if last == nil {
-			continue
+func (s *Service) disksOf(name string) ([]event.MemoryDisk, error) {
+	for _, key := range memory.Identities(name) {
+		if last := s.memory.Last(key); last != nil {
+			return last.Disks, nil
 		}
-		var paths []string
-		for _, d := range last.Disks {
-			if d.BackingOf == "" {
-				paths = append(paths, d.Path)
-			}
-		}
-		return paths, nil
 	}
-	return nil, fmt.Errorf("no guest %q ran in an earlier boot, as far as is remembered", guest)
+	return nil, fmt.Errorf("no guest %q ran in an earlier boot, as far as is remembered", name)
+}
+
+// lastOf returns what a guest that is about to start last ran on, nil if that is
+// not known.
+func (s *Service) lastOf(g *guest.Guest) []event.MemoryDisk {
+	last := s.memory.Last(g.Identity.String())
+	if last == nil {
+		return nil
+	}
+	return last.Disks
 }

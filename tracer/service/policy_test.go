@@ -8,6 +8,7 @@ import (
 
 	"github.com/bootrace/bootrace/tracer/config"
 	"github.com/bootrace/bootrace/tracer/event"
+	"github.com/bootrace/bootrace/tracer/guest"
 	"github.com/bootrace/bootrace/tracer/memory"
 )
 
@@ -28,15 +29,19 @@ func TestDisksOf(t *testing.T) {
 	if err := s.memory.Open(dir); err != nil {
 		t.Fatal(err)
 	}
-	for guest, want := range map[string][]string{
-		"3AAD3B6B-ddf8-474a-8906-06d83ef318cb":      {"/dev/vg0/web", "/dev/vg0/data"},
-		"uuid:3aad3b6b-ddf8-474a-8906-06d83ef318cb": {"/dev/vg0/web", "/dev/vg0/data"},
-		"db": {"/dev/vg0/db"},
+	web := []event.MemoryDisk{{Path: "/dev/vg0/web"}, {Path: "/dev/vg0/base", BackingOf: "/dev/vg0/web"}, {Path: "/dev/vg0/data"}}
+	for name, want := range map[string][]event.MemoryDisk{
+		"3AAD3B6B-ddf8-474a-8906-06d83ef318cb":      web,
+		"uuid:3aad3b6b-ddf8-474a-8906-06d83ef318cb": web,
+		"db": {{Path: "/dev/vg0/db"}},
 	} {
-		got, err := s.disksOf(guest)
+		got, err := s.disksOf(name)
 		if diff := cmp.Diff(want, got); diff != "" || err != nil {
-			t.Errorf("%s: %v %s", guest, err, diff)
+			t.Errorf("%s: %v %s", name, err, diff)
 		}
+	}
+	if got := s.lastOf(&guest.Guest{Identity: guest.Identity{Kind: "name", Value: "db"}}); len(got) != 1 {
+		t.Errorf("the hold does not know what a guest last ran on: %v", got)
 	}
 	if _, err := s.disksOf("nobody"); err == nil {
 		t.Error("knows the disks of nobody")
