@@ -203,10 +203,10 @@ func (t *Teller) steps(p *Paragraph, a *timeline.Account) {
 func (t *Teller) step(p *Paragraph, s *timeline.AccountStep, longest bool) {
 	p.Say(t.StepName(s), Dim)
 	if !longest {
-		p.Add(t.Signs.Duration(took(s))+",", Dim)
+		p.Add("+"+t.Signs.Duration(took(s))+",", Dim)
 		return
 	}
-	p.Add(t.Signs.Duration(took(s)), Strong)
+	p.Add("+"+t.Signs.Duration(took(s)), Strong)
 	p.Say("(the longest),", Dim)
 }
 
@@ -217,7 +217,7 @@ func (t *Teller) StepName(s *timeline.AccountStep) string {
 		name = t.Name(s.Kind, NameCols)
 	}
 	switch s.Kind {
-	case timeline.StepDisk, timeline.StepPV, timeline.StepLayer:
+	case timeline.StepDisk, timeline.StepPV, timeline.StepLayer, timeline.StepGroupDisk, timeline.StepGroupPV:
 		name = strings.TrimSpace(t.Name(s.Detail, NameCols) + " " + name)
 	}
 	return name
@@ -237,6 +237,8 @@ func (t *Teller) saysStep(s *timeline.AccountStep) part {
 		switch name {
 		case "took":
 			return Span{t.Signs.Duration(took(s)), Strong}, true
+		case "at": // since the boot began
+			return Span{t.Signs.Duration(max(event.Duration(s.To), 0)), Strong}, true
 		case "detail":
 			return Span{t.Name(s.Detail, PathCols), Plain}, s.Detail != ""
 		case "step":

@@ -70,7 +70,10 @@ func (p *Paragraph) attach(s Span, glue *bool) {
 }
 
 // flowing are the parts that may be broken at blanks; all others stay together.
-var flowing = map[string]bool{"by": true, "looker": true, "outcome": true, "why": true, "disks": true, "behind": true, "unproven": true, "also": true}
+var flowing = map[string]bool{
+	"by": true, "looker": true, "outcome": true, "why": true, "disks": true, "behind": true, "unproven": true, "also": true,
+	"devices": true, "filter": true, "said": true,
+}
 
 func (p *Paragraph) flow(s Span, glue *bool) {
 	for i, w := range strings.Fields(s.Text) {

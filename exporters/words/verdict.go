@@ -47,16 +47,34 @@ var lookedTexts = map[string]string{
 var settingTexts = map[string]string{
 	timeline.SettingNoGroup:         "it knows no such volume group",
 	timeline.SettingNoVolume:        "it knows no such volume",
+	timeline.SettingDamaged:         "it could not read the metadata of a disk[ ({said})], which may be where the volume is",
+	timeline.SettingFilter:          "a filter is set, which can hide disks from it[ ({filter})]",
+	timeline.SettingDevicesFile:     "devices/use_devicesfile is 1, so it looks only at disks that its devices file lists, where there is one",
+	timeline.SettingForeign:         "the volume group belongs to another host[, system ID {owner}]",
+	timeline.SettingClustered:       "the volume group is clustered, so it passes over it unless clvmd runs",
+	timeline.SettingSameName:        "more than one volume group has this name",
+	timeline.SettingDuplicate:       "a physical volume of the group is there twice[, again on {devices}], and so it activates nothing of the group",
 	timeline.SettingExported:        "the volume group is exported",
 	timeline.SettingIncomplete:      "physical volumes of the group are missing",
 	timeline.SettingUnhealthy:       "the volume is not healthy",
-	timeline.SettingPool:            "the volume is in a thin pool, whose metadata came up in this boot, and the pool did not: a check that failed, as a rule",
 	timeline.SettingSkip:            "the volume has the flag to skip activation",
 	timeline.SettingAutoActivation:  "autoactivation is off for it",
 	timeline.SettingAutoList:        "activation/auto_activation_volume_list does not name it",
 	timeline.SettingVolumeList:      "activation/volume_list does not name it",
 	timeline.SettingEventActivation: "global/event_activation is 0, so no device that appears activates anything",
 	timeline.SettingShared:          "the group is shared, so lvmlockd has to start its locks first",
+}
+
+// inferredTexts are sentences: what follows from the record, and not from LVM's
+// answer alone.
+var inferredTexts = map[string]string{
+	timeline.SettingNotAnnounced:   "udev did not tell that {devices} is LVM's (its event has no ID_FS_TYPE=LVM2_member), so the rule that activates the group never ran for that disk.",
+	timeline.SettingFilterLinks:    "LVM's filter rejects {devices} by its own name[ ({filter})] and accepts it only by a link, which udev has not made yet when its rule asks LVM about the disk.",
+	timeline.SettingPool:           "The metadata of its thin pool {pool} came up and was taken down again, and the pool did not come up: a check that failed, as a rule.",
+	timeline.SettingPoolUnfinished: "The parts of its thin pool {pool} came up, and the pool itself did not: its check still ran, or hung, when the record ended.",
+	timeline.SettingPoolPart:       "{part}, a part of its thin pool {pool}, is active by itself, and LVM refuses to activate the pool as long as it is.",
+	timeline.SettingPoolGivenUp:    "Its thin pool {pool} came up and was taken down at once by the same command[, {by}]: LVM gave it up, for a transaction_id that differs or a message to the pool that failed, as a rule.",
+	timeline.SettingPoolTakenDown:  "Its thin pool {pool} came up and was deactivated again later[, by {by}].",
 }
 
 // cureTexts say what to do. {volume} is VG/LV, {group} its VG.
@@ -72,8 +90,8 @@ var cureTexts = map[string]string{
 	timeline.CureWaitForDevice:   "order the start after the device beneath, which is what comes late",
 	timeline.CureThinCheck:       "the thin pool's metadata is checked at each activation: give it time, or look why it takes so long (thin_check)",
 	timeline.CureUdev:            "look for a slow udev rule or a flood of devices (udevadm monitor --property)",
-	timeline.CureRepair:          "repair {volume} (lvs -o +lv_health_status; lvconvert --repair)",
-	timeline.CureImport:          "vgimport {group}",
+	timeline.CureRepair:          "only if that shows damage, and after a copy of the disks: lvconvert --repair {repairable}",
+	timeline.CureImport:          "vgimport {group}, if it is not meant for another host",
 	timeline.CureLockStart:       "start lvmlockd and the group's locks (vgchange --lockstart {group}) before guests",
 	timeline.CureRecreate:        "if the mapping was made with dmsetup, nothing makes it again after a reboot: have a unit make it at boot",
 	timeline.CureFindVolume:      "look where the volume went: renamed, removed, or in another group (lvs -a)",
@@ -96,7 +114,21 @@ var cureTexts = map[string]string{
 	timeline.CureLookInside:      "look at what the guest's program printed and logged, and inside the guest",
 	timeline.CureLongerHold:      "make the disk come sooner, or set a longer deadline in config.yaml",
 	timeline.CureLauncher:        "make the disk come sooner, or let what starts the guest wait longer than the hold lasts",
-	timeline.CureAskAgain:        "ask LVM: lvs -o +autoactivation,skip_activation {volume}; the running service asks by itself some time after the boot",
+	timeline.CureAskAgain:        "ask LVM: lvs -o +lv_skip_activation {volume}, and from LVM 2.03.12 on lvs -o +lv_autoactivation,vg_autoactivation {volume}; the running service asks by itself some time after the boot",
+	timeline.CureActivate:        "look at what lvchange -ay {volume} says; if that works, nothing at boot activates it: have a unit do so before guests start",
+	timeline.CureFindGroup:       "look whether the disks of {group} are there (lsblk, blkid), and whether LVM sees them (pvs -a)",
+	timeline.CureFilter:          "look whether that filter in lvm.conf hides the disks of {group}; the initramfs has its own copy",
+	timeline.CureDevicesFile:     "look whether the devices file lists the disks of {group} (lvmdevices; lvmdevices --adddev DISK)",
+	timeline.CureFilterLinks:     "write the filter with names that are there when the disk appears (/dev/sd.*), or have a unit run vgchange -aay {group} before guests start; an order alone does not help",
+	timeline.CureUdevRule:        "look why udev does not say so (udevadm test, blkid -p, rules that reset ID_FS_TYPE), or have a unit run vgchange -aay {group} before guests start; an order alone does not help",
+	timeline.CureSystemID:        "start the guest on that host; vgchange --systemid only if no other host uses {group} any more",
+	timeline.CureCluster:         "start clvmd before guests, or make {group} a shared one as lvmlockd(8) says; with LVM 2.03 there is no clvmd",
+	timeline.CureRenameGroup:     "rename one of the groups by its UUID (vgs -o +vg_uuid; vgrename UUID NAME)",
+	timeline.CureDuplicate:       "find out what the second disk is (pvs -a -o +pv_duplicate): another path to the same one needs multipath, a copy has to be hidden by a filter, or to get names of its own (vgimportclone)",
+	timeline.CureMetadata:        "look at what vgs and pvck say of that disk before anything is written to it",
+	timeline.CureHealth:          "look what is wrong (lvs -a -o +lv_health_status,devices {group}, the kernel's log)",
+	timeline.CurePoolMessage:     "look at what lvchange -ay {pool} says",
+	timeline.CurePoolPart:        "lvchange -an {part}, then lvchange -ay {volume}",
 }
 
 // Cause says what one cause of a verdict comes to, and what helps: a paragraph
@@ -110,7 +142,7 @@ func (t *Teller) Cause(v *timeline.Verdict, c *timeline.Cause) Paragraph {
 		p.Say("perhaps", Warn)
 	}
 	p.tell(" "+template, says)
-	t.answer(&p, c)
+	t.answer(&p, c, says)
 	if unproven {
 		p.Say("The record does not prove it:", Strong)
 		p.Say(t.Name(c.Withheld, PathCols)+".", Plain)
@@ -160,26 +192,41 @@ func first(list []string) string {
 	return list[0]
 }
 
-// answer says what LVM had to say.
-func (t *Teller) answer(p *Paragraph, c *timeline.Cause) {
+// answer says what LVM had to say, and what follows.
+func (t *Teller) answer(p *Paragraph, c *timeline.Cause, says part) {
+	var told, inferred []string
+	for _, s := range c.Settings {
+		if timeline.Inferred(s) {
+			inferred = append(inferred, s)
+		} else {
+			told = append(told, s)
+		}
+	}
 	switch {
 	case len(c.Settings) > 0:
-		p.Say("LVM says that", Plain)
-		for i, s := range c.Settings {
-			if i > 0 {
-				p.Say("and that", Plain)
-			}
-			text, ok := settingTexts[s]
-			if !ok {
-				text = t.Name(s, NameCols)
-			}
-			p.Say(text, Strong)
-		}
-		p.Join(".", Plain)
 	case c.NoAnswer != "":
 		p.Say("LVM was asked for the reason, and gave no answer: "+t.Name(c.NoAnswer, PathCols)+".", Plain)
 	case c.Kind == timeline.CauseNeverActivated && c.Asked:
-		p.Say("LVM knows the volume, and no setting that forbids its activation: nobody asked for it.", Plain)
+		p.Say("LVM knows the volume, and no setting that forbids its activation. Why nothing activated it is not known.", Plain)
+	}
+	for i, s := range told {
+		if i == 0 {
+			p.Say("LVM says that", Plain)
+		} else {
+			p.Say("and that", Plain)
+		}
+		text, ok := settingTexts[s]
+		if !ok {
+			p.Say(t.Name(s, NameCols), Strong)
+			continue
+		}
+		p.tell(" "+text, says)
+	}
+	if len(told) > 0 {
+		p.Join(".", Plain)
+	}
+	for _, s := range inferred {
+		p.tell(" "+inferredTexts[s], says)
 	}
 }
 
@@ -241,8 +288,42 @@ func (t *Teller) saysCause(c *timeline.Cause) part {
 		case "shorter":
 			return Span{}, c.Shorter
 		}
+		if s, ok := t.saysLVM(name, c); ok {
+			return s, true
+		}
 		return t.saysLast(name, c.Last)
 	}
+}
+
+// saysLVM says what a cause's settings are about.
+func (t *Teller) saysLVM(name string, c *timeline.Cause) (Span, bool) {
+	d := c.LVM
+	if d == nil {
+		d = &timeline.LVMDetail{}
+	}
+	switch name {
+	case "owner":
+		return Span{t.Name(d.Owner, NameCols), Strong}, d.Owner != ""
+	case "filter":
+		return Span{t.Name(d.Filter, PathCols), Plain}, d.Filter != ""
+	case "said":
+		return Span{t.Name(d.Said, PathCols), Plain}, d.Said != ""
+	case "part":
+		return Span{t.Name(d.Part, PathCols), Strong}, d.Part != ""
+	case "pool":
+		return Span{t.Name(cmp.Or(d.Pool, "VG/POOL"), PathCols), Strong}, true
+	case "repairable": // never a thin volume: what can be repaired is its pool
+		if d.Pool != "" {
+			return Span{t.Name(d.Pool, PathCols), Plain}, true
+		}
+		return Span{t.volume("volume", first(c.Disks)), Plain}, true
+	case "devices":
+		if len(d.Devices) == 0 {
+			return Span{}, false
+		}
+		return Span{t.disks(d.Devices), Strong}, true
+	}
+	return Span{}, false
 }
 
 // clause is a step as a part of a sentence.

@@ -72,6 +72,13 @@ func lsm(root string) []Item {
 var settingTexts = map[string]struct{ text, remedy string }{
 	timeline.SettingNoGroup:         {"LVM knows no such group", "look for its physical volumes: pvs -a; the devices file (lvmdevices) and filters can hide them"},
 	timeline.SettingNoVolume:        {"LVM knows no such volume", "look for it: lvs -a"},
+	timeline.SettingDamaged:         {"LVM could not read the metadata of a disk", "look at what vgs and pvck say of it before anything is written to it"},
+	timeline.SettingFilter:          {"a filter in lvm.conf can hide its disks", "look whether the filter rejects them; the initramfs has its own copy"},
+	timeline.SettingDevicesFile:     {"LVM looks only at disks in its devices file", "lvmdevices; lvmdevices --adddev DISK"},
+	timeline.SettingForeign:         {"its group belongs to another host, by its system ID", "start the guest there; vgchange --systemid only if no other host uses it"},
+	timeline.SettingClustered:       {"its group is clustered, and LVM passes over it unless clvmd runs", "start clvmd before guests, or make it a shared group (lvmlockd(8))"},
+	timeline.SettingSameName:        {"more than one group has its group's name", "rename one by its UUID: vgs -o +vg_uuid; vgrename UUID NAME"},
+	timeline.SettingDuplicate:       {"a physical volume of its group is there twice", "pvs -a -o +pv_duplicate: multipath, a filter, or vgimportclone"},
 	timeline.SettingExported:        {"its group is exported", "vgimport the group"},
 	timeline.SettingIncomplete:      {"physical volumes of its group are missing", "bring them back; the devices file (lvmdevices) and filters can hide them"},
 	timeline.SettingUnhealthy:       {"it is not healthy", "lvs -o +lv_health_status {volume}"},

@@ -20,6 +20,7 @@ import (
 	"github.com/bootrace/bootrace/tracer/lvm"
 	"github.com/bootrace/bootrace/tracer/memory"
 	"github.com/bootrace/bootrace/tracer/probe"
+	"github.com/bootrace/bootrace/tracer/timeline"
 )
 
 // lvmHost answers for LVM.
@@ -106,6 +107,15 @@ func TestVolumes(t *testing.T) {
 	none := Options{StateDir: t.TempDir(), LVM: answers(allEvents)}.volumes(t.Context(), t.TempDir())
 	if len(none) != 2 || !strings.Contains(none[1].Text, "none is known yet") {
 		t.Errorf("without a memory: %+v", none)
+	}
+}
+
+// Each answer of LVM's has words here.
+func TestSettingTexts(t *testing.T) {
+	for _, s := range timeline.AllSettings() {
+		if text := settingTexts[s]; !timeline.Inferred(s) && (text.text == "" || text.remedy == "") {
+			t.Errorf("no words for %s", s)
+		}
 	}
 }
 

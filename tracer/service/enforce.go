@@ -98,8 +98,8 @@ func (e *enforcer) open(ctx context.Context, cfg config.Enforce) (*enforcement, 
 		return nil, err
 	}
 	holder, err := hold.Open(ctx, hold.Options{
-		Watch:   func(r readiness.Request) (hold.Watch, error) { return tracker.Watch(r) },
-		Last: e.s.lastOf, Compare: e.s.compare, Activate: e.s.activator(cfg.ActivateAlso),
+		Watch: func(r readiness.Request) (hold.Watch, error) { return tracker.Watch(r) },
+		Last:  e.s.lastOf, Compare: e.s.compare, Activate: e.s.activator(cfg.ActivateAlso),
 		Record: e.s.rec.Record, Config: cfg, Log: e.s.log,
 	})
 	if err != nil {

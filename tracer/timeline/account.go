@@ -2,9 +2,11 @@ package timeline
 
 import (
 	"cmp"
+	"maps"
 	"slices"
 	"strconv"
 	"strings"
+	"time"
 
 	"github.com/bootrace/bootrace/tracer/blockdev"
 	"github.com/bootrace/bootrace/tracer/event"
@@ -16,6 +18,7 @@ type accounts struct {
 	names *symbols
 	h     *history
 	queue *udevQueue
+	on    *standing // nil until it is asked for
 }
 
 // Account step kinds that are none of a mapping's own.
@@ -28,6 +31,10 @@ const (
 	// StepLayer is a mapping beneath it that became live: a thin pool and its
 	// metadata, a leg of a RAID, a crypt mapping.
 	StepLayer = "layer"
+	// StepGroupDisk and StepGroupPV are the same as disk and pv, of a physical
+	// volume that is not beneath the mapping: LVM's command ran right after that.
+	StepGroupDisk = "group-disk"
+	StepGroupPV   = "group-pv"
 )
 
 // of accounts for the time from the boot to ready: what it stands on, then the
@@ -39,7 +46,7 @@ func (a *accounts) of(l *life, ready stamp) *Account {
 		step.From = s.start.at
 		return &Account{Steps: []AccountStep{step}}
 	}
-	steps := a.beneath(l, ready, nil, map[*life]bool{})
+	steps := append(a.beneath(l, ready, nil, map[*life]bool{}), a.group(l)...)
 	for _, s := range l.out.Steps {
 		if s.At < ready.at && a.counts(l, &s) {
 			steps = append(steps, AccountStep{Kind: s.Kind, Detail: s.Detail, To: s.At, Event: s.Event, By: s.By})
@@ -103,8 +110,98 @@ func (a *accounts) last(l *life, ready stamp) AccountStep {
 	return out
 }
 
+// followed is how soon after udev knew a physical volume a command ran that
+// waited for it: LVM's rule of udev starts it when a group is complete.
+const followed = 2 * time.Second
+
+// group adds the steps of a physical volume that the mapping does not stand on,
+// if it was the last that the command waited for: an event activates a group
+// only when all of its disks are there. A group of which something was there
+// before waited for nothing, nor did it for a disk on which only other groups'
+// volumes stand. Of one on which nothing stands the time alone speaks.
+func (a *accounts) group(l *life) []AccountStep {
+	if l.mapping.VG == "" || l.out.Created == nil || l.out.Created.OrBefore {
+		return nil
+	}
+	created := stamp{from: l.out.Created.From, at: l.out.Created.From, id: l.out.Created.Event}
+	since := created.at - event.Time(followed)
+	own := a.below(l, map[*life]bool{})
+	on := a.standing()
+	var last *disk
+	for dev, fact := range a.disks {
+		d := fact.at(created)
+		if d == nil || d.pv == nil || d.pv.orBefore || d.pv.at < since || on.since[l.mapping.VG] < d.pv.at {
+			continue
+		}
+		if own[dev] {
+			return nil // its own disk came right before
+		}
+		groups := on.groups[dev]
+		if (len(groups) == 0 || groups[l.mapping.VG]) && (last == nil || d.pv.compare(last.pv) > 0) {
+			last = d
+		}
+	}
+	if last == nil {
+		return nil
+	}
+	steps := a.diskSteps(last, created)
+	for i := range steps {
+		steps[i].Kind = map[string]string{StepDisk: StepGroupDisk, StepPV: StepGroupPV}[steps[i].Kind]
+	}
+	return steps
+}
+
+// standing is what stands on which disks.
+type standing struct {
+	groups map[event.Dev]map[string]bool // the volume groups whose mappings stand on it
+	since  map[string]event.Time         // since when a group has a mapping
+}
+
+func (a *accounts) standing() *standing {
+	if a.on != nil {
+		return a.on
+	}
+	a.on = &standing{groups: map[event.Dev]map[string]bool{}, since: map[string]event.Time{}}
+	for _, l := range a.h.lives {
+		vg := l.mapping.VG
+		if vg == "" {
+			continue
+		}
+		if t, ok := a.on.since[vg]; !ok || l.start.at < t {
+			a.on.since[vg] = l.start.at
+		}
+		for _, dev := range tableDevices(l.out.Table) {
+			if a.on.groups[dev] == nil {
+				a.on.groups[dev] = map[string]bool{}
+			}
+			a.on.groups[dev][vg] = true
+		}
+	}
+	return a.on
+}
+
+// below returns all devices that a life stands on, at any depth.
+func (a *accounts) below(l *life, seen map[*life]bool) map[event.Dev]bool {
+	out := map[event.Dev]bool{}
+	if seen[l] {
+		return out
+	}
+	seen[l] = true
+	for _, dev := range tableDevices(l.out.Table) {
+		out[dev] = true
+		for _, under := range a.h.numbered[dev] {
+			if under.out.Dev == dev {
+				maps.Copy(out, a.below(under, seen))
+			}
+		}
+	}
+	return out
+}
+
 // beneath adds the steps of what a life stands on, down to a disk: at each
 // level the device that was there last, for nothing had to wait for the others.
+// What came to a layer after it was live, such as a second path to a multipath
+// map, nothing had to wait for either.
 func (a *accounts) beneath(l *life, ready stamp, steps []AccountStep, seen map[*life]bool) []AccountStep {
 	if seen[l] {
 		return steps // a table cannot lead to itself, a broken log can
@@ -126,7 +223,7 @@ func (a *accounts) beneath(l *life, ready stamp, steps []AccountStep, seen map[*
 	case last != nil:
 		return append(steps, a.diskSteps(last, ready)...)
 	case layer != nil:
-		return a.beneath(layer, ready, append(steps, a.layerSteps(layer, ready)...), seen)
+		return a.beneath(layer, *layer.live, append(steps, a.layerSteps(layer, ready)...), seen)
 	}
 	return steps
 }

@@ -330,7 +330,7 @@ func (b *Builder) addNote(e *event.Event) {
 		b.clock.offer(stampOf(e), *e.Clock, e.Clock.Trusted)
 	case e.Kind == event.LVM && e.LVM != nil:
 		info := *e.LVM
-		info.Tags, info.Config = cloned(info.Tags), maps.Clone(info.Config)
+		info.Tags, info.Config, info.PVs = cloned(info.Tags), maps.Clone(info.Config), slices.Clone(info.PVs)
 		b.lvm = append(b.lvm, lvmFact{stampOf(e), info})
 	case e.Kind == event.Host && e.Host != nil:
 		b.host.offer(stampOf(e), *e.Host, true)

@@ -49,6 +49,7 @@ type record struct {
 	ways     *ways
 	mappings map[string]*Mapping // by Mapping.ID
 	lvm      *lvmFacts
+	disks    map[event.Dev]*diskFact
 	// account explains why a life was ready no sooner.
 	account func(*life, stamp) *Account
 	h       *history

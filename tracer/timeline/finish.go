@@ -238,7 +238,7 @@ func (b *Builder) record(g gaps, h *history, p *processes) *record {
 	b.sortDisks()
 	a := accounts{disks: b.disks, names: b.names, h: h, queue: b.udevQueue()}
 	return &record{
-		opts: b.opts, gaps: g, last: b.last, guests: p.guests, lvm: b.lvmFacts(), account: a.of,
+		opts: b.opts, gaps: g, last: b.last, guests: p.guests, lvm: b.lvmFacts(), disks: b.disks, account: a.of,
 		h: h, snapshots: b.snapshots(), lone: p.lone, accepted: b.accepted,
 	}
 }

@@ -193,6 +193,9 @@ func describeVerdict(b *strings.Builder, v *Verdict) {
 		if c.Asked || len(c.Settings) > 0 {
 			fmt.Fprintf(b, " settings=%v", c.Settings)
 		}
+		if c.LVM != nil {
+			fmt.Fprintf(b, " lvm=%+v", *c.LVM)
+		}
 		if c.Step != nil {
 			fmt.Fprintf(b, " step=%s", c.Step.Kind)
 		}

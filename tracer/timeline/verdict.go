@@ -51,6 +51,8 @@ type Cause struct {
 	// if none is known. Asked is set where LVM was asked for them.
 	Settings []string `json:"settings,omitempty"`
 	Asked    bool     `json:"asked,omitempty"`
+	// LVM has the names that these settings are about.
+	LVM *LVMDetail `json:"lvm,omitempty"`
 	// Step is the step of Finding.Late that the guest came too early for.
 	Step *AccountStep `json:"step,omitempty"`
 	// NoAnswer is why LVM gave none when it was asked.
@@ -161,6 +163,20 @@ const (
 	CureAskAgain        = "ask-again"        // LVM has not been asked yet
 	CureLongerHold      = "longer-hold"      // the hold ended before the disk came: a later deadline
 	CureLauncher        = "launcher-timeout" // what starts the guest gave up while it was held
+	CureActivate        = "activate"         // see what lvchange -ay says
+	CureFindGroup       = "find-group"       // are its disks there, and does LVM see them
+	CureFilter          = "filter"           // devices/filter, global_filter
+	CureDevicesFile     = "devices-file"     // lvmdevices --adddev
+	CureFilterLinks     = "filter-by-link"   // a filter by names that are there at boot
+	CureUdevRule        = "udev-rule"        // what keeps udev from calling the disk LVM's
+	CureSystemID        = "system-id"        // it is another host's
+	CureCluster         = "cluster"          // clvmd, or make it a shared group
+	CureRenameGroup     = "rename-group"     // vgrename by UUID
+	CureDuplicate       = "duplicate"        // multipath, a filter, vgimportclone
+	CureMetadata        = "metadata"         // what LVM says of the disk
+	CureHealth          = "health"           // look before anything is repaired
+	CurePoolMessage     = "pool-message"     // what lvchange -ay of the pool says
+	CurePoolPart        = "pool-part"        // deactivate the part, then activate
 )
 
 // Failed reports whether f says that a guest did not get its disk, or got
@@ -534,7 +550,7 @@ func (c *Cause) like(o *Cause) bool {
 		return c.Step.Kind
 	}
 	return c.Kind == o.Kind && c.Withheld == o.Withheld && c.Error == o.Error && step(c) == step(o) &&
-		c.Asked == o.Asked && slices.Equal(c.Settings, o.Settings)
+		c.Asked == o.Asked && slices.Equal(c.Settings, o.Settings) && c.LVM.equal(o.LVM)
 }
 
 func union(list, more []string) []string {
@@ -613,7 +629,7 @@ func sharing(a, b *Disk) bool {
 func (c *Cause) remedies() []string {
 	switch c.Kind {
 	case CauseTooLate:
-		return union(union([]string{c.holdRemedy()}, c.lateRemedies()), settingRemedies(c.Settings))
+		return union(union([]string{c.holdRemedy()}, c.lateRemedies()), c.settingRemedies())
 	case CauseNeverActivated:
 		return c.neverRemedies()
 	case CauseHalfActivated:
@@ -654,7 +670,7 @@ func (c *Cause) lateRemedies() []string {
 		return nil
 	}
 	switch c.Step.Kind {
-	case StepDisk, StepPV:
+	case StepDisk, StepPV, StepGroupDisk, StepGroupPV:
 		return []string{CureWaitForDevice}
 	case StepLayer:
 		if strings.HasSuffix(c.Step.Detail, "-tpool") {

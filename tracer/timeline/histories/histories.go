@@ -507,7 +507,8 @@ func fillExec(e *event.Event, w *words) {
 }
 
 // fillLVM takes "lvm VG/LV [not-found|no-group] [skip=1] [noauto=1] [missing=N]
-// ..." and "lvm config KEY=VALUE...".
+// [owner=ID] [clustered=1] [same=N] [damaged=TEXT]
+// [pvs=PATH@DEV[@duplicate|@missing],...] ..." and "lvm config KEY=VALUE...".
 func fillLVM(e *event.Event, w *words) {
 	l := &event.LVMInfo{}
 	e.LVM = l
@@ -528,6 +529,16 @@ func fillLVM(e *event.Event, w *words) {
 	l.MissingPVs = w.number("missing")
 	l.Health, l.LockType, l.Why = w.key("health"), w.key("lock"), w.text("why")
 	l.Exported, l.Pool, l.Tags = w.key("exported") != "", w.key("pool"), w.list("tags")
+	l.Owner, l.Clustered, l.SameName, l.Damaged = w.key("owner"), w.key("clustered") != "", w.number("same"), w.text("damaged")
+	for _, pv := range w.list("pvs") {
+		path, rest, _ := strings.Cut(pv, "@")
+		number, state, _ := strings.Cut(rest, "@")
+		p := event.LVMPV{Name: path, Duplicate: state == "duplicate", Missing: state == "missing"}
+		if number != "" {
+			p.Dev = w.parseDev("pvs", number)
+		}
+		l.PVs = append(l.PVs, p)
+	}
 }
 
 func fillProcess(e *event.Event, w *words) {
