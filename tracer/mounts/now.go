@@ -74,26 +74,18 @@ func Changes(ctx context.Context, attached, changed func()) error {
 		return fmt.Errorf("follow mounts: %w", err)
 	}
 	defer unix.Close(fd)
-	end, wake, err := os.Pipe()
-	if err != nil {
-		return fmt.Errorf("follow mounts: %w", err)
-	}
-	defer end.Close()
-	defer wake.Close()
-	defer context.AfterFunc(ctx, func() { wake.Close() })()
 	attached()
-	p := poller{list: fd, end: int(end.Fd())}
-	for ctx.Err() == nil {
-		if !p.changed(-time.Millisecond) { // which is for ever, but for a signal
-			continue
-		}
-		if p.err != nil {
-			return p.err
-		}
+	err = tellChanges(ctx, fd, func() {
 		changed()
-		rest(ctx, pause)
+		select {
+		case <-ctx.Done():
+		case <-time.After(pause):
+		}
+	})
+	if ctx.Err() != nil {
+		return nil
 	}
-	return nil
+	return err
 }
 
 // Covers reports whether path lies below the mount point, or is it.

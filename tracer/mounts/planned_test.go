@@ -7,6 +7,7 @@ import (
 	"testing"
 
 	"github.com/google/go-cmp/cmp"
+	"golang.org/x/sys/unix"
 )
 
 func TestPlanned(t *testing.T) {
@@ -92,5 +93,25 @@ func TestCovers(t *testing.T) {
 		if got := Covers(c.point, c.path); got != c.want {
 			t.Errorf("Covers(%q, %q) = %v", c.point, c.path, got)
 		}
+	}
+}
+
+// Each mount and each umount is told, also those that come while the one before
+// is being told.
+func TestChangesTold(t *testing.T) {
+	dir := t.TempDir()
+	told := make(chan struct{}, 1000)
+	attached := make(chan struct{})
+	go Changes(t.Context(), func() { close(attached) }, func() { told <- struct{}{} })
+	<-attached
+	for range 20 {
+		if err := unix.Mount("none", dir, "tmpfs", 0, "size=64k"); err != nil {
+			t.Skipf("NOT RUN: nothing can be mounted here: %v", err)
+		}
+		<-told
+		if err := unix.Unmount(dir, 0); err != nil {
+			t.Fatal(err)
+		}
+		<-told
 	}
 }
