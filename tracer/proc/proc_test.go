@@ -30,6 +30,22 @@ func TestStatus(t *testing.T) {
 	}
 }
 
+func TestStat(t *testing.T) {
+	for line, want := range map[string]Stat{
+		"7 (a) b (c) R 3 0 0 0 -1 0 0 0 0 0 0 0 0 0 20 0 1 0 1 0": {Comm: "a) b (c", State: 'R', PPID: 3, Start: 1},
+	} {
+		if got, err := ParseStat([]byte(line)); err != nil || got != want {
+			t.Errorf("%q: got %+v, %v", line, got, err)
+		}
+	}
+	for _, line := range []string{"", "1", "1 )a(", "1 (a) R 1", "1 (a) R x 0 0 0 -1 0 0 0 0 0 0 0 0 0 20 0 1 0 1 0",
+		"1 (a) R 1 0 0 0 -1 0 0 0 0 0 0 0 0 0 20 0 1 0 9223372036854775807 0"} {
+		if got, err := ParseStat([]byte(line)); !errors.Is(err, ErrFormat) {
+			t.Errorf("%q: got %+v, %v", line, got, err)
+		}
+	}
+}
+
 func FuzzStat(f *testing.F) {
 	f.Add([]byte("1 (a) b) S 0 1 1 0 -1 4194560 1 2 3 4 5 6 7 8 20 0 1 0 77 1"))
 	f.Fuzz(func(_ *testing.T, line []byte) {

@@ -4,8 +4,6 @@ import (
 	"bytes"
 	"context"
 	"errors"
-	"fmt"
-	"io/fs"
 	"os"
 	"path/filepath"
 	"strconv"
@@ -15,6 +13,7 @@ import (
 
 	"github.com/bootrace/bootrace/tracer/event"
 	"github.com/bootrace/bootrace/tracer/guest"
+	"github.com/bootrace/bootrace/tracer/proc"
 )
 
 // Bounds of what is read of one guest. Real command lines have 2 to 10 KB; the
@@ -23,10 +22,6 @@ const (
 	maxArgs  = 256 << 10 // bytes
 	maxFiles = 1024
 )
-
-// tick is the unit of times in /proc/PID/stat: USER_HZ is 100 on every
-// architecture that Go runs on, whatever the kernel's HZ is.
-const tick = event.Duration(1e9 / 100)
 
 // deleted is what the kernel appends to the name of a file that is gone, such
 // as a program that was upgraded.
@@ -58,7 +53,7 @@ func (t *taker) guests(ctx context.Context) error {
 // process adds the guest that runs as pid, if one does.
 func (t *taker) process(pid int) error {
 	dir := t.path("proc", strconv.Itoa(pid))
-	before, err := readStat(dir)
+	before, err := proc.ReadStat(dir)
 	if err != nil {
 		return err
 	}
@@ -69,34 +64,37 @@ func (t *taker) process(pid int) error {
 	}
 	if err != nil {
 		// Not root, or no ptrace right. Only a guest is worth an error.
-		if t.isGuest(before.comm) {
+		if t.isGuest(before.Comm) {
 			return err
 		}
 		return nil
 	}
 	exe = strings.TrimSuffix(exe, deleted)
-	if !t.isGuest(before.comm) && !t.isGuest(filepath.Base(exe)) {
+	if !t.isGuest(before.Comm) && !t.isGuest(filepath.Base(exe)) {
 		return nil
 	}
 	info, err := t.exec(dir, exe)
 	if err != nil || len(info.Args) == 0 {
 		return err
 	}
-	uid, err := readUID(dir)
+	// The directory's owner is not its user: a process that may not be dumped
+	// belongs to root there.
+	status, err := proc.ReadStatus(dir)
 	if err != nil {
 		return err
 	}
-	after, err := readStat(dir)
-	if err != nil || after.start != before.start {
+	after, err := proc.ReadStat(dir)
+	if err != nil || after.Start != before.Start {
 		return err // another process by now
 	}
 	t.found(0, event.Event{
-		Proc: &event.Proc{PID: pid, PPID: after.ppid, UID: uid, Comm: after.comm},
+		Proc: &event.Proc{PID: pid, PPID: after.PPID, UID: status.UID, Comm: after.Comm},
 		Exec: info,
 	})
 	e := &t.events[len(t.events)-1]
 	// When it was forked, within a tick; the exec came soon after.
-	e.From, e.At = max(after.start, bootStart), min(after.start.Add(tick), e.At)
+	forked := event.Time(after.Start) * event.Time(proc.Tick)
+	e.From, e.At = max(forked, bootStart), min(forked.Add(proc.Tick), e.At)
 	return nil
 }
 
@@ -217,61 +215,4 @@ func readFlags(name string) uint32 {
 		}
 	}
 	return 0
-}
-
-// stat is the part of /proc/PID/stat that is used.
-type stat struct {
-	comm  string
-	ppid  int
-	start event.Time // since boot, with time suspended, in whole ticks
-}
-
-func readStat(dir string) (stat, error) {
-	data, err := readFile(filepath.Join(dir, "stat"), 4096)
-	if err != nil {
-		return stat{}, err
-	}
-	return parseStat(string(data))
-}
-
-var errStat = errors.New("/proc/PID/stat is not as expected")
-
-// parseStat reads "pid (comm) state ppid ...", where field 22 is the start
-// time. comm can hold anything, parentheses and spaces included; the last ")"
-// ends it.
-func parseStat(line string) (stat, error) {
-	open, end := strings.IndexByte(line, '('), strings.LastIndexByte(line, ')')
-	if open < 0 || end < open {
-		return stat{}, errStat
-	}
-	fields := strings.Fields(line[end+1:]) // from field 3 on
-	if len(fields) < 20 {
-		return stat{}, errStat
-	}
-	ppid, err1 := strconv.Atoi(fields[1])
-	ticks, err2 := strconv.ParseInt(fields[19], 10, 64)
-	if err1 != nil || err2 != nil || ticks < 0 || ticks > 1<<62/int64(tick) {
-		return stat{}, errStat
-	}
-	return stat{comm: line[open+1 : end], ppid: ppid, start: event.Time(ticks * int64(tick))}, nil
-}
-
-// readUID reads the real user id. The directory's owner is not it: a process
-// that may not be dumped belongs to root there.
-func readUID(dir string) (uint32, error) {
-	data, err := readFile(filepath.Join(dir, "status"), 64<<10)
-	if err != nil {
-		return 0, err
-	}
-	for line := range strings.Lines(string(data)) {
-		rest, ok := strings.CutPrefix(line, "Uid:")
-		if !ok {
-			continue
-		}
-		if fields := strings.Fields(rest); len(fields) > 0 {
-			uid, err := strconv.ParseUint(fields[0], 10, 32)
-			return uint32(uid), err
-		}
-	}
-	return 0, fmt.Errorf("no Uid in %s: %w", filepath.Join(dir, "status"), fs.ErrInvalid)
 }

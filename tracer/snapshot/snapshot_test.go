@@ -15,6 +15,7 @@ import (
 
 	"github.com/bootrace/bootrace/tracer/devmap"
 	"github.com/bootrace/bootrace/tracer/event"
+	"github.com/bootrace/bootrace/tracer/proc"
 )
 
 // As "guest" of TestLive the test's own program waits for the end of its input.
@@ -62,7 +63,7 @@ var host = map[string]string{
 	"run/udev/data/b254:0":                   "S:vg-data/web-01\nS:mapper/vg--data-web--01\nI:10361764\nE:DM_NAME=vg--data-web--01\nE:ID_MODEL_ENC=x\nG:systemd\nV:1\n",
 	"proc/stat":                              "cpu 1 2 3\n",
 	"proc/812/stat":                          guestStat,
-	"proc/812/status":                        "Name:\tqemu-system-x86\nUid:\t64055\t64055\t64055\t64055\n",
+	"proc/812/status":                        "Name:\tqemu-system-x86\nTgid:\t812\nUid:\t64055\t64055\t64055\t64055\n",
 	"proc/812/cmdline":                       guestArgs,
 	"proc/812/exe":                           "->/usr/bin/qemu-system-x86_64 (deleted)",
 	"proc/812/cwd":                           "->/var/lib/vm",
@@ -101,7 +102,7 @@ func TestTake(t *testing.T) {
 		{From: 23450000000, Proc: &event.Proc{PID: 812, PPID: 1, UID: 64055, Comm: "qemu-system-x86"},
 			Exec: &event.ExecInfo{Filename: "/usr/bin/qemu-system-x86_64", Cwd: "/var/lib/vm", ArgsBytes: len(guestArgs),
 				Args: []string{"/usr/bin/qemu-system-x86_64", "-uuid", "3aad3b6b", "-drive", "file=/dev/vg-data/web-01,if=none", "-vnc", "secret"}}},
-		{From: 1, Kind: event.Loss, Loss: &event.LossInfo{Source: "snapshot", What: "guest", Count: 1, Why: "process 950: " + errStat.Error()}},
+		{From: 1, Kind: event.Loss, Loss: &event.LossInfo{Source: "snapshot", What: "guest", Count: 1, Why: "process 950: stat of 4 fields: " + proc.ErrFormat.Error()}},
 	}
 	for i := range want {
 		want[i].Src = SourceName
@@ -204,23 +205,6 @@ func openBlockDevice(t *testing.T) *os.File {
 	return nil
 }
 
-func TestParseStat(t *testing.T) {
-	for line, want := range map[string]stat{
-		guestStat: {comm: "qemu-system-x86", ppid: 1, start: 23450000000},
-		"7 (a) b (c) R 3 0 0 0 -1 0 0 0 0 0 0 0 0 0 20 0 1 0 1 0": {comm: "a) b (c", ppid: 3, start: 10000000},
-	} {
-		if got, err := parseStat(line); err != nil || got != want {
-			t.Errorf("%q: got %+v, %v", line, got, err)
-		}
-	}
-	for _, line := range []string{"", "1", "1 )a(", "1 (a) R 1", "1 (a) R x 0 0 0 -1 0 0 0 0 0 0 0 0 0 20 0 1 0 1 0",
-		"1 (a) R 1 0 0 0 -1 0 0 0 0 0 0 0 0 0 20 0 1 0 9223372036854775807 0"} {
-		if got, err := parseStat(line); err == nil {
-			t.Errorf("%q: got %+v", line, got)
-		}
-	}
-}
-
 func TestIsGuest(t *testing.T) {
 	tk := &taker{Options: Options{Programs: []string{"qemu-system-x86_64", "qemu-kvm"}}}
 	for name, want := range map[string]bool{
@@ -232,15 +216,6 @@ func TestIsGuest(t *testing.T) {
 			t.Errorf("%q: %v", name, got)
 		}
 	}
-}
-
-func FuzzParseStat(f *testing.F) {
-	f.Add(guestStat)
-	f.Fuzz(func(t *testing.T, line string) {
-		if s, err := parseStat(line); err == nil && s.start < 0 {
-			t.Errorf("start %d", s.start)
-		}
-	})
 }
 
 func BenchmarkTake(b *testing.B) {

@@ -1,12 +1,13 @@
 package ftrace
 
 import (
-	"bytes"
 	"errors"
 	"fmt"
 	"os"
 	"strconv"
 	"strings"
+
+	"github.com/bootrace/bootrace/tracer/proc"
 )
 
 // prefix begins the name of each group and instance of ours.
@@ -41,8 +42,8 @@ func parseOwner(name string) (owner, bool) {
 
 // self is this process.
 func self() (owner, error) {
-	start, err := startOf("self")
-	return owner{os.Getpid(), start}, err
+	stat, err := proc.ReadStat(proc.Dir("/", os.Getpid()))
+	return owner{os.Getpid(), stat.Start}, err
 }
 
 // stale reports whether the name is of a process that has ended.
@@ -51,19 +52,6 @@ func stale(name string) bool {
 	if !ok {
 		return false
 	}
-	start, err := startOf(strconv.Itoa(o.pid))
-	return errors.Is(err, os.ErrNotExist) || err == nil && start != o.start
-}
-
-// startOf reads field 22 of /proc/PID/stat. The second can hold anything.
-func startOf(pid string) (uint64, error) {
-	stat, err := os.ReadFile("/proc/" + pid + "/stat")
-	if err != nil {
-		return 0, err
-	}
-	fields := strings.Fields(string(stat[bytes.LastIndexByte(stat, ')')+1:]))
-	if len(fields) < 20 {
-		return 0, fmt.Errorf("/proc/%s/stat has no start time", pid)
-	}
-	return strconv.ParseUint(fields[19], 10, 64)
+	stat, err := proc.ReadStat(proc.Dir("/", o.pid))
+	return errors.Is(err, os.ErrNotExist) || err == nil && stat.Start != o.start
 }
