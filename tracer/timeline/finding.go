@@ -22,6 +22,8 @@ func rules() []rule {
 		neverReady{},
 		linkMissing{},
 		removed{},
+		renamed{},
+		pulled{},
 		backingMissing{},
 		openError{},
 		notADevice{},
@@ -59,6 +61,8 @@ type record struct {
 	settled []event.Time
 	// snapshots are the times at which what existed was looked at.
 	snapshots []event.Time
+	// census knows devices by what is remembered of them.
+	census *census
 	// accepted is what operators made guests' disks in this boot.
 	accepted []memoryFact
 }

@@ -28,7 +28,6 @@ const (
 type changed struct{}
 
 func (changed) find(r *record, report func(*Finding)) {
-	c := newCensus(r.h)
 	for _, g := range r.guests {
 		if g.memory == nil {
 			continue
@@ -38,8 +37,8 @@ func (changed) find(r *record, report func(*Finding)) {
 		for i := range disks {
 			now[i] = disks[i].as
 		}
-		for _, change := range memory.Compare(&g.memory.info, now, c.existed(g)) {
-			if f := r.change(c, g, &disks[change.Now], &change); f != nil {
+		for _, change := range memory.Compare(&g.memory.info, now, r.census.existed(g)) {
+			if f := r.change(g, &disks[change.Now], &change); f != nil {
 				report(f)
 			}
 		}
@@ -95,13 +94,13 @@ func (r *record) file(o *ranOn) {
 	if o.disk.Format == memory.FormatRaw {
 		o.as.Size = max(o.use.Size, 0)
 	}
-	route := r.route(r.h.names.add(clean(o.disk.Path)))
-	if l, _ := route.mounted(o.stamp()); l != nil {
+	at := clean(o.disk.Path)
+	if f := r.looked(o); f != nil {
+		at = r.h.names.get(f.node)
+	}
+	if l := r.ways.mounts.holding(at, o.stamp()); l != nil {
 		o.life = l
 		o.as.UUID, o.as.Mount = l.filesystem, r.h.names.get(l.name)
-	} else if f := r.looked(o); f != nil {
-		o.as.Mount = r.h.names.get(f.mount)
-		o.as.UUID = r.h.filesystemAt(o.as.Mount, o.stamp())
 	}
 }
 
@@ -115,17 +114,6 @@ func (r *record) looked(o *ranOn) *wayFact {
 		}
 	}
 	return found
-}
-
-// filesystemAt returns what identifies the file system that is mounted at a
-// point at s, empty where that is not known.
-func (h *history) filesystemAt(point string, s stamp) string {
-	for _, l := range slices.Backward(h.lives) {
-		if l.kind == KindMount && h.names.get(l.name) == point && l.exists(s) {
-			return l.filesystem
-		}
-	}
-	return ""
 }
 
 // isMapping reports whether dev has device-mapper's number, which is another on
@@ -229,14 +217,11 @@ func (c *census) named(l *life, at stamp, d *event.MemoryDisk) bool {
 }
 
 // change makes a finding of a change, nil where another finding says it.
-func (r *record) change(known *census, g *guestLife, o *ranOn, c *memory.Change) *Finding {
+func (r *record) change(g *guestLife, o *ranOn, c *memory.Change) *Finding {
 	if c.Kind != memory.Vanished && o.use.Dev == nil && inDev(o.disk.Path) {
 		return nil // not-a-device says so
 	}
-	last := &Last{
-		BootID: g.memory.info.Boot, Path: c.Last.Path, Name: c.Last.Name, UUID: c.Last.UUID,
-		Size: c.Last.Size, Table: c.Last.Table,
-	}
+	last := lastOf(g, &c.Last)
 	f := &Finding{
 		Kind:  string(c.Kind),
 		Guest: g.called(), GuestID: g.out.ID, Disk: o.disk.Path, BackingOf: o.disk.BackingOf,
@@ -249,7 +234,7 @@ func (r *record) change(known *census, g *guestLife, o *ranOn, c *memory.Change)
 		f.Evidence = append(f.Evidence, o.life.start.id)
 	}
 	if c.Kind == memory.Vanished {
-		last.Came = known.came(&c.Last, o.use.At)
+		last.Came = r.census.came(&c.Last, o.use.At)
 		if last.Came != nil {
 			f.Evidence = append(f.Evidence, last.Came.Event)
 		}

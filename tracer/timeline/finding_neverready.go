@@ -11,7 +11,7 @@ type neverReady struct{}
 func (neverReady) find(r *record, report func(*Finding)) {
 	opened := r.lastOpened()
 	for u := range r.uses {
-		if !u.absent() || u.way != nil || u.nodeWithoutTable() || u.route.before(u.stamp()) {
+		if !u.absent() || u.way != nil || u.nodeWithoutTable() || u.route.before(u.stamp()) || r.renamedAs(u) != nil {
 			continue
 		}
 		if u.life == nil && (u.route.elsewhere || opened[clean(u.disk.Path)] > u.use.At || !u.matters()) {

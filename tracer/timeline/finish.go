@@ -239,7 +239,7 @@ func (b *Builder) record(g gaps, h *history, p *processes) *record {
 	a := accounts{disks: b.disks, names: b.names, h: h, queue: b.udevQueue()}
 	return &record{
 		opts: b.opts, gaps: g, last: b.last, guests: p.guests, lvm: b.lvmFacts(), disks: b.disks, account: a.of,
-		h: h, snapshots: b.snapshots(), lone: p.lone, accepted: b.accepted,
+		h: h, snapshots: b.snapshots(), lone: p.lone, accepted: b.accepted, census: newCensus(h),
 	}
 }
 

@@ -1,6 +1,7 @@
 package timeline
 
 import (
+	"path"
 	"slices"
 	"strings"
 
@@ -118,3 +119,18 @@ func (m *mounts) over(p string) []*life {
 		}
 	}
 }
+
+// holding returns the file system that a path lay on at s, by the deepest mount
+// that was there then, nil where none is known.
+func (m *mounts) holding(p string, s stamp) *life {
+	for dir := p; dir != "/" && strings.HasPrefix(dir, "/"); {
+		dir = path.Dir(dir)
+		if l := m.existing(dir, s); l != nil {
+			return l
+		}
+	}
+	return nil
+}
+
+// existing returns the last mount at a point that was there at s.
+func (m *mounts) existing(point string, s stamp) *life { return lastExisting(m.at[point], s) }

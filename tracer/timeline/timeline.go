@@ -348,7 +348,7 @@ type Finding struct {
 	Mapping   string `json:"mapping,omitempty"`    // Mapping.ID
 	// MappingName is the mapping's dm name when this happened.
 	MappingName string     `json:"mapping_name,omitempty"`
-	At          event.Time `json:"at_ns"` // of the open
+	At          event.Time `json:"at_ns"` // of the open; of pulled, of the removal
 	// Margin is nil, and its fields are not there in JSON, where the mapping
 	// never became ready.
 	*Margin
@@ -362,6 +362,11 @@ type Finding struct {
 	// guest last ran on: for substituted, shrunk and vanished.
 	Size int64 `json:"size,omitempty"`
 	Last *Last `json:"last,omitempty"`
+	// NowPath is what leads to the device as it is called now: of renamed. Beneath
+	// is the device under the disk that went: of pulled, empty where the disk
+	// itself did.
+	NowPath string `json:"now_path,omitempty"`
+	Beneath string `json:"beneath,omitempty"`
 	// Reason is what decided, beyond the kind: a sentence for people, empty as
 	// a rule.
 	Reason string `json:"reason,omitempty"`
@@ -386,13 +391,19 @@ type Finding struct {
 	Late *Account `json:"late,omitempty"`
 }
 
-// Last is what a guest ran on in the last boot before this one that ran it.
+// Last is what a guest should run on: what it ran on in the last boot before this
+// one in which that was not another disk.
 type Last struct {
 	BootID string `json:"boot_id"`
 	Path   string `json:"path"` // of the disk, then
 	Name   string `json:"name,omitempty"`
-	UUID   string `json:"uuid,omitempty"`
-	Size   int64  `json:"size,omitempty"` // bytes, 0 if not known
+	// Kind is the kind of device (package blockdev has the words), or file; empty
+	// for a mapping. UUID is device-mapper's, or what else identifies the device,
+	// or the file system that is mounted at Mount.
+	Kind  string `json:"device_kind,omitempty"`
+	UUID  string `json:"uuid,omitempty"`
+	Mount string `json:"mount,omitempty"`
+	Size  int64  `json:"size,omitempty"` // bytes, 0 if not known
 	// Table has the names of mappings in the place of their numbers.
 	Table []string `json:"table,omitempty"`
 	// Came is when that mapping came after all in this boot, later than the

@@ -10,6 +10,7 @@ import (
 
 	"github.com/bootrace/bootrace/tracer/devmap"
 	"github.com/bootrace/bootrace/tracer/event"
+	"github.com/bootrace/bootrace/tracer/memory"
 )
 
 // Verdict is what the evidence says about one start of a guest: how it went,
@@ -68,6 +69,9 @@ type Cause struct {
 	Size    int64 `json:"size,omitempty"`
 	Last    *Last `json:"last,omitempty"`
 	Shorter bool  `json:"shorter,omitempty"`
+	// NowPath leads to what was renamed, Beneath is what was pulled.
+	NowPath string `json:"now_path,omitempty"`
+	Beneath string `json:"beneath,omitempty"`
 	// Error is the name of the open's errno.
 	Error string `json:"error,omitempty"`
 	// Held is how long the start was kept back before that, in vain; 0 if it was
@@ -104,6 +108,10 @@ const (
 	CauseShorterDevice = "shorter-device"
 	// CauseNoDevice: a regular file stood in the device's place.
 	CauseNoDevice = "no-device"
+	// CauseRenamed: what the path meant is there under another name.
+	CauseRenamed = "renamed"
+	// CausePulled: the disk, or what is beneath it, went while the guest ran.
+	CausePulled = "pulled"
 	// CauseInUse: somebody else had it.
 	CauseInUse = "in-use"
 	// CausePermission: the guest was not allowed to open the device, and
@@ -147,8 +155,14 @@ const (
 	CureLinks           = "links"            // udevadm trigger, vgmknodes: make the links again
 	CureRefresh         = "refresh"          // lvchange --refresh, dmsetup resume
 	CureExtend          = "extend"           // give the volume its size back
+	CureGrow            = "grow"             // the same of a device that LVM does not know
+	CureFindDisk        = "find-disk"        // find the disk that the guest ran on
+	CureMount           = "mount"            // mount the file system of the guest's image
 	CureNoFallback      = "no-fallback"      // the launcher must not take another path instead
 	CureRemoveFile      = "remove-file"      // remove the file that stands in the node's place
+	CureRename          = "rename"           // change the guest's configuration, or rename it back
+	CureBringBack       = "bring-back"       // attach the disk again, then stop and start the guest
+	CureAccept          = "accept"           // bootrace accept: the new disk is right
 	CureRelease         = "release"          // stop the other user
 	CurePermission      = "rights"           // owner, group, mode: a udev rule
 	CureFileRights      = "file-rights"      // owner and mode of the file and its folders; AppArmor, SELinux
@@ -188,6 +202,8 @@ func (f *Finding) Failed() bool {
 	switch f.Kind {
 	case NearMiss, Held, WouldHold:
 		return false
+	case Pulled:
+		return f.Reason == "" // else the guest may have given it up
 	}
 	return true
 }
@@ -379,7 +395,8 @@ func (v *Verdict) disk() string {
 func (r *record) explain(f *Finding) *Cause {
 	c := &Cause{
 		Kind: causeOf(f), Withheld: f.Withheld, Disks: []string{f.Disk}, Mapping: f.MappingName,
-		Error: f.Error, Looker: f.By, Size: f.Size, Last: f.Last, Shorter: f.Kind == Shrunk, Findings: []string{f.Kind}, Evidence: slices.Clone(f.Evidence), Cures: []string{},
+		Error: f.Error, Looker: f.By, Size: f.Size, Last: f.Last, Shorter: f.Kind == Shrunk, NowPath: f.NowPath, Beneath: f.Beneath,
+		Findings: []string{f.Kind}, Evidence: slices.Clone(f.Evidence), Cures: []string{},
 	}
 	if c.Kind == CauseNeverActivated && r.madeLater(f) {
 		c.Kind = CauseHalfActivated
@@ -397,6 +414,8 @@ func (r *record) explain(f *Finding) *Cause {
 		r.ask(f, c)
 	case CauseDeactivated:
 		c.By = r.remover(f, c)
+	case CauseRenamed:
+		c.By = r.renamer(f)
 	}
 	c.Evidence = proof(c.Evidence)
 	c.Outcome = outcomeOf(f)
@@ -431,7 +450,7 @@ func outcomeOf(f *Finding) Outcome {
 	switch {
 	case f.Withheld != "":
 		return OutcomeUnknown
-	case f.Kind == NearMiss:
+	case f.Kind == NearMiss, f.Kind == Pulled && !f.Failed():
 		return OutcomeAtRisk
 	}
 	return OutcomeFailed
@@ -450,6 +469,10 @@ func causeOf(f *Finding) string {
 		return CauseAnotherDevice
 	case Shrunk:
 		return CauseShorterDevice
+	case Renamed:
+		return CauseRenamed
+	case Pulled:
+		return CausePulled
 	case NotADevice:
 		return CauseNoDevice
 	case LinkMissing:
@@ -491,6 +514,21 @@ func causeOfError(f *Finding) string {
 		return CauseInUse
 	}
 	return CauseOpenError
+}
+
+// renamer is the process that renamed the mapping in this boot.
+func (r *record) renamer(f *Finding) *event.Proc {
+	var by *event.Proc
+	if m := r.mappings[f.Mapping]; m != nil {
+		for _, l := range m.Lives {
+			for i := range l.Steps {
+				if s := &l.Steps[i]; s.Kind == StepRenamed && s.Detail == f.MappingName {
+					by = s.By
+				}
+			}
+		}
+	}
+	return by
 }
 
 // remover is the process that took the mapping away.
@@ -549,7 +587,7 @@ func (c *Cause) like(o *Cause) bool {
 		}
 		return c.Step.Kind
 	}
-	return c.Kind == o.Kind && c.Withheld == o.Withheld && c.Error == o.Error && step(c) == step(o) &&
+	return c.Kind == o.Kind && c.Withheld == o.Withheld && c.Error == o.Error && c.NowPath == o.NowPath && c.Beneath == o.Beneath && step(c) == step(o) &&
 		c.Asked == o.Asked && slices.Equal(c.Settings, o.Settings) && c.LVM.equal(o.LVM)
 }
 
@@ -640,6 +678,10 @@ func (c *Cause) remedies() []string {
 		return []string{CureFindRemover}
 	case CauseAnotherDevice, CauseShorterDevice:
 		return c.otherRemedies()
+	case CauseRenamed:
+		return []string{CureRename}
+	case CausePulled:
+		return []string{CureBringBack}
 	case CauseNoDevice:
 		return []string{CureRemoveFile, CureHold}
 	case CauseInUse:
@@ -686,19 +728,29 @@ func (c *Cause) lateRemedies() []string {
 }
 
 // otherRemedies go by what the guest last ran on: LVM brings its volumes back,
-// nobody brings back what was made with dmsetup.
+// nobody brings back what was made with dmsetup. The last is for who knows that
+// the new disk is right.
 func (c *Cause) otherRemedies() []string {
 	var out []string
 	_, lvm := devmap.ParseLVMUUID(lastUUID(c.Last))
+	device := c.Last != nil && c.Last.Kind != ""
 	switch {
+	case device && c.Kind == CauseShorterDevice:
+		out = []string{CureGrow}
+	case device && c.Last.Kind == memory.KindFile:
+		out = []string{CureMount, CureNoFallback}
+	case device:
+		out = []string{CureFindDisk, CureNoFallback}
 	case !lvm:
-		out = append(out, CureRecreate)
+		out = []string{CureRecreate, CureNoFallback}
 	case c.Kind == CauseShorterDevice:
-		return []string{CureExtend}
+		out = []string{CureExtend}
 	case c.Last.Came != nil:
-		out = append(out, CureHold)
+		out = []string{CureHold, CureNoFallback}
+	default:
+		out = []string{CureNoFallback}
 	}
-	return append(out, CureNoFallback)
+	return append(out, CureAccept)
 }
 
 func lastUUID(l *Last) string {

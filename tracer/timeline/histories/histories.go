@@ -434,8 +434,9 @@ func fill(e *event.Event, w *words) {
 	case event.Open:
 		fillOpen(e, w)
 	case event.Memory:
-		e.Proc = &event.Proc{PID: w.number("pid")}
-		e.Memory = &event.MemoryInfo{Guest: w.key("guest"), Boot: "before"}
+		if e.Memory = (&event.MemoryInfo{Guest: w.key("guest"), Boot: "before", Accepted: w.key("accepted") != ""}); !e.Memory.Accepted {
+			e.Proc = &event.Proc{PID: w.number("pid")}
+		}
 	case event.Image:
 		e.Proc = &event.Proc{PID: w.number("pid")}
 		e.Image = &event.ImageInfo{Disk: w.key("disk"), Cut: w.key("cut")}
