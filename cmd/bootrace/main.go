@@ -94,7 +94,7 @@ func newApp(stdout, stderr io.Writer) *cli.App {
 		},
 		Commands: withUsageErrors(
 			withoutArgs(runCommand()), bootsCommand(), showCommand(), racesCommand(), diffCommand(), exportCommand(), metricsCommand(), deliverCommand(),
-			explainCommand(), waitCommand(), statusCommand(), releaseCommand(), checkCommand(),
+			explainCommand(), waitCommand(), statusCommand(), releaseCommand(), acceptCommand(), checkCommand(),
 			relinquishCommand(), libvirtHookCommand(),
 		),
 	}

@@ -129,6 +129,10 @@ func (t *Teller) Finding(f *timeline.Finding) Paragraph {
 	p := t.What(f)
 	p.Append(t.Why(f, true))
 	p.Append(t.Ending(f.Exit))
+	if f.Accepted != nil {
+		p.Say("It was accepted at", Plain)
+		p.Add(Seconds(f.Accepted.At)+".", Plain)
+	}
 	if f.Withheld != "" {
 		p.Say("No verdict:", Strong)
 		p.Say(t.Name(f.Withheld, PathCols)+".", Plain)

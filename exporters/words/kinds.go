@@ -59,15 +59,19 @@ var kinds = map[string]kind{
 		opened + ", but the mapping {state}[ ({error})][; it became ready at {ready}]" + by + "[, and it never became ready in this boot{never}]."},
 	"removed": {Failure, "removed disk", "removed disks",
 		opened + "[ ({error})], after the mapping[ {mapping}] had been ready and was removed again."},
+	"renamed": {Failure, "renamed disk", "renamed disks",
+		opened + "[ ({error})]; what it meant is there under another name[: {mapping}][, as {nowpath}]" + lastRan + "."},
+	"pulled": {Failure, "pulled disk", "pulled disks",
+		"{disk}[, a backing file of {backing},] of guest {guest} was lost at {at}, while the guest ran[: {beneath} beneath it went]. Its reads and writes fail from then on[, {reason}]."},
 	"near-miss": {Warning, "near miss", "near misses",
 		opened + "[, only {spare} after the mapping became ready][, {early} before udev was done with the mapping, which was live]" +
 			"[, between {worst} before and {best} after the mapping became ready].[ It became ready at {ready}.] It worked by luck."},
 	"substituted": {Failure, "substituted disk", "substituted disks",
-		opened + "; it led to another device than in the last boot that ran this guest[: {mapping}][: {nomapping}][, {size}]" + lastRan + "[: {reason}]."},
+		opened + "; it led to another device than this guest should run on[: {mapping}][: {nomapping}][, {size}]" + lastRan + "[: {reason}]."},
 	"shrunk": {Failure, "shrunk disk", "shrunk disks",
 		opened + "; the device[ {mapping}] is smaller than what this guest last ran on: [{size}][ instead of {lastsize}]" + lastRan + "."},
 	"vanished": {Failure, "vanished disk", "vanished disks",
-		opened + ", and ran on[ {mapping}][ {nomapping}]; the mapping[ {last}] that it last ran on[ by {lastpath}][, of {lastsize},] did not exist" +
+		opened + ", and ran on[ {mapping}][ {nomapping}]; {lastwhat}[ {last}] that it last ran on[ by {lastpath}][, of {lastsize},] did not exist" +
 			"[; it came at {came}]."},
 	"not-a-device": {Failure, "disk that is no device", "disks that are no devices",
 		opened + ", which is a regular file and no device: what the guest writes goes into /dev, not to its disk."},
@@ -100,6 +104,10 @@ func ClassOf(f *timeline.Finding) Class {
 	switch {
 	case f.Withheld != "":
 		return Unsure
+	case f.Accepted != nil:
+		return Note
+	case f.Kind == timeline.Pulled && !f.Failed():
+		return Warning
 	case f.Race:
 		return Failure
 	}

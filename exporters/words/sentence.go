@@ -109,6 +109,9 @@ func (t *Teller) says(f *timeline.Finding) part {
 		case "backing":
 			return Span{t.Name(f.BackingOf, PathCols), Plain}, f.BackingOf != ""
 		case "mapping":
+			if f.Device != "" {
+				return Span{t.Name(f.Device, PathCols), Plain}, true
+			}
 			return Span{t.Name(f.MappingName, NameCols), Plain}, f.MappingName != ""
 		case "at":
 			return Span{Seconds(f.At), Plain}, true
@@ -130,7 +133,11 @@ func (t *Teller) says(f *timeline.Finding) part {
 		case "never": // said of what has no time: it tells that, and nothing else
 			return Span{}, f.Ready == nil
 		case "nomapping":
-			return Span{"a device that is no mapping", Plain}, f.MappingName == ""
+			return Span{"a device that is no mapping", Plain}, f.MappingName == "" && f.Device == ""
+		case "nowpath":
+			return Span{t.Name(f.NowPath, PathCols), Strong}, f.NowPath != ""
+		case "beneath":
+			return Span{t.Name(f.Beneath, PathCols), Plain}, f.Beneath != ""
 		case "size":
 			return Span{Bytes(f.Size), Strong}, f.Size > 0
 		case "held":
@@ -173,7 +180,15 @@ func (t *Teller) saysLast(name string, l *timeline.Last) (Span, bool) {
 	}
 	switch name {
 	case "last":
+		if l.Device != "" {
+			return Span{t.Name(l.Device, PathCols), Plain}, true
+		}
 		return Span{t.Name(cmp.Or(l.Name, l.UUID, "a device that is no mapping"), NameCols), Plain}, true
+	case "lastwhat":
+		if l.Kind != "" {
+			return Span{"the", Plain}, true
+		}
+		return Span{"the mapping", Plain}, true
 	case "lastpath":
 		return Span{t.Name(l.Path, PathCols), Plain}, l.Path != ""
 	case "lastsize":

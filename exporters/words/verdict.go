@@ -20,9 +20,11 @@ var causeTexts = map[string]string{
 	timeline.CauseHalfActivated:  "never finished. {disks} {was} made in this boot, but never got so far that a guest can use it[ (by {by})].",
 	timeline.CauseLinkMissing:    "no path. Its device was there, and {disks} did not lead to it: something removed the link, or udev did not make it again.",
 	timeline.CauseDeactivated:    "deactivated again. {disks} had been ready, and was taken away before the guest came[, by {by}].",
-	timeline.CauseAnotherDevice:  "another device[, and a shorter one{shorter}]. {disks} led to something else than when this guest last ran[: {now}][, {size}]" + wasOn + ".[ What lay beyond the end{shorter} is not there for the guest: a file system that reaches that far is broken.]",
-	timeline.CauseShorterDevice:  "a shorter device. {disks} {was} smaller than when this guest last ran[: {size}][ instead of {lastsize}]. What lay beyond the end is not there for the guest: a file system that reaches that far is broken.",
+	timeline.CauseAnotherDevice:  "another device[, and a shorter one{shorter}]. {disks} led to something else than this guest should run on[: {now}][, {size}]" + wasOn + ".[ What lay beyond the end{shorter} is not there for the guest: a file system that reaches that far is broken.]",
+	timeline.CauseShorterDevice:  "a shorter device. {disks} {was} smaller than what this guest should run on[: {size}][ instead of {lastsize}]. What lay beyond the end is not there for the guest: a file system that reaches that far is broken.",
 	timeline.CauseNoDevice:       "no device. {disks} is a regular file: something wrote to the path before the device was there.",
+	timeline.CauseRenamed:        "renamed. {disks} led to nothing: what it meant is there as {nowpath}[, renamed by {by}][; in boot {lastboot} this guest ran on it as {last}].",
+	timeline.CausePulled:         "pulled out. {disks} went while the guest ran[: {beneath} beneath it was removed]. Its reads and writes fail from then on.",
 	timeline.CauseInUse:          "in use. {disks} {was} there in time, but somebody else had it[: guest {holder}].",
 	timeline.CausePermission:     "not allowed. {disks} {was} there, and the guest's process had no right to open it[ ({error})].",
 	timeline.CauseFilePermission: "not allowed. {disks} {was} there, and the guest's process had no right to open it[ ({error})].",
@@ -35,6 +37,9 @@ var causeTexts = map[string]string{
 
 // riskText tells a cause where it went well.
 const riskText = "at risk. It found {disks}, but only just[; {why}]."
+
+// riskPulled tells of a disk that the guest may have given up before it went.
+const riskPulled = "at risk. {disks} went while the guest ran: its reads and writes fail, unless it had been detached from the guest before."
 
 // lookedTexts tell for whom a cause is where no guest ever ran.
 var lookedTexts = map[string]string{
@@ -100,6 +105,12 @@ var cureTexts = map[string]string{
 	timeline.CureRefresh:         "lvchange --refresh or dmsetup resume, and find out what stopped half way",
 	timeline.CureExtend:          "somebody made the volume smaller: give it its size back (lvextend {volume}) before the guest writes",
 	timeline.CureNoFallback:      "what starts the guest must not take another path when the right one is not there",
+	timeline.CureGrow:            "somebody made the device smaller: give it its size back before the guest writes",
+	timeline.CureFindDisk:        "find the disk that it ran on (lsblk -o NAME,SIZE,SERIAL,WWN), and what the path is made of: a name such as sdb is another disk's in the next boot",
+	timeline.CureMount:           "mount the file system of the image before the guest starts, and let nothing lie below the mount point",
+	timeline.CureRename:          "change the guest's configuration to {nowpath}, or give the disk its old name back",
+	timeline.CureBringBack:       "bring the disk back, and stop and start the guest: what it has open stays dead",
+	timeline.CureAccept:          "if the new disk is right, `bootrace accept {guest}`: the alarm stays until then, or until the old disk is back",
 	timeline.CureRemoveFile:      "remove the file, and make the device's node again (udevadm trigger, vgmknodes)",
 	timeline.CureRelease:         "stop the other user of the disk, or wait for it",
 	timeline.CurePermission:      "set the owner and mode of the device in a udev rule",
@@ -136,7 +147,7 @@ var cureTexts = map[string]string{
 func (t *Teller) Cause(v *timeline.Verdict, c *timeline.Cause) Paragraph {
 	var p Paragraph
 	template := t.subject(&p, v, c)
-	says := t.saysCause(c)
+	says := t.saysCause(v, c)
 	unproven := c.Withheld != "" && c.Kind != timeline.CauseUnexplained // which says it itself
 	if unproven {
 		p.Say("perhaps", Warn)
@@ -167,10 +178,13 @@ func (t *Teller) subject(p *Paragraph, v *timeline.Verdict, c *timeline.Cause) s
 	}
 	p.Say("Guest", Plain)
 	p.Add(t.Name(v.Guest, NameCols)+":", Strong)
-	if c.Outcome == timeline.OutcomeAtRisk {
-		return riskText
+	switch {
+	case c.Outcome != timeline.OutcomeAtRisk:
+		return template
+	case c.Kind == timeline.CausePulled:
+		return riskPulled
 	}
-	return template
+	return riskText
 }
 
 // NotKnown says why it is not known how a start went.
@@ -252,9 +266,15 @@ func (t *Teller) cures(p *Paragraph, c *timeline.Cause, says part) {
 	}
 }
 
-func (t *Teller) saysCause(c *timeline.Cause) part {
+func (t *Teller) saysCause(v *timeline.Verdict, c *timeline.Cause) part {
 	return func(name string) (Span, bool) {
 		switch name {
+		case "guest":
+			return Span{t.Name(cmp.Or(v.Guest, "GUEST"), NameCols), Plain}, true
+		case "nowpath":
+			return Span{t.Name(c.NowPath, PathCols), Strong}, c.NowPath != ""
+		case "beneath":
+			return Span{t.Name(c.Beneath, PathCols), Plain}, c.Beneath != ""
 		case "disks":
 			return Span{t.disks(c.Disks), Strong}, true
 		case "it":
@@ -282,6 +302,9 @@ func (t *Teller) saysCause(c *timeline.Cause) part {
 		case "volume", "group":
 			return Span{t.volume(name, first(c.Disks)), Plain}, true
 		case "now":
+			if c.Device != "" {
+				return Span{t.Name(c.Device, PathCols), Strong}, true
+			}
 			return Span{t.Name(cmp.Or(c.Mapping, "a device that is no mapping"), NameCols), Strong}, c.Last != nil
 		case "size":
 			return Span{Bytes(c.Size), Strong}, c.Size > 0

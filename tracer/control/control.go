@@ -47,6 +47,7 @@ const (
 	Release    = "release"    // let a held guest go on; answer with the names of those
 	Policy     = "policy"     // answer with what enforce mode does with the start of a guest
 	Disks      = "disks"      // answer with what a guest last ran on, as []event.MemoryDisk
+	Accept     = "accept"     // make what a guest ran on what it should run on; answer with what was accepted
 	HookHeld   = "hook-held"  // record that libvirt's hook kept a start back; let-go: the UUID of a guest that it let go too early
 	Stop       = "stop"       // end, leaving the boot log to a successor
 )

@@ -98,6 +98,8 @@ func (s *Service) answer(ctx context.Context, pid int, r control.Request) (any, 
 		return s.startPolicy(r.Args["name"], r.Args["uuid"]), nil
 	case control.Disks:
 		return s.disksOf(r.Args["guest"])
+	case control.Accept:
+		return s.accept(r.Args["guest"], r.Args["disk"])
 	case control.HookHeld:
 		s.log.Info("libvirt's hook held a start", "what", r.Args["text"])
 		s.rec.Record(mark("held in libvirt's hook", r.Args["text"]))

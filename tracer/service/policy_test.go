@@ -1,6 +1,8 @@
 package service
 
 import (
+	"errors"
+	"log/slog"
 	"testing"
 	"time"
 
@@ -10,6 +12,7 @@ import (
 	"github.com/bootrace/bootrace/tracer/event"
 	"github.com/bootrace/bootrace/tracer/guest"
 	"github.com/bootrace/bootrace/tracer/memory"
+	"github.com/bootrace/bootrace/tracer/recorder"
 )
 
 func TestDisksOf(t *testing.T) {
@@ -68,5 +71,41 @@ func TestStartPolicy(t *testing.T) {
 		if diff := cmp.Diff(tc.want, s.startPolicy(tc.name, tc.uuid)); diff != "" {
 			t.Errorf("%s: %s", tc.config, diff)
 		}
+	}
+}
+
+// sink stores nothing.
+type sink struct{}
+
+func (sink) Append(*event.Event) {}
+
+// What an operator accepts is in the record, and the guest may start on it.
+func TestAccept(t *testing.T) {
+	dir := t.TempDir()
+	right := []event.MemoryDisk{{Path: "/dev/vg/a", Name: "vg-a", UUID: "CRYPT-a"}}
+	wrong := []event.MemoryDisk{{Path: "/dev/vg/a", Name: "vg-b", UUID: "CRYPT-b"}}
+	s := &Service{memory: memory.NewStore("boot2"), log: slog.New(slog.DiscardHandler)}
+	if _, err := s.accept("vm", ""); !errors.Is(err, errNoMemory) {
+		t.Errorf("before the memory is there: %v", err)
+	}
+	if err := s.memory.Open(dir); err != nil {
+		t.Fatal(err)
+	}
+	s.memory.Remember("name:vm", "vm", right)
+	s.memory.Saw("name:vm", "vm", wrong)
+	var told []event.Event
+	s.rec = recorder.New(sink{}, s.log, func(e *event.Event) { told = append(told, *e) })
+	if _, err := s.accept("vm", ""); err != nil {
+		t.Fatal(err)
+	}
+	if len(told) != 1 || told[0].Proc != nil || !told[0].Memory.Accepted || told[0].Memory.Disks[0].Name != "vg-b" {
+		t.Errorf("recorded %+v", told)
+	}
+	next := memory.NewStore("boot3")
+	if err := next.Open(dir); err != nil {
+		t.Fatal(err)
+	}
+	if memory.Compare(next.Last("name:vm"), wrong, func(*event.MemoryDisk) bool { return true }) != nil {
+		t.Error("what was accepted is not remembered")
 	}
 }

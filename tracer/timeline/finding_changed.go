@@ -225,7 +225,7 @@ func (r *record) change(g *guestLife, o *ranOn, c *memory.Change) *Finding {
 	f := &Finding{
 		Kind:  string(c.Kind),
 		Guest: g.called(), GuestID: g.out.ID, Disk: o.disk.Path, BackingOf: o.disk.BackingOf,
-		At: o.use.At, Size: o.as.Size, Last: last, Reason: c.Why, Exit: g.out.Exit,
+		At: o.use.At, Size: o.as.Size, Device: deviceName(&o.as), Last: last, Reason: c.Why, Exit: g.out.Exit,
 		Evidence: []uint64{g.out.Exec.Event, o.use.Event, g.memory.id},
 	}
 	if o.life != nil {

@@ -27,6 +27,9 @@ func (renamed) find(r *record, report func(*Finding)) {
 		f := r.finding(Renamed, false, u)
 		f.Mapping, f.MappingName = as.life.mapping.ID, r.h.names.get(as.life.name)
 		f.State, f.NowPath = stateAbsent, as.path
+		if k := as.life.kind; k != blockdev.Mapping && k != KindMount {
+			f.Device = memory.Describe(&event.MemoryDisk{DeviceKind: string(k), Name: f.MappingName, UUID: r.h.names.get(as.life.uuid)})
+		}
 		f.Evidence = append(f.Evidence, as.life.start.id)
 		for _, s := range as.life.out.Steps {
 			if s.Kind == StepRenamed {
@@ -159,7 +162,15 @@ func (r *record) moved(u *first, point string, d *event.MemoryDisk) string {
 // lastOf is what a guest last ran on, for a finding.
 func lastOf(g *guestLife, d *event.MemoryDisk) *Last {
 	return &Last{
-		BootID: g.memory.info.Boot, Path: d.Path, Name: d.Name, Kind: d.DeviceKind, UUID: d.UUID, Mount: d.Mount,
+		BootID: g.memory.info.Boot, Path: d.Path, Name: d.Name, Kind: d.DeviceKind, Device: deviceName(d), UUID: d.UUID, Mount: d.Mount,
 		Size: d.Size, Table: d.Table,
 	}
+}
+
+// deviceName names what is no mapping for people, empty for a mapping.
+func deviceName(d *event.MemoryDisk) string {
+	if d.DeviceKind == "" {
+		return ""
+	}
+	return memory.Describe(d)
 }

@@ -362,6 +362,9 @@ type Finding struct {
 	// guest last ran on: for substituted, shrunk and vanished.
 	Size int64 `json:"size,omitempty"`
 	Last *Last `json:"last,omitempty"`
+	// Device is what it led to, for people, where that is no mapping: of
+	// substituted, shrunk, vanished and renamed.
+	Device string `json:"device,omitempty"`
 	// NowPath is what leads to the device as it is called now: of renamed. Beneath
 	// is the device under the disk that went: of pulled, empty where the disk
 	// itself did.
@@ -400,10 +403,12 @@ type Last struct {
 	// Kind is the kind of device (package blockdev has the words), or file; empty
 	// for a mapping. UUID is device-mapper's, or what else identifies the device,
 	// or the file system that is mounted at Mount.
-	Kind  string `json:"device_kind,omitempty"`
-	UUID  string `json:"uuid,omitempty"`
-	Mount string `json:"mount,omitempty"`
-	Size  int64  `json:"size,omitempty"` // bytes, 0 if not known
+	Kind string `json:"device_kind,omitempty"`
+	// Device names it for people, where it is no mapping.
+	Device string `json:"device,omitempty"`
+	UUID   string `json:"uuid,omitempty"`
+	Mount  string `json:"mount,omitempty"`
+	Size   int64  `json:"size,omitempty"` // bytes, 0 if not known
 	// Table has the names of mappings in the place of their numbers.
 	Table []string `json:"table,omitempty"`
 	// Came is when that mapping came after all in this boot, later than the

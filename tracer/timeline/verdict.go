@@ -69,6 +69,8 @@ type Cause struct {
 	Size    int64 `json:"size,omitempty"`
 	Last    *Last `json:"last,omitempty"`
 	Shorter bool  `json:"shorter,omitempty"`
+	// Device is what the disk led to, for people, where that is no mapping.
+	Device string `json:"device,omitempty"`
 	// NowPath leads to what was renamed, Beneath is what was pulled.
 	NowPath string `json:"now_path,omitempty"`
 	Beneath string `json:"beneath,omitempty"`
@@ -395,7 +397,7 @@ func (v *Verdict) disk() string {
 func (r *record) explain(f *Finding) *Cause {
 	c := &Cause{
 		Kind: causeOf(f), Withheld: f.Withheld, Disks: []string{f.Disk}, Mapping: f.MappingName,
-		Error: f.Error, Looker: f.By, Size: f.Size, Last: f.Last, Shorter: f.Kind == Shrunk, NowPath: f.NowPath, Beneath: f.Beneath,
+		Error: f.Error, Looker: f.By, Size: f.Size, Last: f.Last, Shorter: f.Kind == Shrunk, Device: f.Device, NowPath: f.NowPath, Beneath: f.Beneath,
 		Findings: []string{f.Kind}, Evidence: slices.Clone(f.Evidence), Cures: []string{},
 	}
 	if c.Kind == CauseNeverActivated && r.madeLater(f) {
