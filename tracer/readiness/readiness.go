@@ -1,33 +1,38 @@
 // Package readiness says whether the disks of a guest are ready now, what they
 // wait for, and when that changes. It works on its own: it needs neither the
-// service nor a kernel probe, only uevents, udev's database and
-// device-mapper's status, and where rights are lacking sysfs in place of that.
+// service nor a kernel probe, only uevents, udev's database, sysfs and
+// device-mapper's status. What the kernel's and udev's words mean it asks package
+// blockdev, as the timeline does: what is let go here is no race there.
 //
 // # When a disk is ready
 //
-// A path that leads to a mapping is ready when all of this holds:
+// A path that leads to a block device is ready when all of this holds:
 //
-//   - the kernel answers for the very device number of the node that the path
-//     leads to, in the mount namespace of the guest: the mapping has an active
-//     table, is not suspended by anybody, and does not wait to be removed;
-//   - udev has finished with that device since it came into being: it ran the
-//     rules for the announcement of the live table, and not only for the
-//     device's creation;
+//   - the device number of the node that the path leads to, in the mount
+//     namespace of the guest, is one that can be used: a mapping that has an
+//     active table, is not suspended by anybody, and does not wait to be removed;
+//     an md array that runs; any other device with a size;
+//   - udev has finished with that device since it came into being, or since
+//     something is behind it: a loop device without a file is handled, too;
 //   - the image that lies on it, where qemu will read its header, has a backing
 //     file that is ready, and so on down to the last. A header can only be read
-//     once its mapping is live, so the chain becomes known member by member.
+//     once its device is ready, so the chain becomes known member by member.
+//
+// A path that leads to a file is ready, unless the guest last ran on that path on
+// another file system that is not mounted now.
 //
 // # What is not waited for
 //
-// Nothing may stop a guest that would have started without bootrace. So these
-// are taken as they are:
+// Nothing may stop a guest that would have started without bootrace. A path that
+// does not exist is waited for only where it can only mean a device that is
+// still to come (blockdev.MeaningOf; what counts is where the way ends, and then
+// the path itself), where a mount that the host is set up to make is missing
+// above it, or where the guest last ran on it. So these are taken as they are:
 //
-//   - a path that leads to a file, or to a block device that is no mapping and
-//     exists. qemu opens these, or fails, as it always did;
-//   - a path that does not exist and by its name cannot lead to a mapping: a
-//     file, /dev/sdb. Waiting would only delay the guest's own error message.
-//     What counts is where the way ends: a link in a datastore's folder that
-//     leads to /dev/VG/LV is waited for;
+//   - a path whose name says nothing and that nobody remembers: waiting would only
+//     delay the guest's own error message;
+//   - media that somebody puts in: optical drives, floppies;
+//   - a file below an automount, which the guest's own open mounts;
 //   - a way that nothing will mend: a loop of links, a file in the place of a
 //     folder, no right to look;
 //   - udev, where none runs, where device-mapper's rules are not installed, or
@@ -38,8 +43,9 @@
 // volume that is being made and still holds what was there before) is never
 // ready: LVM asks everybody to stay away from it.
 //
-// Once udev has finished with a mapping it stays so until the mapping is
-// removed: that somebody has udev look at it again takes nothing back.
+// Once udev has finished with a device it stays so until that is removed, or
+// nothing is behind it any more: that somebody has udev look at it again takes
+// nothing back.
 package readiness
 
 import (
