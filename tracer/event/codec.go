@@ -115,6 +115,8 @@ func (e *Event) fields(f form) {
 	object(f, "lvm", &e.LVM)
 	object(f, "mount", &e.Mount)
 	object(f, "way", &e.Way)
+	object(f, "policy", &e.Policy)
+	object(f, "domain", &e.Domain)
 }
 
 func (p *Proc) fields(f form) {
@@ -238,13 +240,50 @@ func (l *LossInfo) fields(f form) {
 }
 
 func (h *HoldInfo) fields(f form) {
-	text(f, "reason", &h.Reason, always)
+	text(f, "reason", (*string)(&h.Reason), always)
 	texts(f, "blockers", &h.Blockers, optional)
+	integer(f, "more", &h.More, optional)
 	text(f, "guest", &h.Guest, optional)
 	text(f, "identity", &h.Identity, optional)
 	text(f, "disk", &h.Disk, optional)
 	integer(f, "deadline_ns", &h.Deadline, optional)
-	text(f, "outcome", &h.Outcome, optional)
+	text(f, "outcome", (*string)(&h.Outcome), optional)
+	boolean(f, "hook", &h.Hook, optional)
+}
+
+func (p *PolicyInfo) fields(f form) {
+	text(f, "mode", &p.Mode, always)
+	text(f, "why", &p.Why, optional)
+	integer(f, "deadline_ns", &p.Deadline, always)
+	text(f, "on_timeout", &p.OnTimeout, always)
+	text(f, "identity", &p.Identity, always)
+	texts(f, "programs", &p.Programs, optional)
+	objects(f, "rules", &p.Rules)
+	text(f, "way", &p.Way, optional)
+	integer(f, "longest_ns", &p.Longest, optional)
+}
+
+func (r *PolicyRule) fields(f form) {
+	text(f, "name", &r.Name, optional)
+	text(f, "uuid", &r.UUID, optional)
+	integer(f, "deadline_ns", &r.Deadline, always)
+	text(f, "on_timeout", &r.OnTimeout, always)
+	text(f, "identity", &r.Identity, always)
+}
+
+func (d *DomainInfo) fields(f form) {
+	text(f, "name", &d.Name, optional)
+	text(f, "uuid", &d.UUID, optional)
+	text(f, "phase", &d.Phase, always)
+	objects(f, "disks", &d.Disks)
+	integer(f, "more", &d.More, optional)
+	texts(f, "unknown", &d.Unknown, optional)
+}
+
+func (d *DomainDisk) fields(f form) {
+	text(f, "path", &d.Path, always)
+	text(f, "format", &d.Format, optional)
+	texts(f, "backing", &d.Backing, optional)
 }
 
 func (i *ImageInfo) fields(f form) {

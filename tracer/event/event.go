@@ -60,6 +60,8 @@ const (
 	LVM       Kind = "lvm"        // LVM: what LVM says of a volume that a guest wanted and did not get
 	Mount     Kind = "mount"      // Mount: a file system was found mounted, mounted, or unmounted
 	Way       Kind = "way"        // Proc, Way: where a path of the guest Proc led when bootrace looked
+	Policy    Kind = "policy"     // Policy: what enforce mode does, or would do, with starts from now on
+	Domain    Kind = "domain"     // Domain: libvirt's hook was called at the start of a domain
 )
 
 // Event is one fact. Exactly the payloads that its kind names are set.
@@ -93,6 +95,8 @@ type Event struct {
 	LVM    *LVMInfo    `json:"lvm,omitempty"`
 	Mount  *MountInfo  `json:"mount,omitempty"`
 	Way    *WayInfo    `json:"way,omitempty"`
+	Policy *PolicyInfo `json:"policy,omitempty"`
+	Domain *DomainInfo `json:"domain,omitempty"`
 }
 
 // Earliest returns the earliest instant at which e can have happened.
@@ -299,13 +303,43 @@ type LossInfo struct {
 	Recovered bool `json:"recovered,omitempty"`
 }
 
+// HoldReason says what a start is held for, and in a release why its hold ended.
+type HoldReason string
+
+// The reasons of a hold.
+const (
+	HoldDisks    HoldReason = "disks"    // not all of its disks are ready
+	HoldIdentity HoldReason = "identity" // a disk is not what the guest last ran on, or that is not known yet
+)
+
+// The reasons of a release, beside HoldIdentity for a start that was denied. A
+// service that fails records its error in their place.
+const (
+	ReleaseReady     HoldReason = "ready"      // the disks are ready
+	ReleaseDeadline  HoldReason = "deadline"   // and they were not ready by then
+	ReleaseKilled    HoldReason = "killed"     // the process that was held is gone
+	ReleaseByHand    HoldReason = "by hand"    // bootrace release
+	ReleaseTraceMode HoldReason = "trace mode" // the mode was changed
+	ReleaseEnd       HoldReason = "the service ends"
+)
+
+// HoldOutcome says what became of a start that was held.
+type HoldOutcome string
+
+// The outcomes.
+const (
+	HoldAllowed HoldOutcome = "allowed"
+	HoldDenied  HoldOutcome = "denied"
+	HoldGone    HoldOutcome = "gone" // it was killed while it was held
+)
+
 // HoldInfo is why a guest's start is kept back, or goes on.
 type HoldInfo struct {
-	// Reason is disks or identity for a hold; for a release it is ready,
-	// deadline, by hand, trace mode, the service's end, and so on.
-	Reason string `json:"reason"`
-	// Blockers are what the guest waits for, or still waited for.
+	Reason HoldReason `json:"reason"`
+	// Blockers are what the guest waits for, or still waited for, in words: the
+	// first of them. More is how many there are beside these.
 	Blockers []string `json:"blockers,omitempty"`
+	More     int      `json:"more,omitempty"`
 	// Guest is its name, else its identity; Identity is that alone, such as
 	// uuid:3aad3b6b-... A guest whose start is denied has no exec that tells.
 	Guest    string `json:"guest,omitempty"`
@@ -314,9 +348,75 @@ type HoldInfo struct {
 	Disk string `json:"disk,omitempty"`
 	// Deadline is when the hold ends at the latest.
 	Deadline Time `json:"deadline_ns,omitempty"`
-	// Outcome of a release: allowed, denied, or gone, for a guest that was
-	// killed.
-	Outcome string `json:"outcome,omitempty"`
+	// Outcome is that of a release.
+	Outcome HoldOutcome `json:"outcome,omitempty"`
+	// Hook is set where libvirt's hook holds the start of a domain: Proc is the
+	// hook's process then, and qemu has not been executed yet.
+	Hook bool `json:"hook,omitempty"`
+}
+
+// PolicyInfo is what enforce mode does with the start of a guest whose disks are
+// not ready, or would do in trace mode: the configuration, and what of it this
+// host can do. It holds until the next event of its kind.
+type PolicyInfo struct {
+	// Mode is the mode in force: trace or enforce. Why is set where the
+	// configuration asks for enforce and starts can't be held.
+	Mode string `json:"mode"`
+	Why  string `json:"why,omitempty"`
+	// Deadline ends a hold after this, in nanoseconds; 0: nothing is held.
+	// OnTimeout is what happens then (allow, deny), Identity what happens where
+	// a disk is not what the guest last ran on (warn, hold, deny).
+	Deadline  Duration `json:"deadline_ns"`
+	OnTimeout string   `json:"on_timeout"`
+	Identity  string   `json:"identity"`
+	// Programs are the patterns of the programs whose starts are held.
+	Programs []string `json:"programs,omitempty"`
+	// Rules are exceptions; the first that fits a guest holds for it.
+	Rules []PolicyRule `json:"rules,omitempty"`
+	// Way is how this kernel holds a start, empty where that is not known:
+	// trace mode does not try. Longest bounds each hold in that way, in
+	// nanoseconds, 0: it does not.
+	Way     string   `json:"way,omitempty"`
+	Longest Duration `json:"longest_ns,omitempty"`
+}
+
+// PolicyRule is the policy for the guests that its patterns fit: of the name, of
+// the UUID, or of both where both are given.
+type PolicyRule struct {
+	Name      string   `json:"name,omitempty"`
+	UUID      string   `json:"uuid,omitempty"`
+	Deadline  Duration `json:"deadline_ns"`
+	OnTimeout string   `json:"on_timeout"`
+	Identity  string   `json:"identity"`
+}
+
+// DomainStarts is the phase in which libvirt's hook is called before anything is
+// done for a domain's start: the hook's operation and suboperation.
+const DomainStarts = "prepare/begin"
+
+// DomainInfo is a domain of libvirt that is about to start. libvirt looks at the
+// disks before it executes qemu, and gives up where one is missing: this is then
+// all that tells of the guest. Event.At is when the hook was called.
+type DomainInfo struct {
+	Name string `json:"name,omitempty"`
+	UUID string `json:"uuid,omitempty"`
+	// Phase is the hook's operation and suboperation.
+	Phase string `json:"phase"`
+	// Disks are those with a path on this host that must be there; More is how
+	// many there are beside these.
+	Disks []DomainDisk `json:"disks,omitempty"`
+	More  int          `json:"more,omitempty"`
+	// Unknown are disks whose path only libvirt can tell, in words.
+	Unknown []string `json:"unknown,omitempty"`
+}
+
+// DomainDisk is one disk of a domain, as its XML has it.
+type DomainDisk struct {
+	Path   string `json:"path"`
+	Format string `json:"format,omitempty"`
+	// Backing are the paths of its backing files that the XML names, the nearest
+	// first.
+	Backing []string `json:"backing,omitempty"`
 }
 
 // ImageInfo is a disk of a guest with all that is opened with it, as the

@@ -189,9 +189,9 @@ func (h *Holder) Run(ctx context.Context) error {
 	h.gate.Close()
 	h.over.Store(true)
 	cancel(err)
-	why := "the service ends"
+	why := event.ReleaseEnd
 	if cause := context.Cause(ctx); cause != nil && !errors.Is(cause, context.Canceled) {
-		why = cause.Error()
+		why = event.HoldReason(cause.Error())
 	}
 	for _, d := range h.list() {
 		h.finish(d, true, why)
@@ -237,6 +237,10 @@ func (h *Holder) Use(c config.Enforce) {
 	}
 	h.warnUnused()
 }
+
+// Way returns how starts are held on this host, and how long a hold may last in
+// that way whatever the configuration says; 0: as long as that says.
+func (h *Holder) Way() (name string, longest time.Duration) { return h.way.name, h.way.longest }
 
 func (h *Holder) warnUnused() { h.programs.warnUnused(h.cfg.Load().HasUsualBinaries()) }
 

@@ -62,9 +62,9 @@ func (h *Holder) sweepOne(d *hold, now event.Time) {
 	d.mu.Unlock()
 	switch {
 	case overdue:
-		h.finish(d, d.allow.Load(), whyDeadline)
+		h.finish(d, d.allow.Load(), event.ReleaseDeadline)
 	case task != nil && !alive(task):
-		h.finish(d, true, whyGone)
+		h.finish(d, true, event.ReleaseKilled)
 	}
 }
 

@@ -38,26 +38,15 @@ type hold struct {
 	guest    guest.Guest
 	policy   config.Policy
 	deadline event.Time
-	reason   string
+	reason   event.HoldReason
 	blockers []readiness.Blocker
 	doubts   []Doubt
 }
 
-// What a hold waits for, and why it ends.
-const (
-	reasonDisks    = "disks"
-	reasonIdentity = "identity"
-
-	whyReady    = "ready"
-	whyDeadline = "deadline"
-	whyGone     = "killed"
-	whyByHand   = "by hand"
-)
-
 func (h *Holder) begin(e Exec) {
 	d := &hold{exec: e, since: event.Now(), done: make(chan struct{})}
 	d.allow.Store(true)
-	d.clock = time.AfterFunc(readLimit, func() { h.finish(d, d.allow.Load(), whyDeadline) })
+	d.clock = time.AfterFunc(readLimit, func() { h.finish(d, d.allow.Load(), event.ReleaseDeadline) })
 	h.counts.seen.Add(1)
 	h.mu.Lock()
 	full := len(h.running) >= h.gate.Capacity()
@@ -268,7 +257,7 @@ func (h *Holder) waitsFor(d *hold, v *readiness.Verdict) {
 	d.blockers, d.doubts = v.Blockers, nil
 	d.mu.Unlock()
 	d.allow.Store(d.policy.OnTimeout == config.Allow)
-	if h.becomes(d, reasonDisks) {
+	if h.becomes(d, event.HoldDisks) {
 		h.opts.Log.Info("a start is held", "guest", name(&d.guest), "for", v.Words(), "at_most", d.policy.Deadline)
 	}
 }
@@ -288,7 +277,7 @@ func (h *Holder) identify(d *hold, v *readiness.Verdict) bool {
 	d.blockers, d.doubts = nil, doubts
 	d.mu.Unlock()
 	if len(doubts) == 0 {
-		h.finish(d, true, whyReady)
+		h.finish(d, true, event.ReleaseReady)
 		return true
 	}
 	texts := make([]string, len(doubts))
@@ -297,19 +286,19 @@ func (h *Holder) identify(d *hold, v *readiness.Verdict) bool {
 	}
 	switch d.policy.Identity {
 	case config.IdentityDeny:
-		h.becomes(d, reasonIdentity)
-		h.finish(d, false, reasonIdentity)
+		h.becomes(d, event.HoldIdentity)
+		h.finish(d, false, event.HoldIdentity)
 		h.opts.Log.Error("a start is denied: its disks are not those it last ran on", "guest", name(&d.guest), "disks", texts)
 		return true
 	case config.IdentityHold:
 		d.allow.Store(false)
-		if h.becomes(d, reasonIdentity) {
+		if h.becomes(d, event.HoldIdentity) {
 			h.opts.Log.Error("a start is held: its disks are not those it last ran on; `bootrace release` starts it all the same",
 				"guest", name(&d.guest), "disks", texts, "denied_in", d.deadline.Sub(event.Now()).Round(time.Second))
 		}
 		return false
 	default:
-		h.finish(d, true, whyReady)
+		h.finish(d, true, event.ReleaseReady)
 		h.opts.Log.Warn("a guest starts on disks that are not those it last ran on", "guest", name(&d.guest), "disks", texts)
 		return true
 	}
@@ -321,14 +310,14 @@ func (h *Holder) unknown(d *hold, err error) {
 	d.mu.Lock()
 	d.blockers = []readiness.Blocker{{Path: d.guest.Disks[0].Path, Detail: err.Error()}}
 	d.mu.Unlock()
-	if h.becomes(d, reasonIdentity) {
+	if h.becomes(d, event.HoldIdentity) {
 		h.opts.Log.Info("a start is held", "guest", name(&d.guest), "for", err)
 	}
 }
 
 // becomes makes d a hold for this reason, and records it. It reports whether
 // that is news.
-func (h *Holder) becomes(d *hold, reason string) bool {
+func (h *Holder) becomes(d *hold, reason event.HoldReason) bool {
 	d.mu.Lock()
 	first, news := !d.told, !d.told || d.reason != reason
 	d.told, d.reason = true, reason
@@ -344,11 +333,11 @@ func (h *Holder) becomes(d *hold, reason string) bool {
 
 // finish answers an exec, once: the answer first, and everything that takes a
 // lock or tells somebody afterwards.
-func (h *Holder) finish(d *hold, allow bool, why string) {
+func (h *Holder) finish(d *hold, allow bool, why event.HoldReason) {
 	if !d.answered.CompareAndSwap(false, true) {
 		return
 	}
-	d.free.Store(allow && why != whyReady && why != whyGone)
+	d.free.Store(allow && why != event.ReleaseReady && why != event.ReleaseKilled)
 	err := h.gate.Answer(d.exec, allow)
 	at := event.Now()
 	close(d.done)
@@ -374,7 +363,7 @@ func (c *counts) pass(took time.Duration) {
 }
 
 // account remembers and records what became of a start.
-func (h *Holder) account(d *hold, allow bool, why string, at event.Time) {
+func (h *Holder) account(d *hold, allow bool, why event.HoldReason, at event.Time) {
 	d.mu.Lock()
 	told, task := d.told, d.task
 	d.mu.Unlock()
@@ -385,7 +374,7 @@ func (h *Holder) account(d *hold, allow bool, why string, at event.Time) {
 	case !told && allow:
 		h.counts.pass(at.Sub(d.since))
 		return
-	case why == whyGone:
+	case why == event.ReleaseKilled:
 		h.counts.gone.Add(1)
 	case allow:
 		h.counts.allowed.Add(1)
@@ -396,12 +385,12 @@ func (h *Holder) account(d *hold, allow bool, why string, at event.Time) {
 	if d.free.Load() {
 		h.noteLetGo(task)
 	}
-	outcome := "denied"
+	outcome := event.HoldDenied
 	switch {
-	case why == whyGone:
-		outcome = "gone"
+	case why == event.ReleaseKilled:
+		outcome = event.HoldGone
 	case allow:
-		outcome = "allowed"
+		outcome = event.HoldAllowed
 	}
 	h.opts.Record(d.event(event.Release, at, event.HoldInfo{Reason: why, Outcome: outcome}))
 	h.opts.Log.Info("a held start is over", "guest", name(&d.guest), "outcome", outcome, "why", why, "held", at.Sub(d.since).Round(time.Millisecond))

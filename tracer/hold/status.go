@@ -36,7 +36,7 @@ type Held struct {
 	Left event.Duration `json:"left_ns"`
 	// OnTimeout is allow or deny.
 	OnTimeout string              `json:"on_timeout"`
-	Reason    string              `json:"reason"` // disks or identity
+	Reason    event.HoldReason    `json:"reason"` // disks or identity
 	Blockers  []readiness.Blocker `json:"blockers,omitempty"`
 	Doubts    []Doubt             `json:"doubts,omitempty"`
 	// Remedy says what to do, where waiting won't help.
@@ -45,11 +45,11 @@ type Held struct {
 
 // Refusal is a start that was denied.
 type Refusal struct {
-	Guest    string     `json:"guest"`
-	Identity string     `json:"identity,omitempty"`
-	PID      int        `json:"pid"`
-	At       event.Time `json:"t_ns"`
-	Why      string     `json:"why"` // deadline or identity
+	Guest    string           `json:"guest"`
+	Identity string           `json:"identity,omitempty"`
+	PID      int              `json:"pid"`
+	At       event.Time       `json:"t_ns"`
+	Why      event.HoldReason `json:"why"` // deadline or identity
 	// Details are what it waited for, or what was wrong with its disks.
 	Details []string `json:"details"`
 	// Remedy says what to do.
@@ -121,7 +121,7 @@ func (d *hold) status(now event.Time) (Held, bool) {
 	if !d.allow.Load() {
 		held.OnTimeout = "deny"
 	}
-	if d.reason == reasonIdentity {
+	if d.reason == event.HoldIdentity {
 		held.Remedy = "bring the disk back that it ran on; where the change was meant, `bootrace release` starts it as it is"
 	}
 	return held, true
@@ -131,7 +131,7 @@ func (d *hold) status(now event.Time) (Held, bool) {
 const maxRefused = 100
 
 // refuse remembers that a start was denied.
-func (h *Holder) refuse(d *hold, why string, at event.Time) {
+func (h *Holder) refuse(d *hold, why event.HoldReason, at event.Time) {
 	d.mu.Lock()
 	r := Refusal{Guest: name(&d.guest), Identity: d.guest.Identity.String(), PID: d.task.PID, At: at, Why: why}
 	r.Details, _ = d.words()
@@ -146,8 +146,8 @@ func (h *Holder) refuse(d *hold, why string, at event.Time) {
 	}
 }
 
-func remedy(reason string) string {
-	if reason == reasonIdentity {
+func remedy(reason event.HoldReason) string {
+	if reason == event.HoldIdentity {
 		return "bring the disk back that it ran on, and start it again; where the change was meant, start it with identity: warn for it in enforce.guests, or release it by hand while it is held"
 	}
 	return "make its disks ready, and start it again; a longer deadline, or on-timeout: allow, in enforce.guests"
@@ -159,7 +159,7 @@ func (h *Holder) Release(who string) ([]string, error) {
 	var released []string
 	for _, d := range h.list() {
 		if d.called(who) && !d.answered.Load() {
-			h.finish(d, true, whyByHand)
+			h.finish(d, true, event.ReleaseByHand)
 			released = append(released, name(&d.guest))
 		}
 	}

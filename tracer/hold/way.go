@@ -15,6 +15,7 @@ import (
 
 // way is how starts are held on a kernel.
 type way struct {
+	name      string // for the record
 	gate      func() (Gate, error)
 	arguments Arguments
 	bound
@@ -43,6 +44,18 @@ var allAttempts = []attempt{
 	{openFanotify, false, true},
 	{openFanotify, true, true},
 	{openFanotifyOfOpens, true, false},
+}
+
+// name says what the kernel asks about, and who tells the arguments of a start.
+func (a attempt) name() string {
+	name := "fanotify's opens"
+	if a.execs {
+		name = "fanotify's execs"
+	}
+	if a.probed {
+		name += ", arguments by a probe"
+	}
+	return name
 }
 
 // bound is how long a hold may last, whatever the configuration says; 0 where a held
@@ -133,7 +146,7 @@ func (a attempt) try(ctx context.Context) (*way, error) {
 	if a.probed {
 		return a.tryProbed(ctx)
 	}
-	w := &way{gate: a.gate, arguments: heldTask{}}
+	w := &way{name: a.name(), gate: a.gate, arguments: heldTask{}}
 	return w, try(ctx, w.gate, w.arguments, tryLimit)
 }
 
@@ -150,7 +163,7 @@ func (a attempt) tryProbed(ctx context.Context) (*way, error) {
 	if a.execs && !e.source.Safe() {
 		return nil, errors.Join(errUnsafe, e.Close())
 	}
-	w := &way{gate: a.gate, arguments: e, probe: e, bound: bound}
+	w := &way{name: a.name(), gate: a.gate, arguments: e, probe: e, bound: bound}
 	if err := try(ctx, w.gate, w.arguments, tryLimit); err != nil {
 		return nil, errors.Join(err, w.close())
 	}

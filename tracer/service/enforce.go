@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"reflect"
 	"slices"
 	"sync"
 	"sync/atomic"
@@ -21,9 +22,11 @@ import (
 type enforcer struct {
 	s *Service
 
-	mu   sync.Mutex  // held while the mode changes, which takes its time
-	told config.Mode // the mode that was recorded last
-	slow int         // failures that may be due to a host that is busy booting
+	mu sync.Mutex // held while the mode changes, which takes its time
+	// told is the mode that was recorded last, and the policy with it.
+	told       config.Mode
+	toldPolicy event.PolicyInfo
+	slow       int // failures that may be due to a host that is busy booting
 
 	// now changes under mu. Who only looks does not wait: the watchdog among them.
 	now atomic.Pointer[standing]
@@ -56,8 +59,8 @@ const maxSlow = 3
 
 // Why holds end that would have gone on.
 var (
-	errTraceMode   = errors.New("trace mode")
-	errServiceEnds = errors.New("the service ends")
+	errTraceMode   = errors.New(string(event.ReleaseTraceMode))
+	errServiceEnds = errors.New(string(event.ReleaseEnd))
 )
 
 // follow does what the configuration says from now on. ctx ends all holding.
@@ -175,15 +178,25 @@ func (e *enforcer) close() {
 	e.end(errServiceEnds)
 }
 
-// tell records the mode that is in effect, where it changed.
+// tell records the mode that is in effect and the policy, where they changed: what
+// would have been held can only be told by them.
 func (e *enforcer) tell() {
+	policy := e.s.config().Recorded()
+	now := e.now.Load()
+	policy.Why = now.why
 	mode := config.Trace
-	if e.run() != nil {
+	if now.run != nil {
 		mode = config.Enforcing
+		policy.Way, policy.Longest = now.run.holder.Way()
 	}
+	policy.Mode = string(mode)
 	if mode != e.told {
 		e.told = mode
 		e.s.rec.Record(mark("mode", string(mode)))
+	}
+	if !reflect.DeepEqual(policy, e.toldPolicy) {
+		e.toldPolicy = policy
+		e.s.rec.Record(event.Event{At: event.Now(), Kind: event.Policy, Src: "service", Policy: &policy})
 	}
 }
 

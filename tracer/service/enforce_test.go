@@ -72,6 +72,9 @@ func TestModes(t *testing.T) {
 	if st := s.statusOf(t); groups(t) != 0 || st.Hold != nil {
 		t.Errorf("back in trace mode: %d groups, %+v", groups(t), st.Hold)
 	}
+	if n := s.rec.Counts()[event.Policy]; n != 3 {
+		t.Errorf("the policy is recorded %d times: at the start, and at each change of the mode", n)
+	}
 	if n := s.rec.Counts()[event.Source]; n < 2 {
 		t.Errorf("%d events say when starts were held", n)
 	}
