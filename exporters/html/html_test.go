@@ -279,7 +279,7 @@ func foreign(name string, margin int64) *timeline.Timeline {
 		Paths: []timeline.Path{{Path: name, Link: true, Made: at, Ready: &ready}}}
 	disk := timeline.Disk{Path: name, BackingOf: name, Mapping: "m", Uses: []timeline.Use{{Instant: at, Errno: 2, Error: name, Ready: &ready, Margin: m}}}
 	guest := &timeline.Guest{ID: "g", Name: name, Identity: name, UUID: name, Binary: name, Exec: at, Disks: []timeline.Disk{disk},
-		Exit: &timeline.Exit{Instant: ready}, Holds: []timeline.Hold{{Instant: at, Reason: name, Blockers: []string{name}}}}
+		Exit: &timeline.Exit{Instant: ready}, Holds: []timeline.Hold{{Instant: at, Reason: event.HoldReason(name), Blockers: []string{name}}}}
 	finding := func(kind, withheld string) *timeline.Finding {
 		return &timeline.Finding{Kind: kind, Withheld: withheld, Guest: name, GuestID: "g", Disk: name, BackingOf: name,
 			MappingName: name, Margin: m, Ready: &at, Error: name, State: name, Exit: guest.Exit, Evidence: []uint64{1, 2},

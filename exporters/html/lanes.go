@@ -60,10 +60,17 @@ func (m *maker) guestLane(g *timeline.Guest, fs []*timeline.Finding) lane {
 	for i := range g.Holds {
 		m.hold(&l, &g.Holds[i])
 	}
-	l.Spans = append(l.Spans, bar{int64(bound(g.Exec.At)), int64(end), barRun, m.text("running")})
-	if g.Backfilled {
+	if !g.Unstarted {
+		l.Spans = append(l.Spans, bar{int64(bound(g.Exec.At)), int64(end), barRun, m.text("running")})
+	}
+	switch {
+	case g.Unstarted:
+		if g.Domain != nil {
+			m.mark(&l, g.Domain, markCrash, m.text("libvirt was about to start it", "its program never ran"))
+		}
+	case g.Backfilled:
 		m.mark(&l, &g.Exec, markFound, m.text("ran before tracing began", "its opens are not known"))
-	} else {
+	default:
 		m.mark(&l, &g.Exec, markExec, m.text("exec", whole(g.Binary), "pid "+itoa(g.PID)))
 	}
 	for i := range g.Disks {
@@ -76,7 +83,7 @@ func (m *maker) guestLane(g *timeline.Guest, fs []*timeline.Finding) lane {
 }
 
 func (m *maker) guestTitle(g *timeline.Guest) string {
-	lines := []string{whole(g.Binary) + ", pid " + itoa(g.PID)}
+	lines := []string{whole(cmp.Or(g.Binary, "its program never ran")) + ", pid " + itoa(g.PID)}
 	if g.UUID != "" {
 		lines = append(lines, "uuid "+whole(g.UUID))
 	}
@@ -100,12 +107,15 @@ func (m *maker) hold(l *lane, h *timeline.Hold) {
 		to, how = bound(h.Released.At), "for "+m.t.Signs.Duration(max(h.Released.At.Sub(h.At), 0))
 	}
 	m.key = append(m.key, bound(h.At), bound(to))
-	lines := []string{"start held", how, whole(h.Reason)}
+	lines := []string{"start held", how, whole(string(h.Reason))}
 	if h.Outcome != "" {
-		lines = append(lines, "then "+whole(h.Outcome))
+		lines = append(lines, "then "+whole(string(h.Outcome)))
 	}
 	for _, b := range h.Blockers {
 		lines = append(lines, "waits for "+whole(b))
+	}
+	if h.More > 0 {
+		lines = append(lines, "and for "+itoa(h.More)+" more")
 	}
 	l.Spans = append(l.Spans, bar{int64(bound(h.At)), int64(max(to, bound(h.At))), barHeld, m.text(lines...)})
 }

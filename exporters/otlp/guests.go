@@ -68,7 +68,7 @@ func (b *boot) guest(g *timeline.Guest) {
 		}
 	}
 	b.holds(g, s.id)
-	if !g.Backfilled {
+	if !g.Backfilled && !g.Unstarted {
 		b.add(&span{
 			lane: laneGuests, id: b.spanID("exec", g.ID, g.Exec.At), parent: s.id,
 			name: "exec " + lastPart(g.Binary), from: g.Exec.From, to: g.Exec.At, attrs: guestAttrs(g),
@@ -219,7 +219,7 @@ func findingAttrs(f *timeline.Finding) []attribute.KeyValue {
 	attrs = optional(attrs, keyMapping, f.MappingName)
 	attrs = optional(attrs, keyState, f.State)
 	attrs = optional(attrs, keyReason, f.Reason)
-	attrs = optional(attrs, keyOutcome, f.Outcome)
+	attrs = optional(attrs, keyOutcome, string(f.Outcome))
 	attrs = optional(attrs, semconv.ErrorTypeKey, f.Error)
 	if f.Held > 0 {
 		attrs = append(attrs, keyHeld.Int64(int64(f.Held)))
@@ -258,8 +258,8 @@ func (b *boot) holds(g *timeline.Guest, parent trace.SpanID) {
 			name: "hold " + nameOf(g), from: h.From, to: b.tl.Last,
 			attrs: []attribute.KeyValue{keyGuest.String(nameOf(g)), keyBlockers.StringSlice(h.Blockers)},
 		}
-		s.attrs = optional(s.attrs, keyReason, h.Reason)
-		s.attrs = optional(s.attrs, keyOutcome, h.Outcome)
+		s.attrs = optional(s.attrs, keyReason, string(h.Reason))
+		s.attrs = optional(s.attrs, keyOutcome, string(h.Outcome))
 		s.attrs = optional(s.attrs, semconv.FilePathKey, h.Disk)
 		if h.Released != nil {
 			s.to = h.Released.At

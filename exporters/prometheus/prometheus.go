@@ -72,16 +72,13 @@ type Boot struct {
 // pending is the outcome of a hold that has not ended.
 const pending = "pending"
 
-// releasedAtDeadline is the reason of a release that was none of the disks'.
-const releasedAtDeadline = "deadline"
-
 // Summarize returns what tl comes to.
 func Summarize(tl *timeline.Timeline) *Boot {
 	b := &Boot{
 		ID: tl.BootID, Kernel: tl.Kernel, Complete: tl.Complete, Guests: len(tl.Guests), Mapping: len(tl.Mappings),
 		Races: len(tl.Races()), Findings: make(map[string]int), Withheld: make(map[string]int),
 		Margins: newDistribution(marginBounds), Holds: newDistribution(holdBounds), Losses: len(tl.Losses),
-		HoldOutcomes: map[string]int{pending: 0, "allowed": 0, "denied": 0, "gone": 0},
+		HoldOutcomes: map[string]int{pending: 0, string(event.HoldAllowed): 0, string(event.HoldDenied): 0, string(event.HoldGone): 0},
 	}
 	for _, kind := range words.Kinds() {
 		b.Findings[kind], b.Withheld[kind] = 0, 0 // an alert needs a series that is 0
@@ -118,9 +115,9 @@ func (b *Boot) hold(f *timeline.Finding) {
 		b.HoldOutcomes[pending]++
 		return
 	}
-	b.HoldOutcomes[f.Outcome]++
+	b.HoldOutcomes[string(f.Outcome)]++
 	b.Holds.observe(max(f.Held, 0).Seconds())
-	if f.Reason == releasedAtDeadline {
+	if f.Reason == string(event.ReleaseDeadline) {
 		b.Timeouts++
 	}
 }

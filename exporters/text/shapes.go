@@ -233,13 +233,13 @@ func (s guestShape) draw(c *canvas, a *axis) {
 	if g.Exit != nil {
 		until = g.Exit.At
 	}
-	if from, to, ok := a.between(g.Exec.At, until); ok {
+	if from, to, ok := a.between(g.Exec.At, until); ok && !g.Unstarted {
 		c.fill(from, to, lineRun)
 	}
 	for i := range g.Holds {
 		drawHold(c, a, &g.Holds[i])
 	}
-	if col, ok := a.col(g.Exec.At); ok {
+	if col, ok := a.col(g.Exec.At); ok && (!g.Unstarted || len(g.Holds) == 0) {
 		c.put(col, guestStart(g))
 	}
 	for i := range g.Disks {
@@ -253,8 +253,11 @@ func (s guestShape) draw(c *canvas, a *axis) {
 }
 
 func guestStart(g *timeline.Guest) glyph {
-	if g.Backfilled {
+	switch {
+	case g.Backfilled:
 		return markFound
+	case g.Unstarted:
+		return markCrash
 	}
 	return markExec
 }

@@ -24,8 +24,11 @@ func (b *builder) run(g *timeline.Guest) Slice {
 	s.Args = optional(s.Args, "binary", clean(g.Binary))
 	s.Args = optional(s.Args, "uuid", clean(g.UUID))
 	s.Args = append(s.Args, ofInstant(&g.Exec)...)
-	if g.Backfilled {
+	switch {
+	case g.Backfilled:
 		s.Name = "runs (before tracing began)"
+	case g.Unstarted:
+		s.Name, s.To = "never ran", s.From
 	}
 	if e := g.Exit; e != nil {
 		s.To = bound(e.At)
@@ -44,8 +47,8 @@ func (b *builder) hold(h *timeline.Hold) Slice {
 	} else {
 		s.Name = "held, not released in this record"
 	}
-	s.Args = optional(s.Args, "reason", clean(h.Reason))
-	s.Args = optional(s.Args, "outcome", clean(h.Outcome))
+	s.Args = optional(s.Args, "reason", clean(string(h.Reason)))
+	s.Args = optional(s.Args, "outcome", clean(string(h.Outcome)))
 	for _, blocker := range h.Blockers {
 		s.Args = append(s.Args, Arg{"waits_for", clean(blocker)})
 	}

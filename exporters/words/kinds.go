@@ -81,9 +81,20 @@ var kinds = map[string]kind{
 		opened + " and failed[: {error}]."},
 	"held": {Note, "held start", "held starts",
 		"the start of guest {guest} was held[ for {held}][, waiting for {disk}]; {outcome}."},
+	"not-executed": {Failure, "start that libvirt gave up", "starts that libvirt gave up",
+		"libvirt was about to start guest {guest} at {at}[, {count} times in all], and qemu was never executed for it in this boot; {disk} was not ready[ before {ready}]" + by + "."},
+	"not-held": {Warning, "time in which starts were not held", "times in which starts were not held",
+		"[{count} ]starts of guests went on at {at} without being looked at[: {reason}]."},
 	"would-hold": {Note, "start to hold", "starts to hold",
-		"enforce mode would have held the start of guest {guest}[ for {held}], waiting for {disk}[, which never became ready in this boot{never}]."},
+		"enforce mode would have held the start of guest {guest}[ for {held}], waiting for {disk}[, {wouldend}][, which never became ready in this boot{never}]."},
 }
+
+// inVain is what becomes of a held start whose disks were not ready in the end.
+var inVain = kind{Warning, "start held in vain", "starts held in vain",
+	kinds["held"].text + "[ {disk} was ready only at {ready}.][ {disk} was never ready in this boot{never}.]"}
+
+// refused is a held start that never came to be.
+var refused = kind{Failure, "held start that failed", "held starts that failed", inVain.text}
 
 var unknown = kind{Warning, "other finding", "other findings",
 	opened + ": {kind}[ ({error})][; the mapping became ready at {ready}]" + by + "."}
@@ -92,6 +103,12 @@ var unknown = kind{Warning, "other finding", "other findings",
 func Kinds() []string { return slices.Sorted(maps.Keys(kinds)) }
 
 func kindOf(f *timeline.Finding) kind {
+	if f.Kind == timeline.Held && f.InVain {
+		if f.Failed() {
+			return refused
+		}
+		return inVain
+	}
 	if k, ok := kinds[f.Kind]; ok {
 		return k
 	}

@@ -71,7 +71,7 @@ func (p *Paragraph) attach(s Span, glue *bool) {
 
 // flowing are the parts that may be broken at blanks; all others stay together.
 var flowing = map[string]bool{
-	"by": true, "looker": true, "outcome": true, "why": true, "disks": true, "behind": true, "unproven": true, "also": true,
+	"by": true, "looker": true, "outcome": true, "wouldend": true, "why": true, "disks": true, "behind": true, "unproven": true,
 	"devices": true, "filter": true, "said": true,
 }
 
@@ -131,7 +131,7 @@ func (t *Teller) says(f *timeline.Finding) part {
 		case "looks":
 			return Span{itoa(f.Looks), Plain}, f.Looks > 1
 		case "never": // said of what has no time: it tells that, and nothing else
-			return Span{}, f.Ready == nil
+			return Span{}, f.Ready == nil && (f.Kind != timeline.Held || f.State != "")
 		case "nomapping":
 			return Span{"a device that is no mapping", Plain}, f.MappingName == "" && f.Device == ""
 		case "nowpath":
@@ -140,6 +140,10 @@ func (t *Teller) says(f *timeline.Finding) part {
 			return Span{t.Name(f.Beneath, PathCols), Plain}, f.Beneath != ""
 		case "size":
 			return Span{Bytes(f.Size), Strong}, f.Size > 0
+		case "count":
+			return Span{itoa(f.Count), Plain}, f.Count > 1
+		case "wouldend":
+			return t.wouldEnd(f)
 		case "held":
 			return Span{t.Signs.Duration(f.Held), Strong}, f.Held > 0
 		case "outcome":
@@ -152,24 +156,44 @@ func (t *Teller) says(f *timeline.Finding) part {
 }
 
 // outcomes say how a hold ended, by its outcome and the reason of its release.
-var outcomes = map[[2]string]string{
-	{"allowed", "ready"}:    "it went on when everything was ready",
-	{"allowed", "deadline"}: "it went on at its deadline, not ready",
-	{"allowed", "by hand"}:  "it was released by hand",
-	{"denied", "deadline"}:  "it was denied at its deadline",
-	{"denied", "identity"}:  "it was denied, as that is not what it last ran on",
-	{"gone", "killed"}:      "it was killed meanwhile",
+var outcomes = map[ending]string{
+	{event.HoldAllowed, event.ReleaseReady}:     "it went on when everything was ready",
+	{event.HoldAllowed, event.ReleaseDeadline}:  "it went on at its deadline, not ready",
+	{event.HoldAllowed, event.ReleaseByHand}:    "it was released by hand, not ready",
+	{event.HoldAllowed, event.ReleaseTraceMode}: "it went on, not ready, when the mode was changed to trace",
+	{event.HoldAllowed, event.ReleaseEnd}:       "it went on, not ready, when bootrace ended",
+	{event.HoldDenied, event.ReleaseDeadline}:   "it was denied at its deadline",
+	{event.HoldDenied, event.HoldIdentity}:      "it was denied, as that is not what it last ran on",
+	{event.HoldGone, event.ReleaseKilled}:       "it was killed before everything was ready",
+}
+
+// ending is how a hold ended.
+type ending struct {
+	outcome event.HoldOutcome
+	reason  event.HoldReason
+}
+
+// wouldEnd says how a hold would have ended that did not last until the disks were
+// ready.
+func (t *Teller) wouldEnd(f *timeline.Finding) (Span, bool) {
+	switch {
+	case f.Reason != string(event.ReleaseDeadline):
+		return Span{}, false
+	case f.Outcome == event.HoldDenied:
+		return Span{"and denied it at that deadline", Plain}, true
+	}
+	return Span{"and let it go on at that deadline, not ready", Plain}, true
 }
 
 func (t *Teller) outcome(f *timeline.Finding) string {
-	text, ok := outcomes[[2]string{f.Outcome, f.Reason}]
+	text, ok := outcomes[ending{f.Outcome, event.HoldReason(f.Reason)}]
 	switch {
 	case ok:
 		return text
 	case f.Outcome == "":
 		return "how that ended is not recorded"
 	default:
-		return "it was " + f.Outcome + ": " + t.Name(f.Reason, PathCols)
+		return "it was " + string(f.Outcome) + ": " + t.Name(f.Reason, PathCols)
 	}
 }
 

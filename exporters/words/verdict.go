@@ -3,8 +3,10 @@ package words
 import (
 	"cmp"
 	"path"
+	"slices"
 	"strings"
 
+	"github.com/bootrace/bootrace/tracer/config"
 	"github.com/bootrace/bootrace/tracer/devmap"
 	"github.com/bootrace/bootrace/tracer/event"
 	"github.com/bootrace/bootrace/tracer/timeline"
@@ -15,7 +17,7 @@ const wasOn = "[; in boot {lastboot} it was {last}][ by {lastpath}][, {lastsize}
 
 // causeTexts tell a cause, after "guest NAME".
 var causeTexts = map[string]string{
-	timeline.CauseTooLate:        "too late. It looked for {disks} before {it} {was} ready[; {why}].[ It was held before that for {held}, in vain.][ It ended before it got to {also}, which was not ready either.]",
+	timeline.CauseTooLate:        "too late. It looked for {disks} before {it} {was} ready[; {why}].[ It was held before that for {held}, in vain.]",
 	timeline.CauseNeverActivated: "never activated. Nothing made {disks} ready in this boot.",
 	timeline.CauseHalfActivated:  "never finished. {disks} {was} made in this boot, but never got so far that a guest can use it[ (by {by})].",
 	timeline.CauseLinkMissing:    "no path. Its device was there, and {disks} did not lead to it: something removed the link, or udev did not make it again.",
@@ -40,6 +42,19 @@ const riskText = "at risk. It found {disks}, but only just[; {why}]."
 
 // riskPulled tells of a disk that the guest may have given up before it went.
 const riskPulled = "at risk. {disks} went while the guest ran: its reads and writes fail, unless it had been detached from the guest before."
+
+// unopenedTexts tell a cause that the guest did not live to see.
+var unopenedTexts = map[string]string{
+	timeline.CauseTooLate:        "next in line. It ended before it opened {disks}, which {was} not ready either[; {why}].",
+	timeline.CauseNeverActivated: "next in line. It ended before it opened {disks}, and nothing made {it} ready in this boot.",
+}
+
+// droppedTexts tell a cause where libvirt gave up.
+var droppedTexts = map[string]string{
+	timeline.CauseTooLate:        "too late. libvirt was about to start it before {disks} {was} ready, and gave up[; {why}].",
+	timeline.CauseNeverActivated: "never activated. libvirt was about to start it, and gave up: nothing made {disks} ready in this boot.",
+	timeline.CauseHalfActivated:  "never finished. libvirt was about to start it, and gave up: {disks} {was} made in this boot, but never got so far that a guest can use it.",
+}
 
 // lookedTexts tell for whom a cause is where no guest ever ran.
 var lookedTexts = map[string]string{
@@ -85,6 +100,9 @@ var inferredTexts = map[string]string{
 // cureTexts say what to do. {volume} is VG/LV, {group} its VG.
 var cureTexts = map[string]string{
 	timeline.CureHold:            "keep its start back until the disk is ready: set `mode: enforce`; where something looks for the disk before it starts the guest, have it run `bootrace wait` first",
+	timeline.CureLongerHold:      "keep its start back until the disk is ready: [set `mode: enforce` with{trace} ]a `deadline` above[ {wait},] what that takes[ ({deadline} is not enough)], in general or in `enforce.guests`; and have what starts the guest wait as long",
+	timeline.CureHoldProgram:     "keep its start back until the disk is ready: add its program[, {program},] to `enforce.binaries`[, and set `mode: enforce`{trace}]",
+	timeline.CureWait:            "have what starts it run `bootrace wait` first: on this kernel no start is held for longer than {deadline}",
 	timeline.CureOrder:           "let what starts guests run after what activates their volumes[, here {by}]",
 	timeline.CureAutoActivation:  "lvchange --setautoactivation y {volume} (or vgchange, if the group has it off), unless something else is meant to activate it",
 	timeline.CureSkip:            "lvchange --setactivationskip n {volume}",
@@ -123,7 +141,6 @@ var cureTexts = map[string]string{
 	timeline.CurePath:            "find what makes that file or link: a mount that did not come, or what starts the guest and links its disks",
 	timeline.CureMultipath:       "look why multipathd did not make the map (multipath -ll, multipath.conf)",
 	timeline.CureLookInside:      "look at what the guest's program printed and logged, and inside the guest",
-	timeline.CureLongerHold:      "make the disk come sooner, or set a longer deadline in config.yaml",
 	timeline.CureLauncher:        "make the disk come sooner, or let what starts the guest wait longer than the hold lasts",
 	timeline.CureAskAgain:        "ask LVM: lvs -o +lv_skip_activation {volume}, and from LVM 2.03.12 on lvs -o +lv_autoactivation,vg_autoactivation {volume}; the running service asks by itself some time after the boot",
 	timeline.CureActivate:        "look at what lvchange -ay {volume} says; if that works, nothing at boot activates it: have a unit do so before guests start",
@@ -179,12 +196,16 @@ func (t *Teller) subject(p *Paragraph, v *timeline.Verdict, c *timeline.Cause) s
 	p.Say("Guest", Plain)
 	p.Add(t.Name(v.Guest, NameCols)+":", Strong)
 	switch {
-	case c.Outcome != timeline.OutcomeAtRisk:
-		return template
-	case c.Kind == timeline.CausePulled:
+	case c.Kind == timeline.CausePulled && c.Outcome == timeline.OutcomeAtRisk:
 		return riskPulled
+	case c.Outcome == timeline.OutcomeAtRisk:
+		return riskText
+	case c.Unopened && unopenedTexts[c.Kind] != "":
+		return unopenedTexts[c.Kind]
+	case slices.Contains(c.Findings, timeline.NotExecuted) && droppedTexts[c.Kind] != "":
+		return droppedTexts[c.Kind]
 	}
-	return riskText
+	return template
 }
 
 // NotKnown says why it is not known how a start went.
@@ -287,8 +308,6 @@ func (t *Teller) saysCause(v *timeline.Verdict, c *timeline.Cause) part {
 			return Span{t.process(c.Looker), Plain}, c.Looker != nil
 		case "holder":
 			return Span{t.Name(c.Holder, NameCols), Strong}, c.Holder != ""
-		case "also":
-			return Span{t.disks(c.Also), Strong}, len(c.Also) > 0
 		case "unproven":
 			return Span{t.Name(c.Withheld, PathCols), Plain}, c.Withheld != ""
 		case "held":
@@ -297,6 +316,8 @@ func (t *Teller) saysCause(v *timeline.Verdict, c *timeline.Cause) part {
 			return Span{t.Name(c.Error, NameCols), Plain}, c.Error != ""
 		case "kind":
 			return Span{t.Name(c.Kind, NameCols), Plain}, true
+		case "wait", "deadline", "program", "ended", "trace":
+			return t.saysHold(name, c.Hold)
 		case "why":
 			return Span{t.clause(c.Step), Plain}, c.Step != nil
 		case "volume", "group":
@@ -347,6 +368,30 @@ func (t *Teller) saysLVM(name string, c *timeline.Cause) (Span, bool) {
 		return Span{t.disks(d.Devices), Strong}, true
 	}
 	return Span{}, false
+}
+
+// saysHold says what a hold came to, or would.
+func (t *Teller) saysHold(name string, a *timeline.HoldAdvice) (Span, bool) {
+	if a == nil {
+		return Span{"ended", Plain}, false
+	}
+	switch name {
+	case "trace": // said of what that mode alone needs: it tells nothing itself
+		return Span{}, a.Mode == string(config.Trace)
+	case "wait":
+		return Span{t.Signs.Duration(a.Wait), Plain}, a.Wait > 0
+	case "deadline":
+		return Span{t.Signs.Duration(a.Deadline), Plain}, a.Deadline > 0
+	case "program":
+		return Span{t.Name(a.Program, PathCols), Plain}, a.Program != ""
+	}
+	switch a.Ended {
+	case event.HoldDenied:
+		return Span{"denied", Plain}, true
+	case event.HoldGone:
+		return Span{"killed", Plain}, true
+	}
+	return Span{"not over", Plain}, true
 }
 
 // clause is a step as a part of a sentence.

@@ -61,7 +61,7 @@ func testFirstReport(t *testing.T, w watch) {
 	var ends []string
 	for _, g := range repaired.Guests {
 		for _, h := range g.Holds {
-			ends = append(ends, g.Name+" "+h.Outcome+" "+h.Reason)
+			ends = append(ends, g.Name+" "+string(h.Outcome)+" "+string(h.Reason))
 		}
 	}
 	if diff := cmp.Diff([]string{"vm-" + template + " allowed by hand"}, ends); diff != "" {

@@ -84,14 +84,16 @@ type Builder struct {
 	// accepted is what operators made guests' disks.
 	accepted []memoryFact
 
-	execs   []execFact
-	lvm     []lvmFact
-	sources []sourceFact
-	losses  []Loss
-	marks   []Mark
-	clock   latest[event.ClockInfo]
-	host    latest[event.HostInfo]
-	damage  []Gap
+	execs    []execFact
+	domains  []domainFact
+	policies []policyFact
+	lvm      []lvmFact
+	sources  []sourceFact
+	losses   []Loss
+	marks    []Mark
+	clock    latest[event.ClockInfo]
+	host     latest[event.HostInfo]
+	damage   []Gap
 
 	disks  map[event.Dev]*diskFact
 	procs  map[procKey][]*event.Proc
@@ -139,6 +141,8 @@ func (b *Builder) Add(e *event.Event) {
 		b.addExec(e)
 	case event.Fork, event.Exit, event.Hold, event.Release:
 		b.addProcess(e)
+	case event.Domain:
+		b.addDomain(e)
 	case event.Image:
 		b.addImage(e)
 	case event.Memory:
@@ -302,16 +306,39 @@ func (b *Builder) addProcess(e *event.Event) {
 			b.exits.add(exitFact{s, pid, *e.Exit})
 		}
 	case event.Hold, event.Release:
-		f := holdFact{stamp: s, pid: pid, release: e.Kind == event.Release}
+		f := holdFact{stamp: s, pid: pid, parent: e.Proc.PPID, release: e.Kind == event.Release}
 		if e.Hold != nil {
 			f.info = *e.Hold
 			f.info.Blockers = cloned(e.Hold.Blockers)
-			for _, text := range []*string{&f.info.Reason, &f.info.Guest, &f.info.Identity, &f.info.Disk, &f.info.Outcome} {
+			for _, text := range []*string{&f.info.Guest, &f.info.Identity, &f.info.Disk} {
 				*text = strings.Clone(*text)
 			}
+			f.info.Reason = event.HoldReason(strings.Clone(string(f.info.Reason)))
+			f.info.Outcome = event.HoldOutcome(strings.Clone(string(f.info.Outcome)))
 		}
 		b.holds.add(f)
 	}
+}
+
+// addDomain takes a call of libvirt's hook. What it does before a start alone
+// counts.
+func (b *Builder) addDomain(e *event.Event) {
+	d := e.Domain
+	if d == nil || d.Phase != event.DomainStarts {
+		return
+	}
+	f := domainFact{stamp: stampOf(e), info: event.DomainInfo{
+		Name: strings.Clone(d.Name), UUID: strings.Clone(d.UUID), More: d.More, Unknown: cloned(d.Unknown),
+	}}
+	if e.Proc != nil {
+		f.pid = e.Proc.PID
+	}
+	for i := range d.Disks {
+		f.info.Disks = append(f.info.Disks, event.DomainDisk{
+			Path: strings.Clone(d.Disks[i].Path), Format: strings.Clone(d.Disks[i].Format), Backing: cloned(d.Disks[i].Backing),
+		})
+	}
+	b.domains = append(b.domains, f)
 }
 
 // addNote takes the events about the record itself. Unknown kinds, of a later
@@ -332,6 +359,8 @@ func (b *Builder) addNote(e *event.Event) {
 		info := *e.LVM
 		info.Tags, info.Config, info.PVs = cloned(info.Tags), maps.Clone(info.Config), slices.Clone(info.PVs)
 		b.lvm = append(b.lvm, lvmFact{stampOf(e), info})
+	case e.Kind == event.Policy && e.Policy != nil:
+		b.policies = append(b.policies, policyFact{stampOf(e), clonePolicy(e.Policy)})
 	case e.Kind == event.Host && e.Host != nil:
 		b.host.offer(stampOf(e), *e.Host, true)
 	}

@@ -207,8 +207,22 @@ type exitFact struct {
 type holdFact struct {
 	stamp
 	pid     int
+	parent  int
 	release bool
 	info    event.HoldInfo
+}
+
+// domainFact is a call of libvirt's hook at the start of a domain.
+type domainFact struct {
+	stamp
+	pid  int // of the hook
+	info event.DomainInfo
+}
+
+// policyFact is what enforce mode does, or would do, from then on.
+type policyFact struct {
+	stamp
+	info event.PolicyInfo
 }
 
 type sourceFact struct {

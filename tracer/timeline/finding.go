@@ -30,8 +30,10 @@ func rules() []rule {
 		nearMiss{},
 		changed{},
 		neverStarted{},
+		notExecuted{},
 		held{},
 		wouldHold{},
+		notHeld{},
 	}
 }
 
@@ -55,8 +57,12 @@ type record struct {
 	// account explains why a life was ready no sooner.
 	account func(*life, stamp) *Account
 	h       *history
-	lone    []lone // holds of starts that came to nothing
-	modes   modes
+	// unstarted are the guests of which no exec tells.
+	unstarted []*unstarted
+	policies  policies
+	losses    []Loss
+	// starts has each guest that was seen to start, by Guest.ID (see start).
+	starts map[string]func() (*Guest, *plan)
 	// settled are the times at which the service said that the boot had settled.
 	settled []event.Time
 	// snapshots are the times at which what existed was looked at.

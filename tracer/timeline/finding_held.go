@@ -1,9 +1,10 @@
 package timeline
 
-import "cmp"
+import "github.com/bootrace/bootrace/tracer/event"
 
 // Held says that enforce mode held a guest's start: for how long, on what, and
-// how that ended.
+// how that ended. Of those that ended in vain, waiting for disks, State, Ready and
+// Late say how it stood with the disk.
 const Held = "held"
 
 type held struct{}
@@ -12,8 +13,8 @@ func (held) find(r *record, report func(*Finding)) {
 	for _, g := range r.guests {
 		for i := range g.out.Holds {
 			h := &g.out.Holds[i]
-			f := heldFinding(h)
-			f.Guest, f.GuestID, f.Exit = g.called(), g.out.ID, g.out.Exit
+			f := r.held(g.out, h)
+			f.Guest, f.Exit = g.called(), g.out.Exit
 			f.Evidence = append(f.Evidence, g.out.Exec.Event)
 			for _, u := range g.firsts {
 				if u.disk.Path == h.Disk && u.way != nil {
@@ -25,20 +26,49 @@ func (held) find(r *record, report func(*Finding)) {
 			report(f)
 		}
 	}
-	for i := range r.lone {
-		l := &r.lone[i]
-		f := heldFinding(&l.Hold)
-		f.Guest = cmp.Or(l.info.Guest, l.info.Identity)
-		f.Evidence = proof(f.Evidence)
-		report(f)
+	for _, u := range r.unstarted {
+		for i := range u.out.Holds {
+			f := r.held(u.out, &u.out.Holds[i])
+			f.Guest = u.called()
+			f.Evidence = proof(f.Evidence)
+			report(f)
+		}
 	}
 }
 
-func heldFinding(h *Hold) *Finding {
-	f := &Finding{Kind: Held, Disk: h.Disk, At: h.At, Reason: h.Reason, Outcome: h.Outcome, Evidence: []uint64{h.Event}}
+func (r *record) held(g *Guest, h *Hold) *Finding {
+	f := &Finding{
+		Kind: Held, GuestID: g.ID, Disk: h.Disk, At: h.At, Reason: string(h.Reason), Outcome: h.Outcome, Evidence: []uint64{h.Event},
+	}
+	if h.Deadline > h.At {
+		f.Deadline = h.Deadline.Sub(h.At)
+	}
 	if h.Released != nil {
 		f.Held = h.Released.At.Sub(h.At)
 		f.Evidence = append(f.Evidence, h.Released.Event)
 	}
+	f.InVain = h.InVain()
+	if f.InVain && h.Disk != "" && h.For == event.HoldDisks {
+		r.stood(f, h.Disk, stamp{from: h.From, at: h.At})
+		f.Withheld = r.withheld(readiness, h.From, max(h.At, r.last-1))
+	}
 	return f
+}
+
+// stood fills in how it stood with a disk at s, when nobody opened it: its state,
+// and when and why so late it was ready.
+func (r *record) stood(f *Finding, disk string, s stamp) {
+	rt := r.route(r.h.names.add(clean(disk)))
+	f.State = stateAbsent
+	if l := rt.lifeAt(s); l != nil {
+		f.Mapping, f.MappingName = l.mapping.ID, l.nameAt(s, r.h.names)
+		f.State, _ = l.stateAt(s)
+		f.Evidence = append(f.Evidence, l.start.id)
+	}
+	if way := rt.at(s, nil, true); way != nil {
+		f.Mapping, f.MappingName = way.life.mapping.ID, way.life.nameAt(way.ready, r.h.names)
+		f.Ready = way.ready.pointer()
+		f.Late = r.account(way.life, way.ready)
+		f.Evidence = append(f.Evidence, way.ready.id)
+	}
 }

@@ -35,7 +35,7 @@ func (nearMiss) find(r *record, report func(*Finding)) {
 // came soon after is no luck.
 func (g *guestLife) waited() bool {
 	n := len(g.out.Holds)
-	return n > 0 && g.out.Holds[n-1].Reason == whyReady
+	return n > 0 && g.out.Holds[n-1].Reason == event.ReleaseReady
 }
 
 // madeFor reports whether what starts the guest has made its volume before: that

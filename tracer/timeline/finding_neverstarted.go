@@ -145,11 +145,14 @@ func (r *record) served(l *look, rt *route) bool {
 }
 
 // usedDisks names all paths and mappings that guests have as disks.
-func usedDisks(guests []*guestLife) map[string]bool {
+func usedDisks(guests []*Guest) map[string]bool {
 	used := map[string]bool{}
 	for _, g := range guests {
-		for i := range g.out.Disks {
-			d := &g.out.Disks[i]
+		for i := range g.Holds {
+			used[clean(g.Holds[i].Disk)] = true
+		}
+		for i := range g.Disks {
+			d := &g.Disks[i]
 			used[clean(d.Path)] = true
 			for _, u := range d.Uses {
 				used[u.Mapping] = true

@@ -1,37 +1,124 @@
 package timeline
 
+import (
+	"github.com/bootrace/bootrace/tracer/config"
+	"github.com/bootrace/bootrace/tracer/event"
+)
+
 // WouldHold says, of a boot in trace mode, that enforce mode would have held this
-// start: a disk was not ready when the guest's program began.
+// start: a disk was not ready when the guest's program began. Disk is the one
+// that would have kept it back longest, Waits are all of them. Held, Reason and
+// Outcome say how long that would have been, and how it would have ended.
 const WouldHold = "would-hold"
 
 type wouldHold struct{}
 
 func (wouldHold) find(r *record, report func(*Finding)) {
 	for _, g := range r.guests {
-		if g.out.Backfilled || len(g.out.Holds) > 0 || !r.modes.traceAt(g.out.Exec.At) {
+		policy := r.policies.at(g.out.Exec.At)
+		if g.out.Backfilled || len(g.out.Holds) > 0 || policy == nil || policy.Mode != modeTrace {
 			continue
 		}
-		if u := r.waitedFor(g); u != nil {
-			report(r.wouldHold(g, u))
+		how := rulingOf(policy, g.out)
+		if !how.covered || how.Deadline <= 0 {
+			continue // it would not have been held
+		}
+		if p := r.planFor(g); len(p.waits) > 0 {
+			report(r.wouldHold(g, p, &how))
+		}
+	}
+	for _, u := range r.unstarted {
+		policy := r.policies.at(u.out.Exec.At)
+		if u.call == nil || len(u.out.Holds) > 0 || policy == nil || policy.Mode != modeTrace {
+			continue
+		}
+		how := rulingOf(policy, u.out) // the hook holds every domain
+		if p := r.planOf(u.out, u.call.stamp); len(p.waits) > 0 && how.Deadline > 0 {
+			f := &Finding{Guest: u.called(), GuestID: u.out.ID, At: u.out.Exec.At, Evidence: u.evidence}
+			w := p.last()
+			r.stood(f, w.disk.Path, u.call.stamp)
+			p.tell(f, w, &how)
+			report(f)
 		}
 	}
 }
 
-// waitedFor returns the disk that would have kept g back longest: one that never
-// came, else the one that came last. nil if all were ready.
-func (r *record) waitedFor(g *guestLife) *first {
-	var found *first
+// plan is what a start would have waited for.
+type plan struct {
+	from  stamp
+	waits []waited // in the order of the command line
+	// ready is when all of them were, nil if never.
+	ready *stamp
+}
+
+// waited is a disk that was not ready.
+type waited struct {
+	disk *Disk
+	use  *first  // nil where it was not opened
+	way  *access // to it, once it was ready; nil: never
+}
+
+// planFor works out what a hold of g would have waited for: all disks of the
+// command line with what is beneath them, whether or not qemu got so far as to
+// open them.
+func (r *record) planFor(g *guestLife) *plan {
+	p := &plan{from: g.fact.stamp}
+	for i := range g.out.Disks {
+		d := &g.out.Disks[i]
+		if !d.Needs && (d.Announced || d.FromHeader) || !d.Announced && !d.FromHeader && d.BackingOf == "" {
+			continue
+		}
+		p.consider(r, d, g.firstOf(d))
+	}
+	p.settle(r)
+	return p
+}
+
+// planOf is planFor of a start that was never made: no disk was opened.
+func (r *record) planOf(g *Guest, from stamp) *plan {
+	p := &plan{from: from}
+	for i := range g.Disks {
+		p.consider(r, &g.Disks[i], nil)
+	}
+	p.settle(r)
+	return p
+}
+
+func (g *guestLife) firstOf(d *Disk) *first {
 	for i := range g.firsts {
-		u := &g.firsts[i]
-		switch {
-		case u.never():
-			return u
-		case u.way == nil || u.way.ready.from <= g.out.Exec.At:
-		case found == nil || u.way.ready.at > found.way.ready.at:
-			found = u
+		if g.firsts[i].disk == d {
+			return &g.firsts[i]
 		}
 	}
-	return found
+	return nil
+}
+
+// consider adds a disk that was not ready.
+func (p *plan) consider(r *record, d *Disk, u *first) {
+	rt := r.route(r.h.names.add(clean(d.Path)))
+	w := waited{disk: d, use: u, way: rt.at(p.from, nil, true)}
+	if w.way == nil && u != nil {
+		w.way = u.way // by a link that only the open itself tells of
+	}
+	switch {
+	case w.way != nil && w.way.ready.from > p.from.at:
+		p.waits = append(p.waits, w)
+	case w.way == nil && u != nil && u.never(), w.way == nil && u == nil && rt.nothing(p.from):
+		p.waits = append(p.waits, w)
+	}
+}
+
+// nothing reports whether the path led nowhere at s, and can mean a device.
+func (rt *route) nothing(s stamp) bool {
+	if rt.elsewhere {
+		return false
+	}
+	l := rt.lifeAt(s)
+	if l == nil {
+		return rt.plausible
+	}
+	state, _ := l.stateAt(s)
+	return state != "live"
 }
 
 // never reports whether nothing was there, and nothing came.
@@ -39,15 +126,102 @@ func (u *first) never() bool {
 	return u.absent() && u.way == nil && (u.life != nil || u.route.plausible && !u.route.elsewhere)
 }
 
-func (r *record) wouldHold(g *guestLife, u *first) *Finding {
-	f := r.finding(WouldHold, false, u)
-	f.At, f.Margin, f.Late = g.out.Exec.At, nil, nil
-	f.Errno, f.Error = 0, ""
-	if u.way == nil {
-		f.Withheld = r.rest(u)
-		return f
+// settle works out when all disks were ready at one time: one that was ready may
+// be gone again when the last one comes.
+func (p *plan) settle(r *record) {
+	at := p.from
+	for range len(p.waits) + 8 {
+		latest := at
+		for i := range p.waits {
+			w := &p.waits[i]
+			way := r.route(r.h.names.add(clean(w.disk.Path))).at(at, nil, true)
+			if way == nil && w.use != nil {
+				way = w.way
+			}
+			if way == nil {
+				return // never again
+			}
+			if way.ready.at > latest.at {
+				latest = way.ready
+			}
+		}
+		if latest == at {
+			p.ready = &latest
+			return
+		}
+		at = stamp{from: latest.at, at: latest.at, id: latest.id}
 	}
-	f.Held = u.way.ready.at.Sub(g.out.Exec.At)
-	f.Withheld = r.between(u)
+}
+
+// last returns the disk that was waited for longest: one that never came, else
+// the one that came last. nil where all were ready.
+func (p *plan) last() *waited {
+	var found *waited
+	for i := range p.waits {
+		w := &p.waits[i]
+		switch {
+		case w.way == nil:
+			return w
+		case found == nil || w.way.ready.at > found.way.ready.at:
+			found = w
+		}
+	}
+	return found
+}
+
+func (p *plan) paths() []string {
+	var list []string
+	for i := range p.waits {
+		list = append(list, p.waits[i].disk.Path)
+	}
+	return list
+}
+
+// wait is how long it took until all disks were ready, 0 where that never came.
+func (p *plan) wait() event.Duration {
+	if p.ready == nil {
+		return 0
+	}
+	return p.ready.at.Sub(p.from.at)
+}
+
+func (r *record) wouldHold(g *guestLife, p *plan, how *ruling) *Finding {
+	w := p.last()
+	var f *Finding
+	if w.use != nil {
+		f = r.finding(WouldHold, false, w.use)
+		f.Margin, f.Errno, f.Error = nil, 0, ""
+		f.Withheld = r.rest(w.use)
+		if w.way != nil {
+			f.Withheld = r.between(w.use)
+		}
+	} else {
+		f = &Finding{Guest: g.called(), GuestID: g.out.ID, Exit: g.out.Exit, Evidence: []uint64{g.out.Exec.Event}}
+		r.stood(f, w.disk.Path, g.fact.stamp)
+		to := max(g.out.Exec.At, r.last-1)
+		if p.ready != nil {
+			to = p.ready.at
+		}
+		f.Withheld = r.withheld(readiness, g.out.Exec.From, to)
+	}
+	if f.Withheld == "" && g.out.Truncated {
+		f.Withheld = "its command line is not recorded to its end: there may be further disks"
+	}
+	f.At = g.out.Exec.At
+	p.tell(f, w, how)
 	return f
+}
+
+// tell fills in what a hold would have come to.
+func (p *plan) tell(f *Finding, w *waited, how *ruling) {
+	f.Kind, f.Disk, f.BackingOf, f.Late = WouldHold, w.disk.Path, w.disk.BackingOf, nil
+	f.Waits, f.Deadline = p.paths(), how.Deadline
+	f.Held, f.Reason, f.Outcome = p.wait(), string(event.ReleaseReady), event.HoldAllowed
+	if p.ready == nil || f.Held > how.Deadline {
+		f.Held, f.Reason, f.InVain = how.Deadline, string(event.ReleaseDeadline), true
+		if how.OnTimeout == config.Deny {
+			f.Outcome = event.HoldDenied
+		}
+	}
+	f.Evidence = proof(f.Evidence)
 }

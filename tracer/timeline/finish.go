@@ -37,9 +37,10 @@ func (b *Builder) Timeline() *Timeline {
 	for _, g := range p.guests {
 		t.Guests = append(t.Guests, g.out)
 	}
+	t.listUnstarted(p.unstarted)
 	rec := b.record(b.judgeRecord(t, all, cover), h, p)
-	rec.looks, rec.used, rec.groups, rec.route, rec.ways = b.looksOf(p), usedDisks(p.guests), groups, r.route, ways
-	rec.modes = b.modes(t.Marks)
+	rec.looks, rec.used, rec.groups, rec.route, rec.ways = b.looksOf(p), usedDisks(t.Guests), groups, r.route, ways
+	rec.policies, rec.losses = b.policiesOf(t.Marks), t.Losses
 	for i := range t.Marks {
 		if t.Marks[i].Name == event.MarkSettled {
 			rec.settled = append(rec.settled, t.Marks[i].At)
@@ -137,6 +138,11 @@ func (b *Builder) guests(r *resolver, groups map[string]bool) *processes {
 		if g := p.of(int(f.pid), f.stamp); g != nil {
 			g.open(f)
 		}
+	}
+	domains := slices.Clone(b.domains)
+	slices.SortFunc(domains, func(a, b domainFact) int { return a.compare(&b.stamp) })
+	for i := range domains {
+		p.domain(&domains[i])
 	}
 	for _, f := range sorted(&b.holds, func(f *holdFact) *stamp { return &f.stamp }) {
 		p.hold(f)
@@ -239,7 +245,7 @@ func (b *Builder) record(g gaps, h *history, p *processes) *record {
 	a := accounts{disks: b.disks, names: b.names, h: h, queue: b.udevQueue()}
 	return &record{
 		opts: b.opts, gaps: g, last: b.last, guests: p.guests, lvm: b.lvmFacts(), disks: b.disks, account: a.of,
-		h: h, snapshots: b.snapshots(), lone: p.lone, accepted: b.accepted, census: newCensus(h),
+		h: h, snapshots: b.snapshots(), unstarted: p.unstarted, accepted: b.accepted, census: newCensus(h),
 	}
 }
 

@@ -69,7 +69,8 @@ type processes struct {
 	names   *symbols
 	guests  []*guestLife
 	tenures map[int][]tenure
-	lone    []lone
+	// unstarted are the starts that led to no exec.
+	unstarted []*unstarted
 }
 
 // step is one change of a process; kind orders those of one instant.

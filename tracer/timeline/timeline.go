@@ -212,6 +212,13 @@ type Guest struct {
 	// Forks are the further processes of this guest (-daemonize).
 	Forks []int   `json:"forks,omitempty"`
 	Exec  Instant `json:"exec"`
+	// Unstarted is set where its program never began to run: its start was
+	// denied, or killed while it was held, is still held, or libvirt gave up
+	// before. Exec is then when the start was asked for.
+	Unstarted bool `json:"unstarted,omitempty"`
+	// Domain is when libvirt's hook was called for this start, nil where it was
+	// not.
+	Domain *Instant `json:"domain,omitempty"`
 	// Backfilled is set where the guest ran when tracing began: its opens are
 	// unknown, so it has no margins.
 	Backfilled bool `json:"backfilled,omitempty"`
@@ -237,15 +244,20 @@ type Exit struct {
 
 // Hold is a time in which a guest's start was kept back.
 type Hold struct {
-	Instant           // when it began
-	Released *Instant `json:"released,omitempty"`
-	Reason   string   `json:"reason,omitempty"` // of the release, else of the hold
-	Blockers []string `json:"blockers,omitempty"`
+	Instant                   // when it began
+	Released *Instant         `json:"released,omitempty"`
+	Reason   event.HoldReason `json:"reason,omitempty"` // of the release, else of the hold
+	// For is what the start was held for: disks, identity.
+	For      event.HoldReason `json:"for,omitempty"`
+	Blockers []string         `json:"blockers,omitempty"`
+	More     int              `json:"more,omitempty"` // further blockers
 	// Disk is the path that was waited for first, Deadline when the hold would
-	// have ended at the latest, and Outcome how it did: allowed, denied, gone.
-	Disk     string     `json:"disk,omitempty"`
-	Deadline event.Time `json:"deadline_ns,omitempty"`
-	Outcome  string     `json:"outcome,omitempty"`
+	// have ended at the latest, and Outcome how it did, empty where it has not.
+	Disk     string            `json:"disk,omitempty"`
+	Deadline event.Time        `json:"deadline_ns,omitempty"`
+	Outcome  event.HoldOutcome `json:"outcome,omitempty"`
+	// Hook is set where libvirt's hook held the start, before qemu was executed.
+	Hook bool `json:"hook,omitempty"`
 }
 
 // Disk is one storage path of a guest.
@@ -382,11 +394,22 @@ type Finding struct {
 	// often it and others looked.
 	By    *event.Proc `json:"by,omitempty"`
 	Looks int         `json:"looks,omitempty"`
-	// Held is how long the start was held, or would have been, 0 where that has
-	// no end; Outcome is how the hold ended: allowed, denied, gone (killed), or
-	// empty. Only of held and would-hold.
-	Held    event.Duration `json:"held_ns,omitempty"`
-	Outcome string         `json:"outcome,omitempty"`
+	// Count is how often it happened: the starts of not-executed, and of not-held,
+	// there 0 where that is not known.
+	Count int `json:"count,omitempty"`
+	// Held is how long the start was held, or would have been; Outcome is how the
+	// hold ended, or would have, empty where it has not. Reason is then the
+	// event.HoldReason of that end, and Deadline how long a hold may last. Only of
+	// held and would-hold.
+	Held     event.Duration    `json:"held_ns,omitempty"`
+	Outcome  event.HoldOutcome `json:"outcome,omitempty"`
+	Deadline event.Duration    `json:"deadline_ns,omitempty"`
+	// InVain is set where the hold ended without what it waited for (see
+	// Hold.InVain). Of would-hold it is set where it would have.
+	InVain bool `json:"in_vain,omitempty"`
+	// Waits are all disks that would have been waited for, in the order of the
+	// command line. Only of would-hold.
+	Waits []string `json:"waits,omitempty"`
 	// Evidence are the ids of the events that it follows from, in order.
 	Evidence []uint64 `json:"evidence"`
 	// Late accounts for the time until the mapping was ready, nil if it was

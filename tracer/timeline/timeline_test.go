@@ -155,6 +155,12 @@ func describeFinding(b *strings.Builder, f *Finding) {
 	if f.Held > 0 || f.Outcome != "" {
 		fmt.Fprintf(b, " held=%v outcome=%s", f.Held, f.Outcome)
 	}
+	if f.Count > 0 {
+		fmt.Fprintf(b, " count=%d", f.Count)
+	}
+	if len(f.Waits) > 0 {
+		fmt.Fprintf(b, " waits=%v", f.Waits)
+	}
 	if f.Reason != "" {
 		fmt.Fprintf(b, " (%s)", f.Reason)
 	}
@@ -198,6 +204,12 @@ func describeVerdict(b *strings.Builder, v *Verdict) {
 	}
 	for _, c := range v.Causes {
 		fmt.Fprintf(b, "  %s disks=%v findings=%v cures=%v", c.Kind, c.Disks, c.Findings, c.Cures)
+		if c.Unopened {
+			b.WriteString(" unopened")
+		}
+		if c.Hold != nil {
+			fmt.Fprintf(b, " hold=%+v", *c.Hold)
+		}
 		if c.Asked || len(c.Settings) > 0 {
 			fmt.Fprintf(b, " settings=%v", c.Settings)
 		}
@@ -281,6 +293,12 @@ func describeGuest(b *strings.Builder, g *Guest) {
 	fmt.Fprintf(b, "%s pid=%d forks=%v exec=%s", g.Name, g.PID, g.Forks, describeInstant(&g.Exec))
 	if g.Exit != nil {
 		fmt.Fprintf(b, " exit=%d at %s", g.Exit.Status, describeInstant(&g.Exit.Instant))
+	}
+	if g.Unstarted {
+		b.WriteString(" unstarted")
+	}
+	if g.Domain != nil {
+		fmt.Fprintf(b, " domain=%s", describeInstant(g.Domain))
 	}
 	for _, h := range g.Holds {
 		fmt.Fprintf(b, " held=%s released=%s", describeInstant(&h.Instant), describeInstant(h.Released))

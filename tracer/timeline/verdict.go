@@ -2,7 +2,6 @@ package timeline
 
 import (
 	"cmp"
-	"fmt"
 	"slices"
 	"strings"
 
@@ -10,6 +9,7 @@ import (
 
 	"github.com/bootrace/bootrace/tracer/devmap"
 	"github.com/bootrace/bootrace/tracer/event"
+	"github.com/bootrace/bootrace/tracer/guest"
 	"github.com/bootrace/bootrace/tracer/memory"
 )
 
@@ -79,9 +79,11 @@ type Cause struct {
 	// Held is how long the start was kept back before that, in vain; 0 if it was
 	// not.
 	Held event.Duration `json:"held_ns,omitempty"`
-	// Also are further disks of the same guest that were not ready either: it
-	// ended before it opened them.
-	Also []string `json:"also,omitempty"`
+	// Unopened is set where the guest did not get so far as to open the disks.
+	Unopened bool `json:"unopened,omitempty"`
+	// Hold is what a hold of the start did, or would do, nil where that is not
+	// known or no question.
+	Hold *HoldAdvice `json:"hold,omitempty"`
 	// Findings are the kinds of the findings that say so.
 	Findings []string `json:"findings"`
 	Evidence []uint64 `json:"evidence"`
@@ -138,6 +140,8 @@ const (
 // Cures. The README beside this file says what each is about.
 const (
 	CureHold            = "hold"             // keep the guest's start back until the disk is ready
+	CureHoldProgram     = "hold-program"     // no pattern of enforce.binaries names the guest's program
+	CureWait            = "wait"             // bootrace wait before the start: a hold can't last so long here
 	CureOrder           = "order"            // start the guest after the unit that activates its disk
 	CureAutoActivation  = "autoactivation"   // lvchange --setautoactivation y
 	CureSkip            = "clear-skip"       // lvchange --setactivationskip n
@@ -202,10 +206,12 @@ func (f *Finding) Failed() bool {
 		return false
 	}
 	switch f.Kind {
-	case NearMiss, Held, WouldHold:
+	case NearMiss, WouldHold, NotHeld:
 		return false
 	case Pulled:
 		return f.Reason == "" // else the guest may have given it up
+	case Held:
+		return f.Outcome == event.HoldDenied || f.Outcome == event.HoldGone
 	}
 	return true
 }
@@ -264,6 +270,7 @@ func (r *record) judge(t *Timeline) []*Verdict {
 			j.verdict(f).add(c)
 		}
 	}
+	r.unopened(j.of)
 	for _, g := range r.guests {
 		j.finish(g)
 	}
@@ -304,31 +311,20 @@ func (j *judges) start(g *guestLife) {
 }
 
 // verdict returns the verdict that a finding belongs to. One without a guest's
-// process is about a start that came to nothing, or about a volume.
+// exec is about a start that came to nothing, or about a volume.
 func (j *judges) verdict(f *Finding) *Verdict {
-	key := f.GuestID
-	switch {
-	case key != "":
-	case f.Kind == Held:
-		key = fmt.Sprintf("hold %s %d", f.Guest, f.At)
-	default:
-		key = f.Disk
-	}
+	key := cmp.Or(f.GuestID, f.Disk)
 	if v := j.of[key]; v != nil {
 		return v
 	}
-	v := &Verdict{Guest: f.Guest, At: f.At, Evidence: f.Evidence}
-	if f.Kind == Held {
-		v.Identity = j.r.identityOf(f)
-	}
-	return j.put(key, v)
+	return j.put(key, &Verdict{Guest: f.Guest, GuestID: f.GuestID, Identity: j.r.identityOf(f.GuestID), At: f.At, Evidence: f.Evidence})
 }
 
 // identityOf returns the identity of a guest whose start came to nothing.
-func (r *record) identityOf(f *Finding) string {
-	for i := range r.lone {
-		if l := &r.lone[i]; l.At == f.At && cmp.Or(l.info.Guest, l.info.Identity) == f.Guest {
-			return l.info.Identity
+func (r *record) identityOf(id string) string {
+	for _, u := range r.unstarted {
+		if u.out.ID == id {
+			return guest.Identity{Kind: u.out.IdentityFrom, Value: u.out.Identity}.String()
 		}
 	}
 	return ""
@@ -338,30 +334,9 @@ func (r *record) identityOf(f *Finding) string {
 // done so, and why one that ended with an error did.
 func (j *judges) finish(g *guestLife) {
 	v := j.of[g.out.ID]
-	j.r.also(g, v)
 	v.Unknown = j.r.doubts(g, v)
 	if e := g.out.Exit; len(v.Causes) == 0 && !g.out.Backfilled && len(g.firsts) > 0 && e != nil && failedExit(&e.ExitInfo) {
 		v.add(j.r.unexplained(g, v))
-	}
-}
-
-// also adds to the cause of a guest that came too early the disks that it did not
-// get to open, and that were not ready either when it ended.
-func (r *record) also(g *guestLife, v *Verdict) {
-	i := slices.IndexFunc(v.Causes, func(c *Cause) bool { return c.Outcome == OutcomeFailed && c.Kind == CauseTooLate })
-	if i < 0 || g.out.Exit == nil {
-		return
-	}
-	end := stamp{from: g.out.Exit.From, at: g.out.Exit.At}
-	for n := range g.out.Disks {
-		d := &g.out.Disks[n]
-		if !d.Needs || len(d.Uses) > 0 {
-			continue
-		}
-		if way := r.route(g.names.add(clean(d.Path))).at(end, nil, true); way != nil && way.ready.from > end.at {
-			v.Causes[i].Also = union(v.Causes[i].Also, []string{d.Path})
-			v.Causes[i].Evidence = proof(append(v.Causes[i].Evidence, way.ready.id))
-		}
 	}
 }
 
@@ -419,6 +394,7 @@ func (r *record) explain(f *Finding) *Cause {
 	case CauseRenamed:
 		c.By = r.renamer(f)
 	}
+	c.Hold = r.holdAdvice(f)
 	c.Evidence = proof(c.Evidence)
 	c.Outcome = outcomeOf(f)
 	return c
@@ -463,9 +439,12 @@ func causeOf(f *Finding) string {
 		return ""
 	}
 	switch f.Kind {
-	case WouldHold:
+	case WouldHold, NotHeld:
 		return ""
 	case Held:
+		if f.Outcome == event.HoldDenied && f.Reason == string(event.HoldIdentity) {
+			return CauseAnotherDevice
+		}
 		return causeOfHold(f.Outcome)
 	case Substituted, Vanished:
 		return CauseAnotherDevice
@@ -495,11 +474,11 @@ func causeOf(f *Finding) string {
 
 // causeOfHold: a hold is a cause by itself only where the guest's program never
 // ran. What became of one that was let go in the end, its opens tell.
-func causeOfHold(outcome string) string {
+func causeOfHold(outcome event.HoldOutcome) string {
 	switch outcome {
-	case holdDenied:
+	case event.HoldDenied:
 		return CauseDenied
-	case holdGone:
+	case event.HoldGone:
 		return CauseKilled
 	}
 	return ""
@@ -589,8 +568,8 @@ func (c *Cause) like(o *Cause) bool {
 		}
 		return c.Step.Kind
 	}
-	return c.Kind == o.Kind && c.Withheld == o.Withheld && c.Error == o.Error && c.NowPath == o.NowPath && c.Beneath == o.Beneath && step(c) == step(o) &&
-		c.Asked == o.Asked && slices.Equal(c.Settings, o.Settings) && c.LVM.equal(o.LVM)
+	return c.Kind == o.Kind && c.Withheld == o.Withheld && c.Unopened == o.Unopened && c.Error == o.Error && c.NowPath == o.NowPath &&
+		c.Beneath == o.Beneath && step(c) == step(o) && c.Asked == o.Asked && slices.Equal(c.Settings, o.Settings) && c.LVM.equal(o.LVM)
 }
 
 func union(list, more []string) []string {
@@ -669,7 +648,7 @@ func sharing(a, b *Disk) bool {
 func (c *Cause) remedies() []string {
 	switch c.Kind {
 	case CauseTooLate:
-		return union(union([]string{c.holdRemedy()}, c.lateRemedies()), c.settingRemedies())
+		return union(union(c.holdRemedies(), c.lateRemedies()), c.settingRemedies())
 	case CauseNeverActivated:
 		return c.neverRemedies()
 	case CauseHalfActivated:
@@ -685,7 +664,7 @@ func (c *Cause) remedies() []string {
 	case CausePulled:
 		return []string{CureBringBack}
 	case CauseNoDevice:
-		return []string{CureRemoveFile, CureHold}
+		return append([]string{CureRemoveFile}, c.holdRemedies()...)
 	case CauseInUse:
 		return []string{CureRelease}
 	case CausePermission:
@@ -698,14 +677,6 @@ func (c *Cause) remedies() []string {
 		return []string{CureLauncher}
 	}
 	return []string{CureLookInside}
-}
-
-// holdRemedy: a start that was held in vain needs no hold, but a longer one.
-func (c *Cause) holdRemedy() string {
-	if c.Held > 0 {
-		return CureLongerHold
-	}
-	return CureHold
 }
 
 // lateRemedies go by what the guest came too early for.
@@ -748,7 +719,7 @@ func (c *Cause) otherRemedies() []string {
 	case c.Kind == CauseShorterDevice:
 		out = []string{CureExtend}
 	case c.Last.Came != nil:
-		out = []string{CureHold, CureNoFallback}
+		out = append(c.holdRemedies(), CureNoFallback)
 	default:
 		out = []string{CureNoFallback}
 	}

@@ -38,6 +38,8 @@ import (
 	"time"
 
 	"github.com/rogpeppe/go-internal/txtar"
+
+	"github.com/bootrace/bootrace/tracer/config"
 	"golang.org/x/sys/unix"
 
 	"github.com/bootrace/bootrace/tracer/devmap"
@@ -448,6 +450,10 @@ func fill(e *event.Event, w *words) {
 		fillLVM(e, w)
 	case event.Loss:
 		e.Loss = &event.LossInfo{Source: w.word(0, "source"), What: w.word(1, "what"), Count: uint64(w.number("count"))}
+	case event.Policy:
+		fillPolicy(e, w)
+	case event.Domain:
+		fillDomain(e, w)
 	case event.Mount:
 		fillMount(e, w)
 	case event.Way:
@@ -499,7 +505,7 @@ func fillDev(e *event.Event, w *words) {
 
 func fillExec(e *event.Event, w *words) {
 	e.Proc = &event.Proc{PID: w.number("pid"), PPID: cmp.Or(w.number("parent"), 1), Comm: "qemu-system-x86"}
-	e.Exec = &event.ExecInfo{Filename: "/usr/bin/qemu-system-x86_64", Args: w.args, Truncated: w.key("truncated") != ""}
+	e.Exec = &event.ExecInfo{Filename: cmp.Or(w.key("binary"), "/usr/bin/qemu-system-x86_64"), Args: w.args, Truncated: w.key("truncated") != ""}
 	if held := w.key("holds"); held != "" {
 		path, dev, _ := strings.Cut(held, "@")
 		w.keys["held"] = dev
@@ -549,9 +555,44 @@ func fillProcess(e *event.Event, w *words) {
 		e.Exit = &event.ExitInfo{Status: w.number("status"), Signal: w.number("signal")}
 	case event.Hold, event.Release:
 		e.Hold = &event.HoldInfo{
-			Reason: w.text("reason"), Guest: w.key("guest"), Identity: w.key("identity"), Disk: w.key("disk"),
-			Blockers: w.list("blockers"), Deadline: w.time("deadline"), Outcome: w.key("outcome"),
+			Reason: event.HoldReason(w.text("reason")), Guest: w.key("guest"), Identity: w.key("identity"), Disk: w.key("disk"),
+			Blockers: w.list("blockers"), Deadline: w.time("deadline"), Outcome: event.HoldOutcome(w.key("outcome")), Hook: w.key("hook") != "",
 		}
+	}
+}
+
+// fillPolicy takes "policy MODE [deadline=80s] [longest=5s] [on-timeout=deny]
+// [programs=PATTERN,...] [spare=NAME]", where spare is a guest whose deadline is
+// 0; the rest is as without a configuration.
+func fillPolicy(e *event.Event, w *words) {
+	cfg := config.Default()
+	p := cfg.Recorded()
+	p.Mode = w.word(0, "mode")
+	p.OnTimeout = cmp.Or(w.key("on-timeout"), p.OnTimeout)
+	if programs := w.list("programs"); programs != nil {
+		p.Programs = programs
+	}
+	if name := w.key("spare"); name != "" {
+		p.Rules = append(p.Rules, event.PolicyRule{Name: name, OnTimeout: p.OnTimeout, Identity: p.Identity})
+	}
+	for key, to := range map[string]*event.Duration{"deadline": &p.Deadline, "longest": &p.Longest} {
+		if text := w.key(key); text != "" {
+			d, err := time.ParseDuration(text)
+			if err != nil {
+				w.fail("%s=%s is not a duration such as 80s", key, text)
+			}
+			*to = d
+		}
+	}
+	e.Policy = &p
+}
+
+// fillDomain takes "domain NAME pid=N uuid=... disks=PATH,...".
+func fillDomain(e *event.Event, w *words) {
+	e.Proc = &event.Proc{PID: w.number("pid")}
+	e.Domain = &event.DomainInfo{Name: w.word(0, "name"), UUID: w.key("uuid"), Phase: cmp.Or(w.key("phase"), event.DomainStarts)}
+	for _, path := range w.list("disks") {
+		e.Domain.Disks = append(e.Domain.Disks, event.DomainDisk{Path: path, Format: "raw"})
 	}
 }
 
