@@ -2,14 +2,17 @@ package main
 
 import (
 	"context"
+	"encoding/json"
 	"errors"
 	"log/slog"
+	"os"
 	"path/filepath"
 	"strings"
 	"testing"
 	"time"
 
 	"github.com/bootrace/bootrace/tracer/control"
+	"github.com/bootrace/bootrace/tracer/event"
 	"github.com/bootrace/bootrace/tracer/readiness"
 	"github.com/bootrace/bootrace/tracer/service"
 )
@@ -51,12 +54,15 @@ func TestLibvirtHook(t *testing.T) {
 			socket := filepath.Join(t.TempDir(), "control")
 			recorded, letGo := false, ""
 			if tc.answer != nil {
-				server, err := control.Listen(socket, func(_ context.Context, _ int, r control.Request) (any, error) {
-					if r.Do == control.HookHeld {
+				server, err := control.Listen(socket, func(ctx context.Context, _ int, r control.Request) (any, error) {
+					switch {
+					case r.Do == control.HookHold:
+						<-ctx.Done() // nobody releases it
+						return nil, ctx.Err()
+					case r.Do == control.HookHeld:
 						recorded, letGo = true, r.Args["let-go"]
 						return nil, nil
-					}
-					if r.Do != control.Policy || r.Args["name"] != "web" {
+					case r.Do != control.Policy || r.Args["name"] != "web" || !strings.Contains(r.Args["domain"], event.DomainStarts):
 						t.Errorf("asked %+v", r)
 					}
 					if err, ok := tc.answer.(error); ok {
@@ -72,15 +78,18 @@ func TestLibvirtHook(t *testing.T) {
 				go func() { _ = server.Serve(ctx) }()
 			}
 			waits := false
-			h := libvirtHook{in: strings.NewReader(tc.xml), socket: socket, log: slog.New(slog.DiscardHandler),
-				wait: func(_ context.Context, r readiness.Request, limit time.Duration, _ *slog.Logger) (waited, error) {
+			h := libvirtHook{in: strings.NewReader(tc.xml), socket: socket, log: slog.New(slog.DiscardHandler), begin: time.Minute,
+				wait: func(_ context.Context, r readiness.Request, limit time.Duration, _ *slog.Logger, tell func(*readiness.Verdict)) (waited, error) {
 					waits = true
+					if tc.out.At != 0 {
+						tell(&late.Verdict)
+					}
 					if limit != time.Minute || len(r.Disks) != 1 || r.Disks[0].Path != "/dev/vg0/web" {
 						t.Errorf("waits %s for %+v", limit, r)
 					}
 					return tc.out, tc.err
 				}}
-			err := h.run(t.Context())
+			err := h.bounded(t.Context())
 			var exit *exitError
 			if denied := errors.As(err, &exit) && exit.status == exitNotYet; denied != tc.denied || err != nil && !denied {
 				t.Errorf("%v", err)
@@ -95,5 +104,76 @@ func TestLibvirtHook(t *testing.T) {
 				t.Errorf("%q is let go, want %q", letGo, want)
 			}
 		})
+	}
+}
+
+// hookOf is a hook on the domain that waits for what never comes.
+func hookOf(socket string) libvirtHook {
+	return libvirtHook{in: strings.NewReader(domainXML), socket: socket, log: slog.New(slog.DiscardHandler), begin: time.Minute,
+		wait: func(ctx context.Context, _ readiness.Request, _ time.Duration, _ *slog.Logger, tell func(*readiness.Verdict)) (waited, error) {
+			v := readiness.Verdict{At: 1, Blockers: []readiness.Blocker{{Kind: readiness.Missing, Path: "/dev/vg0/web"}}}
+			tell(&v)
+			<-ctx.Done()
+			return waited{Verdict: v}, ctx.Err()
+		}}
+}
+
+func answering(t *testing.T, answer control.Handler) string {
+	t.Helper()
+	socket := filepath.Join(t.TempDir(), "control")
+	server, err := control.Listen(socket, answer, slog.New(slog.DiscardHandler))
+	if err != nil {
+		t.Fatal(err)
+	}
+	ctx, cancel := context.WithCancel(t.Context())
+	t.Cleanup(cancel)
+	go func() { _ = server.Serve(ctx) }()
+	return socket
+}
+
+// A hold of the hook's ends when the service says so, be the policy to deny, and
+// with the service.
+func TestHookIsReleased(t *testing.T) {
+	policy := service.StartPolicy{Enforce: true, Deadline: time.Minute, Deny: true}
+	ended := make(chan string, 1)
+	h := hookOf(answering(t, func(_ context.Context, _ int, r control.Request) (any, error) {
+		switch r.Do {
+		case control.Policy:
+			return policy, nil
+		case control.HookHold:
+			return event.ReleaseByHand, nil
+		}
+		ended <- r.Args["end"]
+		return nil, nil
+	}))
+	if err := h.bounded(t.Context()); err != nil {
+		t.Error(err)
+	}
+	var end service.HookEnd
+	if err := json.Unmarshal([]byte(<-ended), &end); err != nil || end.Reason != event.ReleaseByHand || end.Outcome != event.HoldAllowed || end.Guest != "web" {
+		t.Errorf("%v, %+v", err, end)
+	}
+}
+
+// The hook comes to an end by itself where the service hangs, or libvirt never
+// hands the domain over.
+func TestHookIsBounded(t *testing.T) {
+	hung := hookOf(answering(t, func(ctx context.Context, _ int, _ control.Request) (any, error) {
+		<-ctx.Done()
+		return nil, ctx.Err()
+	}))
+	if err := hung.bounded(t.Context()); err != nil {
+		t.Error(err)
+	}
+	in, out, err := os.Pipe()
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer in.Close()
+	defer out.Close()
+	silent := hookOf("")
+	silent.in, silent.begin = in, 50*time.Millisecond
+	if err := silent.bounded(t.Context()); err != nil {
+		t.Error(err)
 	}
 }

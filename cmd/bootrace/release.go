@@ -67,13 +67,17 @@ func writeHolds(w io.Writer, st *service.Status) {
 	for i := range st.Hold.Refused {
 		r := &st.Hold.Refused[i]
 		fmt.Fprintf(w, "denied\t%s, process %d, at %.3f s: %s\n", words.Clean(r.Guest), r.PID, r.At.Seconds(), r.Why)
-		writeReasons(w, r.Details)
+		writeReasons(w, r.Details, r.More)
 		fmt.Fprintf(w, "\t  to do: %s\n", r.Remedy)
 	}
 }
 
 func writeHeld(w io.Writer, h *hold.Held) {
-	fmt.Fprintf(w, "held\t%s, process %d, for %s; in %s: %s\n", words.Clean(h.Guest), h.PID, age(h.Age), age(h.Left), h.OnTimeout)
+	where := ""
+	if h.Hook {
+		where = " (libvirt's hook)"
+	}
+	fmt.Fprintf(w, "held\t%s, process %d%s, for %s; in %s: %s\n", words.Clean(h.Guest), h.PID, where, age(h.Age), age(h.Left), h.OnTimeout)
 	var reasons []string
 	for i := range h.Blockers {
 		reasons = append(reasons, h.Blockers[i].String())
@@ -81,15 +85,18 @@ func writeHeld(w io.Writer, h *hold.Held) {
 	for i := range h.Doubts {
 		reasons = append(reasons, h.Doubts[i].Text)
 	}
-	writeReasons(w, reasons)
+	writeReasons(w, reasons, h.More)
 	if h.Remedy != "" {
 		fmt.Fprintf(w, "\t  to do: %s\n", h.Remedy)
 	}
 }
 
-func writeReasons(w io.Writer, reasons []string) {
+func writeReasons(w io.Writer, reasons []string, more int) {
 	for _, reason := range reasons {
 		fmt.Fprintf(w, "\t  %s\n", words.Clean(reason))
+	}
+	if more > 0 {
+		fmt.Fprintf(w, "\t  and %d more\n", more)
 	}
 }
 

@@ -44,7 +44,7 @@ func waitCommand() *cli.Command {
 			if err != nil {
 				return err
 			}
-			out, err := waitFor(c.Context, request, c.Duration("timeout"), waitLog(c))
+			out, err := waitFor(c.Context, request, c.Duration("timeout"), waitLog(c), nil)
 			if c.Bool("json") && out.At != 0 {
 				err = errors.Join(writeJSON(c.App.Writer, out), err)
 			}
@@ -91,8 +91,9 @@ func waitDisk(path string, raw bool) guest.Image {
 	return disk
 }
 
-// waitFor follows the disks until they are ready, or the time is over.
-func waitFor(ctx context.Context, r readiness.Request, timeout time.Duration, log *slog.Logger) (waited, error) {
+// waitFor follows the disks until they are ready, or the time is over. waits, if
+// set, is told each time that something else is waited for.
+func waitFor(ctx context.Context, r readiness.Request, timeout time.Duration, log *slog.Logger, waits func(*readiness.Verdict)) (waited, error) {
 	start := event.Now()
 	tracker, err := readiness.Open(readiness.Options{Log: log})
 	if err != nil {
@@ -118,12 +119,30 @@ func waitFor(ctx context.Context, r readiness.Request, timeout time.Duration, lo
 		ctx, cancel = context.WithTimeout(ctx, timeout)
 		defer cancel()
 	}
-	v, err := w.Wait(ctx)
+	v, err := follow(ctx, w, waits)
 	out := waited{v, event.Now().Sub(start)}
 	if err != nil {
 		return out, notReady(&v, err, timeout)
 	}
 	return out, unwaitable(&v)
+}
+
+// follow is Watch.Wait that tells what is waited for.
+func follow(ctx context.Context, w *readiness.Watch, waits func(*readiness.Verdict)) (readiness.Verdict, error) {
+	for {
+		v := w.Verdict()
+		if v.Ready {
+			return v, nil
+		}
+		if v.At != 0 && waits != nil {
+			waits(&v)
+		}
+		select {
+		case <-w.Changed():
+		case <-ctx.Done():
+			return w.Verdict(), ctx.Err()
+		}
+	}
 }
 
 // waitLog is quiet but for what makes waiting worse.

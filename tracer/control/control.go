@@ -1,6 +1,7 @@
 // Package control is how bootrace's commands talk to the running service: one
 // JSON request and one JSON answer, a line each, over a Unix socket that only
-// root can reach.
+// root can reach. An answer can take as long as the client waits for it: its end
+// of the connection is the end of the request.
 package control
 
 import (
@@ -9,6 +10,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"io"
 	"io/fs"
 	"log/slog"
 	"net"
@@ -24,8 +26,13 @@ import (
 // an instance started in the initramfs can be reached from the real root.
 const Socket = "/run/bootrace/control"
 
-// maxLine bounds a request and an answer, in bytes.
-const maxLine = 1 << 20
+// MaxRequest and MaxAnswer bound what is read, in bytes. The largest answer is a
+// status with the most holds that are listed, each with the longest texts: a
+// fraction of that.
+const (
+	MaxRequest = 1 << 20
+	MaxAnswer  = 64 << 20
+)
 
 // ErrNoService says that nothing listens on the socket.
 var ErrNoService = errors.New("bootrace is not running")
@@ -48,7 +55,8 @@ const (
 	Policy     = "policy"     // answer with what enforce mode does with the start of a guest
 	Disks      = "disks"      // answer with what a guest last ran on, as []event.MemoryDisk
 	Accept     = "accept"     // make what a guest ran on what it should run on; answer with what was accepted
-	HookHeld   = "hook-held"  // record that libvirt's hook kept a start back; let-go: the UUID of a guest that it let go too early
+	HookHold   = "hook-hold"  // libvirt's hook keeps a start back; answered when it is to let that go
+	HookHeld   = "hook-held"  // and does so no longer; let-go: the UUID of a guest that it let go too early
 	Stop       = "stop"       // end, leaving the boot log to a successor
 )
 
@@ -59,7 +67,7 @@ type answer struct {
 }
 
 // Handler answers one request. pid is the peer's process id, already known to
-// belong to root. What it returns is sent as JSON.
+// belong to root. What it returns is sent as JSON. ctx ends when the peer is gone.
 type Handler func(ctx context.Context, pid int, r Request) (any, error)
 
 // Server listens for requests.
@@ -123,10 +131,17 @@ func (s *Server) serve(ctx context.Context, conn *net.UnixConn) {
 	}
 	conn.SetReadDeadline(time.Now().Add(10 * time.Second))
 	var req Request
-	if err := readLine(conn, &req); err != nil {
+	if err := read(conn, &req, MaxRequest); err != nil {
 		s.log.Warn("unreadable control request", "pid", peer.Pid, "error", err)
 		return
 	}
+	conn.SetReadDeadline(time.Time{})
+	ctx, cancel := context.WithCancel(ctx)
+	defer cancel()
+	go func() { // a client says nothing more: what ends this is its going
+		_, _ = io.Copy(io.Discard, conn)
+		cancel()
+	}()
 	var out answer
 	result, err := s.handle(ctx, int(peer.Pid), req)
 	if err != nil {
@@ -153,6 +168,11 @@ func peerOf(conn *net.UnixConn) (cred *unix.Ucred, err error) {
 	return cred, err
 }
 
+// RefusedError is what the service answered in place of a result.
+type RefusedError struct{ Text string }
+
+func (e *RefusedError) Error() string { return "service: " + e.Text }
+
 // Call sends one request to the service at path and decodes its answer into
 // result (nil: ignored). The error is ErrNoService where nothing listens.
 func Call(ctx context.Context, path string, req Request, result any) error {
@@ -173,11 +193,11 @@ func Call(ctx context.Context, path string, req Request, result any) error {
 		return fmt.Errorf("ask the service to %s: %w", req.Do, err)
 	}
 	var out answer
-	if err := readLine(conn, &out); err != nil {
+	if err := read(conn, &out, MaxAnswer); err != nil {
 		return fmt.Errorf("read the service's answer to %s: %w", req.Do, err)
 	}
 	if out.Error != "" {
-		return fmt.Errorf("service: %s", out.Error)
+		return &RefusedError{out.Error}
 	}
 	if result == nil {
 		return nil
@@ -188,14 +208,17 @@ func Call(ctx context.Context, path string, req Request, result any) error {
 	return nil
 }
 
-func readLine(conn net.Conn, into any) error {
-	in := bufio.NewScanner(conn)
-	in.Buffer(nil, maxLine)
-	if !in.Scan() {
-		if err := in.Err(); err != nil {
-			return err
-		}
-		return errors.New("the connection ended")
+// read reads one line of at most limit bytes.
+func read(conn net.Conn, into any, limit int64) error {
+	in := &io.LimitedReader{R: conn, N: limit}
+	line, err := bufio.NewReader(in).ReadBytes('\n')
+	switch {
+	case err == nil:
+		return json.Unmarshal(line, into)
+	case !errors.Is(err, io.EOF):
+		return err
+	case in.N <= 0:
+		return fmt.Errorf("it is longer than %d bytes", limit)
 	}
-	return json.Unmarshal(in.Bytes(), into)
+	return errors.New("the connection ended")
 }

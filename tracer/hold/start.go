@@ -6,9 +6,12 @@ import (
 	"cmp"
 	"context"
 	"errors"
+	"fmt"
 	"os"
 	"path/filepath"
 	"runtime/debug"
+	"slices"
+	"strings"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -258,7 +261,7 @@ func (h *Holder) waitsFor(d *hold, v *readiness.Verdict) {
 	d.mu.Unlock()
 	d.allow.Store(d.policy.OnTimeout == config.Allow)
 	if h.becomes(d, event.HoldDisks) {
-		h.opts.Log.Info("a start is held", "guest", name(&d.guest), "for", v.Words(), "at_most", d.policy.Deadline)
+		h.opts.Log.Info("a start is held", "guest", name(&d.guest), "for", sample(Words(v.Blockers)), "at_most", d.policy.Deadline)
 	}
 }
 
@@ -280,10 +283,11 @@ func (h *Holder) identify(d *hold, v *readiness.Verdict) bool {
 		h.finish(d, true, event.ReleaseReady)
 		return true
 	}
-	texts := make([]string, len(doubts))
+	var texts []string
 	for i := range doubts {
-		texts[i] = doubts[i].Text
+		texts = append(texts, shorten(doubts[i].Text))
 	}
+	texts = sample(texts, 0)
 	switch d.policy.Identity {
 	case config.IdentityDeny:
 		h.becomes(d, event.HoldIdentity)
@@ -401,7 +405,7 @@ func (d *hold) event(kind event.Kind, at event.Time, info event.HoldInfo) event.
 	d.mu.Lock()
 	defer d.mu.Unlock()
 	info.Guest, info.Identity, info.Deadline = name(&d.guest), d.guest.Identity.String(), d.deadline
-	info.Blockers, info.Disk = d.words()
+	info.Blockers, info.More, info.Disk = d.words()
 	t := d.task
 	return event.Event{At: at, Kind: kind, Src: Source, Hold: &info,
 		Proc: &event.Proc{PID: t.PID, TID: other(t.TID, t.PID), PPID: t.PPID, UID: t.UID, Comm: t.Comm}}
@@ -414,17 +418,60 @@ func other(tid, pid int) int {
 	return tid
 }
 
-// words are what d waits for, and the disk that comes first.
-func (d *hold) words() (list []string, disk string) {
+// words are what d waits for, as far as it is told, how many more there are, and
+// the disk that comes first.
+func (d *hold) words() (list []string, more int, disk string) {
+	list, more = Words(d.blockers)
 	for i := range d.blockers {
-		list = append(list, d.blockers[i].String())
 		disk = cmp.Or(disk, d.blockers[i].Path)
 	}
 	for i := range d.doubts {
-		list = append(list, d.doubts[i].Text)
 		disk = cmp.Or(disk, d.doubts[i].Disk)
+		if len(list) < maxWords {
+			list = append(list, shorten(d.doubts[i].Text))
+		} else {
+			more++
+		}
 	}
-	return list, disk
+	return list, more, disk
+}
+
+// One start can wait for thousands of disks, with paths of 4 KiB. What it may write
+// to the log and to the journal, and have `bootrace status` print, is bounded: so
+// many things that it waits for, of so many bytes each.
+const (
+	maxWords = 16
+	maxText  = 512
+)
+
+// Words returns what a start waits for in words, the first of it, and how many more
+// there are.
+func Words(blockers []readiness.Blocker) (list []string, more int) {
+	for i := range blockers[:min(len(blockers), maxWords)] {
+		list = append(list, shorten(blockers[i].String()))
+	}
+	return list, len(blockers) - len(list)
+}
+
+// shorten cuts a text in its middle, where a path says least.
+func shorten(text string) string {
+	if len(text) <= maxText {
+		return text
+	}
+	const half = (maxText - len("…")) / 2
+	return strings.ToValidUTF8(text[:half], "") + "…" + strings.ToValidUTF8(text[len(text)-half:], "")
+}
+
+// sample is some of what is said of many things, for the journal.
+func sample(list []string, more int) []string {
+	const most = 4
+	if n := len(list); n > most {
+		list, more = slices.Clone(list[:most]), more+n-most
+	}
+	if more > 0 {
+		list = append(list, fmt.Sprintf("and %d more", more))
+	}
+	return list
 }
 
 func name(g *guest.Guest) string { return cmp.Or(g.Name, g.Identity.Value, "without a name") }

@@ -35,10 +35,15 @@ type Held struct {
 	Age  event.Duration `json:"age_ns"`
 	Left event.Duration `json:"left_ns"`
 	// OnTimeout is allow or deny.
-	OnTimeout string              `json:"on_timeout"`
-	Reason    event.HoldReason    `json:"reason"` // disks or identity
-	Blockers  []readiness.Blocker `json:"blockers,omitempty"`
-	Doubts    []Doubt             `json:"doubts,omitempty"`
+	OnTimeout string           `json:"on_timeout"`
+	Reason    event.HoldReason `json:"reason"` // disks or identity
+	// Blockers and Doubts are the first of them, More is how many there are
+	// beside these.
+	Blockers []readiness.Blocker `json:"blockers,omitempty"`
+	Doubts   []Doubt             `json:"doubts,omitempty"`
+	More     int                 `json:"more,omitempty"`
+	// Hook is set where libvirt's hook keeps the start back; PID is the hook's.
+	Hook bool `json:"hook,omitempty"`
 	// Remedy says what to do, where waiting won't help.
 	Remedy string `json:"remedy,omitempty"`
 }
@@ -52,6 +57,7 @@ type Refusal struct {
 	Why      event.HoldReason `json:"why"` // deadline or identity
 	// Details are what it waited for, or what was wrong with its disks.
 	Details []string `json:"details"`
+	More    int      `json:"more,omitempty"` // further details
 	// Remedy says what to do.
 	Remedy string `json:"remedy"`
 }
@@ -116,8 +122,9 @@ func (d *hold) status(now event.Time) (Held, bool) {
 	held := Held{
 		Guest: name(&d.guest), Identity: d.guest.Identity.String(), PID: d.task.PID, Since: d.since,
 		Age: now.Sub(d.since), Left: max(d.deadline.Sub(now), 0), OnTimeout: "allow",
-		Reason: d.reason, Blockers: slices.Clone(d.blockers), Doubts: slices.Clone(d.doubts),
+		Reason: d.reason,
 	}
+	held.list(d.blockers, d.doubts)
 	if !d.allow.Load() {
 		held.OnTimeout = "deny"
 	}
@@ -127,6 +134,52 @@ func (d *hold) status(now event.Time) (Held, bool) {
 	return held, true
 }
 
+// Waits takes in what the start waits for, the first of it.
+func (h *Held) Waits(blockers []readiness.Blocker) {
+	more := h.More
+	h.list(blockers, nil)
+	h.More += more
+}
+
+// list is Waits with what is wrong with its disks.
+func (h *Held) list(blockers []readiness.Blocker, doubts []Doubt) {
+	h.Blockers = slices.Clone(blockers[:min(len(blockers), maxWords)])
+	for i := range h.Blockers {
+		b := &h.Blockers[i]
+		b.Path, b.Disk, b.Mapping, b.Detail = shorten(b.Path), shorten(b.Disk), shorten(b.Mapping), shorten(b.Detail)
+	}
+	h.Doubts = slices.Clone(doubts[:min(len(doubts), maxWords-len(h.Blockers))])
+	for i := range h.Doubts {
+		d := &h.Doubts[i]
+		d.Disk, d.Text = shorten(d.Disk), shorten(d.Text)
+	}
+	h.More = len(blockers) + len(doubts) - len(h.Blockers) - len(h.Doubts)
+}
+
+// Of many holds less is told of each: of more than manyHolds only fewWords of what
+// each waits for.
+const (
+	manyHolds = 64
+	fewWords  = 4
+)
+
+// Bound has s say no more than a status can, whatever is held.
+func (s *Status) Bound() {
+	if len(s.Holds) > maxListed {
+		s.Holds = s.Holds[:maxListed]
+	}
+	if len(s.Holds) <= manyHolds {
+		return
+	}
+	for i := range s.Holds {
+		h := &s.Holds[i]
+		blockers := min(len(h.Blockers), fewWords)
+		doubts := min(len(h.Doubts), fewWords-blockers)
+		h.More += len(h.Blockers) - blockers + len(h.Doubts) - doubts
+		h.Blockers, h.Doubts = h.Blockers[:blockers], h.Doubts[:doubts]
+	}
+}
+
 // maxRefused is how many refusals are kept.
 const maxRefused = 100
 
@@ -134,7 +187,7 @@ const maxRefused = 100
 func (h *Holder) refuse(d *hold, why event.HoldReason, at event.Time) {
 	d.mu.Lock()
 	r := Refusal{Guest: name(&d.guest), Identity: d.guest.Identity.String(), PID: d.task.PID, At: at, Why: why}
-	r.Details, _ = d.words()
+	r.Details, r.More, _ = d.words()
 	r.Remedy = remedy(d.reason)
 	d.mu.Unlock()
 	h.mu.Lock()

@@ -78,6 +78,13 @@ func (s *Service) status(ctx context.Context) Status {
 		held := holder.Status()
 		st.Hold = &held
 	}
+	if st.Hold != nil || s.hooks.used() {
+		if st.Hold == nil { // libvirt's hook waits without the kernel's help
+			st.Hold = &hold.Status{Holds: []hold.Held{}}
+		}
+		s.hooks.add(st.Hold)
+		st.Hold.Bound()
+	}
 	return st
 }
 
@@ -95,18 +102,16 @@ func (s *Service) answer(ctx context.Context, pid int, r control.Request) (any, 
 	case control.Release:
 		return s.enforcer.release(r.Args["guest"])
 	case control.Policy:
+		s.domain(pid, r.Args["domain"])
 		return s.startPolicy(r.Args["name"], r.Args["uuid"]), nil
 	case control.Disks:
 		return s.disksOf(r.Args["guest"])
 	case control.Accept:
 		return s.accept(r.Args["guest"], r.Args["disk"])
 	case control.HookHeld:
-		s.log.Info("libvirt's hook held a start", "what", r.Args["text"])
-		s.rec.Record(mark("held in libvirt's hook", r.Args["text"]))
-		if holder, _ := s.enforcer.holder(); holder != nil && r.Args["let-go"] != "" {
-			holder.LetGo(r.Args["let-go"])
-		}
-		return nil, nil
+		return nil, s.hookOver(pid, r.Args)
+	case control.HookHold:
+		return s.hooks.wait(ctx, pid, r.Args["start"])
 	case control.Stop:
 		s.rec.Record(mark("asked to stop", r.Args["why"]))
 		s.stop()

@@ -70,6 +70,7 @@ func (e *enforcer) follow(ctx context.Context) {
 	cfg := e.s.config()
 	switch {
 	case cfg.Mode != config.Enforcing:
+		e.s.hooks.release("", event.ReleaseTraceMode)
 		e.end(errTraceMode)
 		e.now.Store(&standing{})
 	case e.run() != nil:
@@ -175,6 +176,7 @@ func (e *enforcer) rest() {
 func (e *enforcer) close() {
 	e.mu.Lock()
 	defer e.mu.Unlock()
+	e.s.hooks.release("", event.ReleaseEnd)
 	e.end(errServiceEnds)
 }
 
@@ -219,10 +221,20 @@ func (e *enforcer) healthy() error {
 
 // release ends the holds of one guest by hand.
 func (e *enforcer) release(guest string) ([]string, error) {
+	if guest == "" {
+		return nil, errors.New("release whom? a guest's name, UUID or process id")
+	}
+	hooked := e.s.hooks.release(guest, event.ReleaseByHand)
 	h, why := e.holder()
 	switch {
 	case h != nil:
-		return h.Release(guest)
+		released, err := h.Release(guest)
+		if len(hooked) > 0 {
+			return append(hooked, released...), nil
+		}
+		return released, err
+	case len(hooked) > 0:
+		return hooked, nil
 	case why != "":
 		return nil, fmt.Errorf("no start is held: %s", why)
 	default:

@@ -88,6 +88,7 @@ type Service struct {
 	attached, adopted chan struct{}
 	stop              context.CancelFunc
 	enforcer          *enforcer
+	hooks             *hooks
 	background        sync.WaitGroup
 
 	settling settling
@@ -105,6 +106,7 @@ func newService(opts Options) *Service {
 		resync: make(chan struct{}, 1), mode: make(chan struct{}, 1), attached: make(chan struct{}), adopted: make(chan struct{}),
 	}
 	s.enforcer = newEnforcer(s)
+	s.hooks = &hooks{s: s, held: map[int]*hooked{}}
 	s.settling.active.Store(int64(s.start))
 	if !opts.Early {
 		close(s.adopted)
