@@ -91,7 +91,7 @@ type Holder struct {
 
 	mu      sync.Mutex
 	running map[*hold]struct{} // every exec that waits for an answer
-	letGo   map[process]event.Time
+	letGo   map[process]letGo
 	waited  map[string]event.Time // when others let a guest go, by its UUID
 	refused []Refusal
 	workers sync.WaitGroup
@@ -121,7 +121,7 @@ func Open(ctx context.Context, o Options) (*Holder, error) {
 	}
 	h := &Holder{
 		opts: o, way: way, gate: gate, nice: nice, restore: raiseProcessors(), reload: make(chan struct{}, 1), failed: make(chan error, 4),
-		running: map[*hold]struct{}{}, letGo: map[process]event.Time{}, waited: map[string]event.Time{},
+		running: map[*hold]struct{}{}, letGo: map[process]letGo{}, waited: map[string]event.Time{},
 	}
 	h.cfg.Store(&o.Config)
 	if err = h.guard(); err != nil {

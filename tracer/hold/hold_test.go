@@ -358,6 +358,26 @@ func TestLetGoOnce(t *testing.T) {
 	}
 }
 
+// Nor is it where the script forks: its child is the same start, and another guest
+// of its is not.
+func TestLetGoForks(t *testing.T) {
+	h := newHost(t, func(o *Options) { o.Config.Deadline = 200 * time.Millisecond })
+	script := filepath.Join(filepath.Dir(h.program), "qemu-system-script")
+	program := h.program
+	if err := os.WriteFile(script, []byte("#!/bin/sh\n"+program+` "$@"; `+program+" -name b -drive file=/dev/vg0/b,if=none,format=raw\n"), 0o755); err != nil {
+		t.Fatal(err)
+	}
+	h.Use(*h.cfg.Load())
+	h.program = script
+	if status := h.guest("a").ends(); status != 0 {
+		t.Errorf("ended with %d", status)
+	}
+	h.settled()
+	if c := h.Status().Counts; c.Seen != 3 || c.Held != 2 || c.Passed != 1 {
+		t.Errorf("counts %+v", c)
+	}
+}
+
 func TestKilled(t *testing.T) {
 	h := newHost(t, nil)
 	a := h.guest("a")

@@ -11,6 +11,7 @@ import (
 
 	"github.com/bootrace/bootrace/tracer/event"
 	"github.com/bootrace/bootrace/tracer/guest"
+	"github.com/bootrace/bootrace/tracer/proc"
 )
 
 // Limits of what counts as progress.
@@ -115,35 +116,81 @@ type process struct {
 	start uint64
 }
 
-// A process whose hold ended at its deadline or by hand is not held a second
-// time: a launcher may execute a script called kvm, which then executes qemu.
+// A start whose hold ended with its disks not ready, at its deadline or by hand, is
+// not held a second time. It can meet a guarded program twice: a launcher may
+// execute a script called kvm, which then executes qemu in its own process, or
+// forks, and its child does. The process is the same start for good; a descendant
+// of it is where it brings up the same guest on the same disks. A launcher that was
+// let go never starts another guest unheld, nor does the next try of the same
+// launcher.
 
 // letGoFor bounds how long that is remembered.
 const letGoFor = time.Hour
 
-func (h *Holder) noteLetGo(t *Task) {
+// maxAncestors is how far up a start looks for the one that it is a part of.
+const maxAncestors = 8
+
+// letGo is a start that was let go.
+type letGo struct {
+	at event.Time
+	// guest is whose it was: its identity and its disks.
+	guest string
+}
+
+// sameGuest names a guest by what its start is about.
+func sameGuest(g *guest.Guest) string {
+	key := []string{g.Identity.String()}
+	for i := range g.Disks {
+		for image := range g.Disks[i].Images() {
+			key = append(key, image.Path)
+		}
+	}
+	return strings.Join(key, "\x00")
+}
+
+func (h *Holder) noteLetGo(t *Task, g *guest.Guest) {
 	if t == nil {
 		return
 	}
 	h.mu.Lock()
 	defer h.mu.Unlock()
-	h.letGo[process{t.PID, t.Start}] = event.Now()
+	h.letGo[process{t.PID, t.Start}] = letGo{event.Now(), sameGuest(g)}
 }
 
-// wasLetGo reports whether a process was let go before. It may execute the next
-// program before its first hold is accounted for.
-func (h *Holder) wasLetGo(t *Task) bool {
-	h.mu.Lock()
-	defer h.mu.Unlock()
-	if _, ok := h.letGo[process{t.PID, t.Start}]; ok {
+// wasLetGo reports whether a start is part of one that was let go before. That may
+// execute the next program before its first hold is accounted for.
+func (h *Holder) wasLetGo(t *Task, g *guest.Guest) bool {
+	if _, ok := h.letGoOf(process{t.PID, t.Start}); ok {
 		return true
 	}
-	for d := range h.running {
-		if d.free.Load() && d.isOf(t) {
+	guest := sameGuest(g)
+	for pid, n := t.PPID, 0; pid > 1 && n < maxAncestors; n++ {
+		stat, err := proc.ReadStat(proc.Dir("/", pid))
+		if err != nil {
+			return false
+		}
+		if of, ok := h.letGoOf(process{pid, stat.Start}); ok && of == guest {
+			h.noteLetGo(t, g)
 			return true
 		}
+		pid = stat.PPID
 	}
 	return false
+}
+
+// letGoOf returns the guest whose start a process was, where that was let go.
+func (h *Holder) letGoOf(p process) (guest string, ok bool) {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	if l, ok := h.letGo[p]; ok {
+		return l.guest, true
+	}
+	for d := range h.running {
+		if guest, ok := d.freed(p); ok {
+			return guest, true
+		}
+	}
+	return "", false
 }
 
 // LetGo has the next start of a guest go on that was kept back until its deadline by
@@ -163,15 +210,23 @@ func (h *Holder) hasWaited(g *guest.Guest, t *Task) bool {
 	delete(h.waited, uuid)
 	h.mu.Unlock()
 	if ok {
-		h.noteLetGo(t) // what it executes next is the same start
+		h.noteLetGo(t, g) // what it executes next is the same start
 	}
 	return ok
 }
 
-func (d *hold) isOf(t *Task) bool {
+// freed reports whether d was a hold of that process, and let go with its disks not
+// ready.
+func (d *hold) freed(p process) (guest string, ok bool) {
+	if !d.free.Load() {
+		return "", false
+	}
 	d.mu.Lock()
 	defer d.mu.Unlock()
-	return d.told && d.task.PID == t.PID && d.task.Start == t.Start
+	if !d.told || d.task.PID != p.pid || d.task.Start != p.start {
+		return "", false
+	}
+	return sameGuest(&d.guest), true
 }
 
 // forget drops what is remembered of starts that are long over.
@@ -180,6 +235,6 @@ func (h *Holder) forget() {
 	h.mu.Lock()
 	defer h.mu.Unlock()
 	over := func(at event.Time) bool { return now.Sub(at) > letGoFor }
-	maps.DeleteFunc(h.letGo, func(_ process, at event.Time) bool { return over(at) })
+	maps.DeleteFunc(h.letGo, func(_ process, l letGo) bool { return over(l.at) })
 	maps.DeleteFunc(h.waited, func(_ string, at event.Time) bool { return over(at) })
 }

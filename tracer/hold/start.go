@@ -96,7 +96,7 @@ func (h *Holder) decide(d *hold) {
 	if g.Unknown != "" {
 		h.opts.Log.Warn("a guest may have disks that are not waited for", "guest", name(&g), "why", g.Unknown)
 	}
-	if !g.IsGuest || len(disks) == 0 || policy.Deadline == 0 || h.wasLetGo(task) {
+	if !g.IsGuest || len(disks) == 0 || policy.Deadline == 0 || h.wasLetGo(task, &g) {
 		h.pass(d)
 		return
 	}
@@ -387,7 +387,7 @@ func (h *Holder) account(d *hold, allow bool, why event.HoldReason, at event.Tim
 		h.refuse(d, why, at)
 	}
 	if d.free.Load() {
-		h.noteLetGo(task)
+		h.noteLetGo(task, &d.guest)
 	}
 	outcome := event.HoldDenied
 	switch {
