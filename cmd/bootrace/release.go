@@ -120,6 +120,7 @@ func countStarts(c *hold.Counts) string {
 	}{
 		{c.Denied, "denied"}, {c.Gone, "killed while held"},
 		{c.Unread, "with arguments that could not be read"}, {c.Overflows, "times more than the kernel queues"},
+		{c.Unseen, "not looked at, as there were too many at a time"}, {uint64(c.Hanging), "threads hang on arguments that never come"},
 	} {
 		if more.n > 0 {
 			parts = append(parts, fmt.Sprintf("%d %s", more.n, more.what))

@@ -7,6 +7,8 @@ import (
 	"strconv"
 
 	"golang.org/x/sys/unix"
+
+	"github.com/bootrace/bootrace/tracer/event"
 )
 
 // fanotify is a Gate made of fanotify's permission events: an execve of a marked
@@ -22,6 +24,28 @@ type fanotify struct {
 	thread *thread
 	execs  chan taken
 	event  uint64
+	queue  queue // known to the thread alone
+}
+
+// queue tells how long an event can have waited before it was read.
+type queue struct {
+	// known of the events that are read next were in the queue at seen; those
+	// after them came later.
+	seen, before event.Time
+	known        int
+}
+
+// read returns when an event that is read now was asked at the earliest: when the
+// queue was last looked at without it in it. left is how many are in the queue
+// behind it, idle when the queue was last empty.
+func (q *queue) read(left func() int, idle event.Time) event.Time {
+	if q.known > 0 {
+		q.known--
+		return max(q.before, idle)
+	}
+	q.before, q.seen = q.seen, event.Now()
+	q.known = left()
+	return max(q.before, idle)
 }
 
 // taken is what was read from the group.
@@ -162,8 +186,12 @@ func (f *fanotify) room() bool { return len(f.execs) < cap(f.execs) }
 
 // take is given one event at a time: the buffer has room for no more, so no event
 // is taken from the queue that nobody looks after.
-func (f *fanotify) take(event []byte) error {
-	m, err := parseMetadata(event)
+func (f *fanotify) take(group int, idle event.Time, buf []byte) error {
+	m, err := parseMetadata(buf)
+	asked := f.queue.read(func() int {
+		n, _ := unix.IoctlGetInt(group, unix.TIOCINQ) // FIONREAD
+		return n / metadataLen
+	}, idle)
 	switch {
 	case err != nil:
 		return err
@@ -174,7 +202,7 @@ func (f *fanotify) take(event []byte) error {
 	case m.Mask&f.event == 0:
 		unix.Close(int(m.Fd)) // nothing that waits
 	default:
-		f.execs <- taken{exec: Exec{TID: int(m.Pid), Key: int(m.Fd), Open: f.event == unix.FAN_OPEN_PERM}}
+		f.execs <- taken{exec: Exec{TID: int(m.Pid), Key: int(m.Fd), Open: f.event == unix.FAN_OPEN_PERM, At: asked}}
 	}
 	return nil
 }

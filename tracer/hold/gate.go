@@ -3,6 +3,8 @@ package hold
 import (
 	"context"
 	"errors"
+
+	"github.com/bootrace/bootrace/tracer/event"
 )
 
 // Gate keeps back the execs of the programs that it guards, and on old kernels
@@ -41,6 +43,9 @@ type Exec struct {
 	// Open is set where the kernel doesn't tell an exec from another open of the
 	// program.
 	Open bool
+	// At is when the kernel asked, at the latest a moment before: the kernel does
+	// not tell, and an exec may have waited in its queue.
+	At event.Time
 }
 
 // Task is what is known of a task that waits in its exec.

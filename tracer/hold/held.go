@@ -69,6 +69,16 @@ func readTask(tid int) (*Task, error) {
 	return t, nil
 }
 
+// uidOf returns the user of a task as its credentials have it; root's where it can't
+// be told, as of one that is gone.
+func uidOf(tid int) uint32 {
+	status, err := proc.ReadStatus(proc.Dir("/", tid))
+	if err != nil {
+		return 0
+	}
+	return status.UID
+}
+
 // call is an execve or execveat.
 type call struct{ filename, argv uint64 }
 

@@ -86,6 +86,10 @@ type Holder struct {
 	progress atomic.Uint64
 	swept    atomic.Int64
 	counts   counts
+	room     room
+	readers  *readers
+	missed   missed
+	patience time.Duration // readLimit, but in tests
 	failed   chan error
 	over     atomic.Bool // the gate is closed
 
@@ -99,8 +103,8 @@ type Holder struct {
 
 // counts are what became of starts.
 type counts struct {
-	seen, passed, held, allowed, denied, gone, unread, overflowed atomic.Uint64
-	slowest                                                       atomic.Int64
+	seen, passed, held, allowed, denied, gone, unread, overflowed, unseen atomic.Uint64
+	slowest                                                               atomic.Int64
 }
 
 // Open finds out whether starts can be held on this host, and guards the
@@ -120,7 +124,7 @@ func Open(ctx context.Context, o Options) (*Holder, error) {
 		o.Log.Warn("starts are held at the priority of everything else: on a busy host they may go on unseen", "error", err)
 	}
 	h := &Holder{
-		opts: o, way: way, gate: gate, nice: nice, restore: raiseProcessors(), reload: make(chan struct{}, 1), failed: make(chan error, 4),
+		opts: o, way: way, gate: gate, nice: nice, restore: raiseProcessors(), reload: make(chan struct{}, 1), room: room{of: map[uint32]int{}}, readers: newReaders(), patience: readLimit, failed: make(chan error, 4),
 		running: map[*hold]struct{}{}, letGo: map[process]letGo{}, waited: map[string]event.Time{},
 	}
 	h.cfg.Store(&o.Config)
@@ -197,6 +201,7 @@ func (h *Holder) Run(ctx context.Context) error {
 		h.finish(d, true, why)
 	}
 	helpers.Wait()
+	h.missed.record(h.opts.Record, h.opts.Log)
 	h.programs.close()
 	h.workers.Wait()
 	_ = setNice(h.nice) // it may not be lowered without rights: no harm
@@ -254,18 +259,13 @@ func (h *Holder) read() error {
 		switch {
 		case errors.Is(err, ErrOverflow):
 			h.counts.overflowed.Add(1)
-			h.workers.Go(func() { h.loss(err) })
+			h.missed.add(err.Error(), event.Now())
 		case err != nil:
 			return err
 		default:
 			h.begin(e)
 		}
 	}
-}
-
-func (h *Holder) loss(err error) {
-	h.opts.Record(event.Event{At: event.Now(), Kind: event.Loss, Src: Source,
-		Loss: &event.LossInfo{Source: Source, What: "hold", Why: err.Error()}})
 }
 
 func (h *Holder) list() []*hold {

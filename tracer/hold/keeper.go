@@ -41,6 +41,9 @@ func (h *Holder) sweep(ctx context.Context) error {
 			h.sweepOne(d, now)
 		}
 		h.forget()
+		if n%int(missedPeriod/sweepPeriod) == 0 {
+			h.missed.record(h.opts.Record, h.opts.Log)
+		}
 		quiet := len(held) == 0 && h.progress.Load() == r.seen
 		if quiet {
 			g.collect()

@@ -33,6 +33,8 @@ type hold struct {
 	// before the disks were ready; noExec where the program was only opened.
 	allow, free, noExec atomic.Bool
 	clock               *time.Timer
+	uid                 uint32        // whose start it is
+	roomy               bool          // it takes room
 	done                chan struct{} // closed when it is answered
 
 	mu       sync.Mutex
@@ -47,16 +49,22 @@ type hold struct {
 }
 
 func (h *Holder) begin(e Exec) {
-	d := &hold{exec: e, since: event.Now(), done: make(chan struct{})}
+	d := &hold{exec: e, since: e.At, done: make(chan struct{})}
+	if d.since == 0 {
+		d.since = event.Now()
+	}
 	d.allow.Store(true)
-	d.clock = time.AfterFunc(readLimit, func() { h.finish(d, d.allow.Load(), event.ReleaseDeadline) })
+	d.clock = time.AfterFunc(h.patience, func() { h.finish(d, d.allow.Load(), event.ReleaseDeadline) })
 	h.counts.seen.Add(1)
+	d.uid = uidOf(e.TID)
+	d.roomy = h.room.take(d.uid, h.gate.Capacity())
 	h.mu.Lock()
-	full := len(h.running) >= h.gate.Capacity()
 	h.running[d] = struct{}{}
 	h.mu.Unlock()
-	if full {
-		h.finish(d, true, "too many starts at a time")
+	if !d.roomy {
+		h.counts.unseen.Add(1)
+		h.missed.add(fmt.Sprintf("%s (user %d)", missedRoom, d.uid), d.since)
+		h.pass(d)
 		return
 	}
 	h.workers.Go(func() {
@@ -73,9 +81,9 @@ func (h *Holder) begin(e Exec) {
 // decide answers an exec, sooner or later, and at once where there is nothing
 // to wait for.
 func (h *Holder) decide(d *hold) {
-	ctx, cancel := context.WithTimeout(context.Background(), readLimit)
+	ctx, cancel := context.WithTimeout(context.Background(), h.patience)
 	defer cancel()
-	task, err := h.way.arguments.Of(ctx, d.exec.TID)
+	task, g, err := h.arguments(ctx, d)
 	d.mu.Lock()
 	d.task = task
 	d.mu.Unlock()
@@ -87,10 +95,10 @@ func (h *Holder) decide(d *hold) {
 	if err != nil {
 		h.counts.unread.Add(1)
 		h.pass(d)
-		h.opts.Log.Warn("a start is not held: its arguments can't be read", "task", d.exec.TID, "error", err)
+		h.missed.add(fmt.Sprintf("%s (user %d)", missedUnread, d.uid), d.since)
+		h.opts.Log.Debug("a start is not held: its arguments can't be read", "task", d.exec.TID, "user", d.uid, "error", err)
 		return
 	}
-	g := parse(task)
 	policy := h.policy(&g)
 	disks := readiness.Disks(&g)
 	if g.Unknown != "" {
@@ -122,6 +130,33 @@ func (h *Holder) last(g *guest.Guest) []event.MemoryDisk {
 		return nil
 	}
 	return h.opts.Last(g)
+}
+
+// arguments reads and understands what a start is about, within ctx.
+func (h *Holder) arguments(ctx context.Context, d *hold) (*Task, guest.Guest, error) {
+	type understood struct {
+		task  *Task
+		guest guest.Guest
+		err   error
+	}
+	answer := make(chan understood, 1)
+	err := h.readers.read(ctx, d.uid, func() {
+		var u understood
+		defer func() {
+			if p := recover(); p != nil {
+				u.err = fmt.Errorf("internal error: %v", p)
+			}
+			answer <- u
+		}()
+		if u.task, u.err = h.way.arguments.Of(ctx, d.exec.TID); u.err == nil {
+			u.guest = parse(u.task) // it may read a file of the starting user's
+		}
+	})
+	if err != nil {
+		return nil, guest.Guest{}, err
+	}
+	u := <-answer
+	return u.task, u.guest, u.err
 }
 
 // policy is what holds for a guest, as far as this kernel allows.
@@ -350,6 +385,9 @@ func (h *Holder) finish(d *hold, allow bool, why event.HoldReason) {
 	h.mu.Lock()
 	delete(h.running, d)
 	h.mu.Unlock()
+	if d.roomy {
+		h.room.give(d.uid)
+	}
 	if err != nil && !errors.Is(err, os.ErrClosed) {
 		h.opts.Log.Error("a start was not answered", "error", err)
 	}

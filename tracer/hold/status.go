@@ -79,6 +79,10 @@ type Counts struct {
 	// by itself.
 	Unread    uint64 `json:"unread"`
 	Overflows uint64 `json:"overflows"`
+	// Unseen are those passed because there were too many of one user, or of all,
+	// at a time; Hanging is how many threads wait for arguments that never come.
+	Unseen  uint64 `json:"unseen"`
+	Hanging int    `json:"hanging"`
 	// Holding is how many are held now; Status.Holds lists the oldest of them.
 	Holding uint64 `json:"holding"`
 }
@@ -108,6 +112,7 @@ func (h *Holder) Status() Status {
 	st.Counts = Counts{
 		Seen: c.seen.Load(), Passed: c.passed.Load(), Held: c.held.Load(), Allowed: c.allowed.Load(),
 		Denied: c.denied.Load(), Gone: c.gone.Load(), Unread: c.unread.Load(), Overflows: c.overflowed.Load(),
+		Unseen: c.unseen.Load(), Hanging: h.readers.hanging(),
 		Holding: holding, SlowestPass: event.Duration(c.slowest.Load()),
 	}
 	return st

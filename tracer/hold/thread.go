@@ -11,6 +11,8 @@ import (
 	"time"
 
 	"golang.org/x/sys/unix"
+
+	"github.com/bootrace/bootrace/tracer/event"
 )
 
 // thread is a thread with a table of descriptors of its own, in which there is
@@ -39,9 +41,13 @@ type request struct {
 	done chan struct{}
 }
 
+// taker is given what was read from the descriptor, and since when there has always
+// been something to read.
+type taker func(fd int, idle event.Time, data []byte) error
+
 // newThread starts a thread that calls open, and then take with what can be read,
 // up to size bytes at a time, while there is room. The descriptor must not block.
-func newThread(open func() (int, error), size int, room func() bool, take func([]byte) error) (*thread, error) {
+func newThread(open func() (int, error), size int, room func() bool, take taker) (*thread, error) {
 	if err := startPoller(); err != nil {
 		return nil, fmt.Errorf("start a thread: %w", err)
 	}
@@ -150,7 +156,8 @@ func closeOthers() error {
 const crowded = time.Millisecond
 
 // serve does what is asked for until the thread is closed.
-func (t *thread) serve(fd int, buf []byte, room func() bool, take func([]byte) error) error {
+func (t *thread) serve(fd int, buf []byte, room func() bool, take taker) error {
+	idle := event.Now()
 	for {
 		if closed := t.answer(fd); closed {
 			return os.ErrClosed
@@ -160,23 +167,28 @@ func (t *thread) serve(fd int, buf []byte, room func() bool, take func([]byte) e
 			continue
 		}
 		ready := []unix.PollFd{{Fd: int32(fd), Events: unix.POLLIN}, {Fd: int32(t.wake), Events: unix.POLLIN}}
-		if _, err := unix.Poll(ready, -1); err != nil {
-			if errors.Is(err, unix.EINTR) {
-				continue
-			}
+		n, err := unix.Poll(ready, 0)
+		if n == 0 && err == nil {
+			_, err = unix.Poll(ready, -1)
+			idle = event.Now() // what woke this thread came just now
+		}
+		switch {
+		case errors.Is(err, unix.EINTR):
+			continue
+		case err != nil:
 			return err
 		}
 		if ready[0].Revents == 0 {
 			continue // there are requests
 		}
-		n, err := unix.Read(fd, buf)
+		n, err = unix.Read(fd, buf)
 		switch {
 		case errors.Is(err, unix.EAGAIN), errors.Is(err, unix.EINTR):
 			continue
 		case err != nil:
 			return err
 		}
-		if err := take(buf[:n]); err != nil {
+		if err := take(fd, idle, buf[:n]); err != nil {
 			return err
 		}
 	}
