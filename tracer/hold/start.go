@@ -115,7 +115,7 @@ func (h *Holder) decide(d *hold) {
 	}
 	d.set(task, g, policy)
 	d.clock.Reset(max(time.Until(time.Now().Add(policy.Deadline-event.Now().Sub(d.since))), 0))
-	watch, err := h.opts.Watch(readiness.Request{Disks: disks, Memory: h.last(&g), Dir: task.Cwd, PID: task.PID})
+	watch, err := h.opts.Watch(readiness.Request{Disks: disks, Memory: h.last(&g), Dir: task.Cwd, PID: task.PID, Owner: d.uid})
 	if err != nil {
 		h.pass(d)
 		h.opts.Log.Warn("a start is not held: its disks can't be looked at", "guest", name(&g), "error", err)

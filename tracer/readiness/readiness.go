@@ -97,6 +97,8 @@ type Request struct {
 	// PID is a process through whose root and mount namespace the paths are
 	// looked at; 0 for our own. It must live until Watch returns.
 	PID int
+	// Owner is the user whose guest it is: looks are shared out between users.
+	Owner uint32
 }
 
 // Kind is what a disk waits for.

@@ -58,7 +58,7 @@ type Tracker struct {
 	found    func(event.Event)
 	news     chan stored
 	devices  devices
-	looks    chan struct{} // a slot for each look under way
+	turns    turns         // to look
 	deaf     atomic.Bool   // events are not read
 	noMounts atomic.Bool   // nor are changes of mounts
 	mounting chan struct{} // closed once somebody waits for a mount
@@ -96,7 +96,7 @@ func Open(options Options) (*Tracker, error) {
 func newTracker(options Options, h host) *Tracker {
 	t := &Tracker{
 		recheck: options.Recheck, found: options.Found, log: options.Log, host: h, mounting: make(chan struct{}),
-		looks: make(chan struct{}, maxLooks), news: make(chan stored, maxNews), watches: make(map[key]map[*Watch]struct{}),
+		news: make(chan stored, maxNews), watches: make(map[key]map[*Watch]struct{}),
 	}
 	if t.recheck == 0 {
 		t.recheck = DefaultRecheck

@@ -109,12 +109,11 @@ func (w *Watch) end() {
 // it looks again until nothing was added: a change in between would have woken
 // nobody. silent is set where a change may wake nobody in any case.
 func (w *Watch) look(ctx context.Context) (silent bool) {
-	select {
-	case w.t.looks <- struct{}{}:
-		defer func() { <-w.t.looks }()
-	case <-ctx.Done():
+	done := w.t.turns.take(ctx, w.request.Owner)
+	if done == nil {
 		return false
 	}
+	defer done()
 	for ctx.Err() == nil {
 		l := w.t.newLook(ctx, &w.request, w.files)
 		v := l.take(&w.request)
