@@ -6,7 +6,6 @@ import (
 	"fmt"
 	"io"
 	"io/fs"
-	"iter"
 	"os"
 	"runtime/debug"
 	"time"
@@ -19,7 +18,6 @@ import (
 	"github.com/bootrace/bootrace/tracer/bootlog"
 	"github.com/bootrace/bootrace/tracer/config"
 	"github.com/bootrace/bootrace/tracer/control"
-	"github.com/bootrace/bootrace/tracer/event"
 	"github.com/bootrace/bootrace/tracer/service"
 	"github.com/bootrace/bootrace/tracer/timeline"
 )
@@ -128,22 +126,9 @@ func openRecord(boot *bootlog.Boot, threshold time.Duration) (*delivery.Record, 
 	b := timeline.NewBuilder(
 		timeline.Boot{ID: h.BootID, Host: h.HostName, Kernel: h.Kernel, Current: boot.Current},
 		timeline.Options{NearMiss: threshold})
-	return &delivery.Record{Builder: b, Events: eventsFor(b, log), Closer: log}, nil
-}
-
-// eventsFor yields the log's events, and in the end tells b what could not be
-// read.
-func eventsFor(b *timeline.Builder, log *bootlog.Log) iter.Seq2[event.Event, error] {
-	return func(yield func(event.Event, error) bool) {
-		for e, err := range log.Events() {
-			if !yield(e, err) || err != nil {
-				return
-			}
-		}
-		for _, d := range log.Damage() {
-			b.Damaged(fmt.Sprintf("%s, from byte %d on: %s", d.Path, d.Offset, d.Why))
-		}
-	}
+	// Where something of the log can't be read and events are missing for it, a
+	// loss event among the others says so.
+	return &delivery.Record{Builder: b, Events: log.Events(), Closer: log}, nil
 }
 
 // nearMiss is the flag, else the configuration's, where this machine has one.

@@ -1,6 +1,7 @@
 package main
 
 import (
+	"cmp"
 	"strings"
 	"time"
 
@@ -9,6 +10,7 @@ import (
 	"github.com/bootrace/bootrace/exporters/text"
 	"github.com/bootrace/bootrace/tracer/bootlog"
 	"github.com/bootrace/bootrace/tracer/event"
+	"github.com/bootrace/bootrace/tracer/timeline"
 )
 
 // bootJSON is one recorded boot in the array that `boots --format json`
@@ -28,6 +30,9 @@ type bootJSON struct {
 	Events   *int            `json:"events"`
 	Guests   *int            `json:"guests"`
 	Races    *int            `json:"races"` // findings that are races, and certain
+	// Outcome and Counts are those of the timeline's summary.
+	Outcome *timeline.Outcome `json:"outcome"`
+	Counts  *timeline.Counts  `json:"counts"`
 	// Complete and CompleteFrom are as in a timeline; CompleteFrom is
 	// nanoseconds since the boot.
 	Complete     *bool       `json:"complete"`
@@ -56,9 +61,14 @@ func bootsCommand() *cli.Command {
 				return err
 			}
 			if asJSON {
-				return writeJSON(c.App.Writer, bootsJSON(rows, files))
+				err = writeJSON(c.App.Writer, bootsJSON(rows, files))
+			} else {
+				err = text.Boots(c.App.Writer, rows, output(c))
 			}
-			return text.Boots(c.App.Writer, rows, output(c))
+			if err != nil {
+				return err
+			}
+			return outcome(worst(rows))
 		},
 	}
 }
@@ -88,6 +98,16 @@ func bootRows(c *cli.Context) (rows []text.BootRow, files [][]string, err error)
 	return rows, files, nil
 }
 
+// worst is what all boots come to. How one went whose log can't be read is not
+// known.
+func worst(rows []text.BootRow) timeline.Outcome {
+	out := timeline.OutcomeFine
+	for i := range rows {
+		out = out.Worse(cmp.Or(rows[i].Outcome, timeline.OutcomeUnknown))
+	}
+	return out
+}
+
 // bootRow reads the boot. A log that can't be read is a row with its problem.
 func bootRow(b *bootlog.Boot, threshold time.Duration) text.BootRow {
 	row := text.BootRow{BootID: b.ID, Size: b.Size, Events: -1, Guests: -1, Races: -1, Start: b.Start}
@@ -105,8 +125,11 @@ func bootRow(b *bootlog.Boot, threshold time.Duration) text.BootRow {
 	row.Events = tl.Events
 	row.Guests = len(tl.Guests)
 	row.Races = len(tl.Races())
+	row.Outcome, row.Counts = tl.Summary.Outcome, tl.Summary.Counts
 	row.Complete, row.CompleteFrom = tl.Complete, tl.CompleteFrom
-	row.Trusted = tl.Clock != nil && tl.Clock.Trusted
+	if tl.Clock != nil {
+		row.Start, row.Trusted = time.Unix(0, tl.Clock.WallOffset), tl.Clock.Trusted
+	}
 	return row
 }
 
@@ -139,6 +162,7 @@ func bootsJSON(rows []text.BootRow, files [][]string) []bootJSON {
 			b.Problem = &r.Problem
 		} else {
 			b.Recorded, b.Events, b.Guests, b.Races = &r.Duration, &r.Events, &r.Guests, &r.Races
+			b.Outcome, b.Counts = &r.Outcome, &r.Counts
 			b.Complete, b.CompleteFrom = &r.Complete, r.CompleteFrom
 		}
 		list[i] = b

@@ -76,11 +76,8 @@ func askService(ctx context.Context, socket string, limit time.Duration, o *chec
 }
 
 func verdict(r *check.Report, mode config.Mode) error {
-	switch {
-	case !r.Trace || mode == config.Enforcing && !r.Enforce:
-		return &exitError{status: exitFailed}
-	case !r.Enforce:
-		return &exitError{status: exitTraceOnly}
+	if !r.Trace || !r.Enforce {
+		return &exitError{status: exitTrouble}
 	}
 	return nil
 }

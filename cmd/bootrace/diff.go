@@ -42,9 +42,14 @@ func diffCommand() *cli.Command {
 			}
 			d := diff.Compare(both[0], both[1])
 			if asJSON {
-				return writeJSON(c.App.Writer, d)
+				err = writeJSON(c.App.Writer, d)
+			} else {
+				err = text.Diff(c.App.Writer, d, output(c))
 			}
-			return text.Diff(c.App.Writer, d, output(c))
+			if err != nil {
+				return err
+			}
+			return outcome(both[1].Summary.Outcome)
 		},
 	}
 }

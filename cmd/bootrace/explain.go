@@ -13,6 +13,7 @@ import (
 	"github.com/bootrace/bootrace/tracer/event"
 	"github.com/bootrace/bootrace/tracer/guest"
 	"github.com/bootrace/bootrace/tracer/image"
+	"github.com/bootrace/bootrace/tracer/timeline"
 )
 
 // explained is the JSON form of `explain`: a guest.Guest, the launcher that
@@ -84,14 +85,11 @@ func verdictOn(g *guest.Guest) error {
 	case !g.IsGuest && g.NotWatched:
 		return usageError("explain: %s: give the command line of the hypervisor itself (qemu, cloud-hypervisor, firecracker), "+
 			"as in /proc/PID/cmdline, or name the program in guest-binaries", g.NotGuest)
-	case g.Unknown != "":
-		return &exitError{nil, exitDisksUnknown}
+	case g.Unknown != "" || len(g.NotUnderstood) > 0: // it may have further disks
+		return outcome(timeline.OutcomeUnknown)
 	}
 	return nil
 }
-
-// exitDisksUnknown is the exit status where a guest may have further disks.
-const exitDisksUnknown = 5
 
 // readHeaders follows the disks of a guest on this host. Relative paths are
 // relative to where the command was given.

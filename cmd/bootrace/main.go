@@ -19,17 +19,6 @@ import (
 // version is set by the linker.
 var version = "unknown"
 
-// The exit statuses.
-const (
-	exitDone   = 0
-	exitFailed = 1
-	exitUsage  = 2
-	exitRaces  = 3 // `races` found some
-	exitNotYet = 4 // `wait`: not ready in time
-
-	exitTraceOnly = 3 // `check`: the host can be traced, but starts can't be held
-)
-
 func main() {
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
 	defer stop()
@@ -55,18 +44,6 @@ func run(ctx context.Context, args []string, stdout, stderr io.Writer) int {
 		fmt.Fprintln(stderr, "bootrace: "+oneLine(err))
 		return exitFailed
 	}
-}
-
-// exitError ends the program with a status; a nil error says nothing.
-type exitError struct {
-	error
-	status int
-}
-
-func (e *exitError) Unwrap() error { return e.error }
-
-func usageError(format string, args ...any) error {
-	return &exitError{fmt.Errorf(format, args...), exitUsage}
 }
 
 func oneLine(err error) string {

@@ -126,7 +126,7 @@ func exits(ts *testscript.TestScript, neg bool, args []string) {
 	}
 	switch said := ts.ReadFile("stderr"); {
 	case said == "":
-	case status == exitDone || status == exitRaces:
+	case status == exitDone:
 		ts.Fatalf("success, and yet stderr has %q", said)
 	case strings.Count(said, "\n") != 1 || !strings.HasPrefix(said, "bootrace: "):
 		ts.Fatalf("stderr is not one line that begins with the program's name: %q", said)

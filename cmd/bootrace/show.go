@@ -37,11 +37,16 @@ func showCommand() *cli.Command {
 				return err
 			}
 			if asJSON {
-				return writeJSON(c.App.Writer, tl)
+				err = writeJSON(c.App.Writer, tl)
+			} else {
+				opts := output(c)
+				opts.From, opts.To = sinceBoot(c.Duration("from")), sinceBoot(c.Duration("to"))
+				err = text.Show(c.App.Writer, tl, opts)
 			}
-			opts := output(c)
-			opts.From, opts.To = sinceBoot(c.Duration("from")), sinceBoot(c.Duration("to"))
-			return text.Show(c.App.Writer, tl, opts)
+			if err != nil {
+				return err
+			}
+			return outcome(tl.Summary.Outcome)
 		},
 	}
 }
@@ -63,7 +68,7 @@ func sinceBoot(d time.Duration) event.Time { return event.Time(d) }
 func racesCommand() *cli.Command {
 	return &cli.Command{
 		Name:      "races",
-		Usage:     "the findings of a boot in words; exit status 3 if a guest came before its disk",
+		Usage:     "the findings of a boot in words; exit status 3 if a guest failed, 5 if that is not known",
 		ArgsUsage: "[BOOT]",
 		Flags:     readFlags(),
 		Action: func(c *cli.Context) error {
@@ -83,10 +88,7 @@ func racesCommand() *cli.Command {
 			if err != nil {
 				return err
 			}
-			if len(tl.Races()) > 0 {
-				return &exitError{status: exitRaces}
-			}
-			return nil
+			return outcome(tl.Summary.Outcome)
 		},
 	}
 }

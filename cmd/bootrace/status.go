@@ -18,6 +18,7 @@ import (
 	"github.com/bootrace/bootrace/tracer/control"
 	"github.com/bootrace/bootrace/tracer/event"
 	"github.com/bootrace/bootrace/tracer/service"
+	"github.com/bootrace/bootrace/tracer/timeline"
 )
 
 // fullStatus is what `status --format json` prints: the service's status, and
@@ -48,11 +49,27 @@ func statusCommand() *cli.Command {
 				st.Export = &export
 			}
 			if asJSON {
-				return writeJSON(c.App.Writer, st)
+				err = writeJSON(c.App.Writer, st)
+			} else {
+				err = writeStatus(c.App.Writer, &st)
 			}
-			return writeStatus(c.App.Writer, &st)
+			if err != nil {
+				return err
+			}
+			return outcome(st.sees())
 		},
 	}
+}
+
+// sees says whether the service records all that there is: what it lost, can't
+// write or does not see is not known.
+func (st *fullStatus) sees() timeline.Outcome {
+	lost := slices.ContainsFunc(slices.Collect(maps.Values(st.Lost)), func(n uint64) bool { return n > 0 })
+	ended := slices.ContainsFunc(st.Sources, func(s event.SourceInfo) bool { return s.State == "ended" })
+	if lost || ended || st.LogErr != "" {
+		return timeline.OutcomeUnknown
+	}
+	return timeline.OutcomeFine
 }
 
 // writeStatus writes a few lines that answer: does it run, since when, does it

@@ -171,9 +171,9 @@ func unwaitable(v *readiness.Verdict) error {
 	for _, m := range v.Members {
 		switch {
 		case m.Broken && m.Disk == "":
-			return fmt.Errorf("wait for %s: %s", m.Path, m.Note)
+			return &exitError{fmt.Errorf("wait for %s: %s", m.Path, m.Note), exitTrouble}
 		case m.Unread:
-			return fmt.Errorf("wait for %s: its backing file is not known: %s (run it as root, or with --raw if there is none)", m.Path, m.Note)
+			return &exitError{fmt.Errorf("wait for %s: its backing file is not known: %s (run it as root, or with --raw if there is none)", m.Path, m.Note), exitUnknown}
 		}
 	}
 	return nil

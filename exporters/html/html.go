@@ -66,6 +66,14 @@ type fact struct{ Name, Value string }
 // run is text of one style.
 type run struct{ Class, Text string }
 
+// headline says what the boot comes to, and which findings it has.
+func headline(t *words.Teller, tl *timeline.Timeline) words.Paragraph {
+	p := t.Outcome(tl)
+	p.Join(":", words.Plain)
+	p.Append(t.Tally(tl))
+	return p
+}
+
 // Write writes tl as a page.
 func Write(w io.Writer, tl *timeline.Timeline) error {
 	t := &words.Teller{Signs: words.Unicode, Name: name}
@@ -76,7 +84,7 @@ func Write(w io.Writer, tl *timeline.Timeline) error {
 		Title:    title(tl),
 		Facts:    facts(tl),
 		Complete: tl.Complete,
-		Tally:    runs(t.Tally(tl)),
+		Tally:    runs(headline(t, tl)),
 		Coverage: runs(t.Coverage(tl)),
 		Kinds:    countKinds(tl.Findings),
 		Data:     newData(t, tl),

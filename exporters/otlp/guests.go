@@ -61,6 +61,12 @@ func (b *boot) guest(g *timeline.Guest) {
 	}
 	b.verdict(s, b.findingsOf(g))
 	s.attrs = optional(s.attrs, keyCause, b.causesOf(g))
+	if v := b.verdictOf(g); v != nil {
+		s.attrs = append(s.attrs, keyResult.String(string(v.Outcome)))
+		if v.Outcome == timeline.OutcomeFailed && s.failure == "" {
+			s.failure = cmp.Or(b.causesOf(g), "failed")
+		}
+	}
 	if e := g.Exit; e != nil && e.At <= p.to {
 		s.attrs = append(s.attrs, exitAttrs(e)...)
 		if failed(e) {
@@ -149,13 +155,21 @@ func (b *boot) findingsOf(g *timeline.Guest) []*timeline.Finding {
 	return b.byGuest[g.ID]
 }
 
+// verdictOf is what is said about a start.
+func (b *boot) verdictOf(g *timeline.Guest) *timeline.Verdict {
+	if b.byStart == nil {
+		b.byStart = map[string]*timeline.Verdict{}
+		for _, v := range b.tl.Verdicts {
+			b.byStart[v.GuestID] = v
+		}
+	}
+	return b.byStart[g.ID]
+}
+
 // causesOf are the kinds of what the findings come to.
 func (b *boot) causesOf(g *timeline.Guest) string {
 	var kinds []string
-	for _, v := range b.tl.Verdicts {
-		if v.GuestID != g.ID {
-			continue
-		}
+	if v := b.verdictOf(g); v != nil {
 		for _, c := range v.Causes {
 			if c.Withheld == "" && !slices.Contains(kinds, c.Kind) {
 				kinds = append(kinds, c.Kind)

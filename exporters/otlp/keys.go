@@ -35,6 +35,7 @@ const (
 	keyMappings     = attribute.Key("bootrace.boot.mappings")
 
 	keyRace      = attribute.Key("bootrace.race")
+	keyResult    = attribute.Key("bootrace.outcome") // failed, unknown, at-risk, fine
 	keyFinding   = attribute.Key("bootrace.finding")
 	keyCause     = attribute.Key("bootrace.cause")
 	keyWithheld  = attribute.Key("bootrace.finding.withheld")

@@ -142,7 +142,7 @@ func TestRace(t *testing.T) {
 	if s := named(t, spans, "open /dev/vg0/db-b"); s.Status().Code() != ptrace.StatusCodeUnset || s.attr(keyRace) != "false" {
 		t.Errorf("an open that went well has status %s, race %s", s.Status().Code(), s.attr(keyRace))
 	}
-	if s := named(t, spans, "boot"); s.attr(keyRaces) != "1" || s.attr(keyRace) != "true" || s.Status().Message() != "1 race" {
+	if s := named(t, spans, "boot"); s.attr(keyRaces) != "1" || s.attr(keyRace) != "true" || s.attr(keyResult) != "failed" || s.Status().Message() != "1 guest failed, 1 race" {
 		t.Errorf("the boot: %v %s", s.Attributes().AsRaw(), s.Status().Message())
 	}
 }

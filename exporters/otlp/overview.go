@@ -18,14 +18,18 @@ func (b *boot) overview() {
 	s := &span{
 		lane: laneBoot, id: b.root, name: "boot", to: tl.Last,
 		attrs: []attribute.KeyValue{
+			keyResult.String(string(tl.Summary.Outcome)),
 			keyRace.Bool(races > 0),
 			keyRaces.Int(races), keyFindings.Int(len(tl.Findings)),
 			keyGuests.Int(len(tl.Guests)), keyMappings.Int(len(tl.Mappings)),
 			keyClockTrusted.Bool(b.memory.Wall.Trusted), keyClockError.Int64(b.memory.Wall.Uncertainty),
 		},
 	}
-	if races > 0 {
-		s.failure = counted(races, "race")
+	if failed := tl.Summary.Counts.Failed; failed > 0 {
+		s.failure = counted(failed, "guest") + " failed"
+		if races > 0 {
+			s.failure += ", " + counted(races, "race")
+		}
 	}
 	if kinds := findingKinds(tl.Findings); len(kinds) > 0 {
 		s.attrs = append(s.attrs, keyFinding.String(strings.Join(kinds, ",")))

@@ -55,6 +55,7 @@ type boot struct {
 	commandsMade []command // nil: not looked for yet
 	byPID        map[int][]*command
 	byGuest      map[string][]*timeline.Finding
+	byStart      map[string]*timeline.Verdict // by Guest.ID
 	// complete is what every span says about the record.
 	complete []attribute.KeyValue
 }

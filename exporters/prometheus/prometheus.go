@@ -59,14 +59,18 @@ type Boot struct {
 	ID, Kernel      string
 	Complete        bool
 	Guests, Mapping int
-	Races           int
-	Findings        map[string]int // certain ones, by kind
-	Withheld        map[string]int // without a verdict, by kind
-	Margins         *distribution
-	Holds           *distribution
-	HoldOutcomes    map[string]int // how holds ended; pending where they have not
-	Timeouts        int            // holds that ended at their deadline
-	Losses          int
+	// Outcome is that of the whole boot, Outcomes are its guests, each counted
+	// once however often it was started.
+	Outcome      timeline.Outcome
+	Outcomes     timeline.Counts
+	Races        int
+	Findings     map[string]int // certain ones, by kind
+	Withheld     map[string]int // without a verdict, by kind
+	Margins      *distribution
+	Holds        *distribution
+	HoldOutcomes map[string]int // how holds ended; pending where they have not
+	Timeouts     int            // holds that ended at their deadline
+	Losses       int
 }
 
 // pending is the outcome of a hold that has not ended.
@@ -76,6 +80,7 @@ const pending = "pending"
 func Summarize(tl *timeline.Timeline) *Boot {
 	b := &Boot{
 		ID: tl.BootID, Kernel: tl.Kernel, Complete: tl.Complete, Guests: len(tl.Guests), Mapping: len(tl.Mappings),
+		Outcome: tl.Summary.Outcome, Outcomes: tl.Summary.Counts,
 		Races: len(tl.Races()), Findings: make(map[string]int), Withheld: make(map[string]int),
 		Margins: newDistribution(marginBounds), Holds: newDistribution(holdBounds), Losses: len(tl.Losses),
 		HoldOutcomes: map[string]int{pending: 0, string(event.HoldAllowed): 0, string(event.HoldDenied): 0, string(event.HoldGone): 0},
@@ -210,6 +215,13 @@ func (p *page) boot(b *Boot) {
 	p.gauge("bootrace_boot_info", "The boot that bootrace_boot_* is about.", sample(1, "boot_id", b.ID, "kernel", b.Kernel))
 	p.gauge("bootrace_boot_complete", "Whether the record misses nothing that a verdict depends on.", sample(truth(b.Complete)))
 	p.gauge("bootrace_boot_guests", "Guests that ran in this boot.", sample(float64(b.Guests)))
+	var guests, whole []line
+	for _, o := range timeline.Outcomes() {
+		guests = append(guests, sample(float64(b.Outcomes.Of(o)), "outcome", string(o)))
+		whole = append(whole, sample(truth(b.Outcome == o), "outcome", string(o)))
+	}
+	p.gauge("bootrace_boot_guests_by_outcome", "Guests in this boot by how it went, each counted once however often it was started.", guests...)
+	p.gauge("bootrace_boot_outcome", "What this boot comes to: 1 for its outcome, 0 for the others.", whole...)
 	p.gauge("bootrace_boot_mappings", "Device-mapper mappings that existed in this boot.", sample(float64(b.Mapping)))
 	p.gauge("bootrace_boot_races", "Guests' opens that came before their disk, in this boot.", sample(float64(b.Races)))
 	p.gauge("bootrace_boot_findings", "Findings in this boot, by kind.", byKind(b.Findings)...)

@@ -10,6 +10,7 @@ import (
 
 	"github.com/bootrace/bootrace/exporters/words"
 	"github.com/bootrace/bootrace/tracer/event"
+	"github.com/bootrace/bootrace/tracer/timeline"
 )
 
 // BootRow is one recorded boot, as the list of boots shows it. What is not
@@ -24,6 +25,10 @@ type BootRow struct {
 	Events   int
 	Guests   int
 	Races    int
+	// Outcome is what the boot comes to, empty if not known because the log
+	// can't be read; Counts are its guests by outcome.
+	Outcome  timeline.Outcome
+	Counts   timeline.Counts
 	Size     int64 // of the log on disk, in bytes
 	Complete bool
 	// CompleteFrom is the instant from which on the record is complete, nil if
@@ -51,7 +56,9 @@ var bootColumns = []column{
 	{"RECORDED", true, 4, recordedCell},
 	{"EVENTS", true, 6, func(_ *printer, r *BootRow) span { return number(r.Events, plain) }},
 	{"GUESTS", true, 3, func(_ *printer, r *BootRow) span { return number(r.Guests, plain) }},
-	{"RACES", true, 0, func(_ *printer, r *BootRow) span { return number(r.Races, bad) }},
+	{"FAILED", true, 0, func(_ *printer, r *BootRow) span { return r.guests(timeline.OutcomeFailed, bad) }},
+	{"UNKNOWN", true, 0, func(_ *printer, r *BootRow) span { return r.guests(timeline.OutcomeUnknown, warn) }},
+	{"RACES", true, 8, func(_ *printer, r *BootRow) span { return number(r.Races, bad) }},
 	{"SIZE", true, 7, func(_ *printer, r *BootRow) span { return styled(humanize.IBytes(uint64(max(r.Size, 0))), plain) }},
 	{"RECORD", false, 1, recordCell},
 }
@@ -87,6 +94,14 @@ func recordCell(p *printer, r *BootRow) span {
 		return styled("from "+words.Seconds(*r.CompleteFrom), warn)
 	}
 	return styled("not complete", warn)
+}
+
+// guests is how many guests had that outcome.
+func (r *BootRow) guests(o timeline.Outcome, st style) span {
+	if r.Outcome == "" {
+		return number(-1, st)
+	}
+	return number(r.Counts.Of(o), st)
 }
 
 func number(n int, st style) span {

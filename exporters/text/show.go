@@ -49,7 +49,10 @@ func (p *printer) header(tl *timeline.Timeline) {
 	if !tl.Complete {
 		p.write(p.teller.Coverage(tl), 2)
 	}
-	p.write(p.teller.Tally(tl), 2)
+	headline := p.teller.Outcome(tl)
+	headline.Join(":", plain)
+	headline.Append(p.teller.Tally(tl))
+	p.write(headline, 2)
 }
 
 // list writes what is not empty, with dots between.

@@ -28,9 +28,47 @@ func Sort(all []*timeline.Finding) (certain, withheld []*timeline.Finding) {
 	return certain, withheld
 }
 
+// guestCounts tells how many guests had each outcome that calls for a word.
+var guestCounts = []struct {
+	outcome   timeline.Outcome
+	one, many string
+	style     Style
+}{
+	{timeline.OutcomeFailed, "guest failed", "guests failed", Bad},
+	{timeline.OutcomeUnknown, "guest not known", "guests not known", Warn},
+	{timeline.OutcomeAtRisk, "guest at risk", "guests at risk", Warn},
+	{timeline.OutcomeFine, "guest fine", "guests fine", Good},
+}
+
+// Outcome is the headline of a boot: how many guests failed, are not known, were
+// at risk, and are fine; and whether there may have been others.
+func (t *Teller) Outcome(tl *timeline.Timeline) Paragraph {
+	var p Paragraph
+	for _, c := range guestCounts {
+		if n := tl.Summary.Counts.Of(c.outcome); n > 0 {
+			if len(p.Words) > 0 {
+				p.Join(",", Plain)
+			}
+			p.Add(Count(n, c.one, c.many), c.style)
+		}
+	}
+	switch {
+	case len(p.Words) > 0 && len(tl.Summary.Unknown) > 0:
+		p.Join(";", Plain)
+		p.Say("others may have been missed", Warn)
+	case len(tl.Summary.Unknown) > 0:
+		p.Say("no guest was seen, and some may have been missed", Warn)
+	case len(p.Words) == 0:
+		p.Say("no guest was started", Good)
+	}
+	return p
+}
+
 // Summary is the one line that answers the question.
 func (t *Teller) Summary(tl *timeline.Timeline) Paragraph {
-	p := t.Tally(tl)
+	p := t.Outcome(tl)
+	p.Join(":", Plain)
+	p.Append(t.Tally(tl))
 	p.Say("in boot", Plain)
 	p.Add(t.Name(ShortID(tl.BootID), NameCols), Strong)
 	if tl.Host.Name != "" {
@@ -91,24 +129,34 @@ func sortedKinds(counts map[kind]int) []kind {
 // Coverage says for which part of the boot the record can be trusted.
 func (t *Teller) Coverage(tl *timeline.Timeline) Paragraph {
 	var p Paragraph
+	missing, end := tl.Gaps()
 	switch {
 	case tl.Complete:
 		p.Say("The record is complete: nothing that a verdict depends on is missing.", Dim)
+	case len(missing) == 0 && tl.Events > 0:
+		p.Say("The record ends at", Warn)
+		p.Add(Seconds(tl.Last), Warn)
+		p.Say("and has no proper end, so what came after that is not known"+t.because(end), Warn)
 	case tl.CompleteFrom != nil:
 		p.Say("The record is complete from", Warn)
 		p.Add(Seconds(*tl.CompleteFrom), Warn)
-		p.Say("on; what happened before may be missing"+t.because(tl), Warn)
+		p.Say("on; what happened before may be missing"+t.because(missing), Warn)
 	default:
-		p.Say("The record is not complete, so a race may be missing"+t.because(tl), Warn)
+		p.Say("The record is not complete, so a failure may be missing"+t.because(missing), Warn)
+	}
+	if len(missing) > 0 && len(end) > 0 {
+		p.Say("It ends at", Warn)
+		p.Add(Seconds(tl.Last), Warn)
+		p.Say("and has no proper end"+t.because(end), Warn)
 	}
 	return p
 }
 
 // because lists the reasons why the record is not complete.
-func (t *Teller) because(tl *timeline.Timeline) string {
+func (t *Teller) because(gaps []timeline.Gap) string {
 	const most = 4
 	var whys []string
-	for _, g := range tl.Incomplete {
+	for _, g := range gaps {
 		why := t.Name(g.Why, PathCols)
 		if why != "" && !slices.Contains(whys, why) {
 			whys = append(whys, why)

@@ -52,8 +52,8 @@ type Header struct {
 
 	// Host is the last that was known; its Name is HostName until then.
 	Host event.HostInfo `json:"-"`
-	// Wall is the first trusted clock reading, else the last reading at all,
-	// nil if there was none.
+	// Wall is the last trusted clock reading, else the last reading at all, nil
+	// if there was none.
 	Wall *event.ClockInfo `json:"-"`
 	// Sources are the sources by first appearance, each with its last state
 	// and all its abilities.
@@ -64,7 +64,7 @@ type Header struct {
 func (h *Header) Fold(e *event.Event) {
 	switch {
 	case e.Clock != nil:
-		if h.Wall == nil || !h.Wall.Trusted {
+		if e.Clock.Replaces(h.Wall) {
 			h.Wall = e.Clock
 		}
 	case e.Host != nil:

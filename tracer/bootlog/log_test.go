@@ -155,7 +155,7 @@ func TestHeaderFolds(t *testing.T) {
 	}
 	path := writeFile(t, "log", logText(t, header(bootA), list))
 	want := header(bootA)
-	want.Wall = &event.ClockInfo{WallOffset: 2, Trusted: true}
+	want.Wall = &event.ClockInfo{WallOffset: 3, Trusted: true} // the last trusted one
 	want.Host = event.HostInfo{Name: "kvm7.example", OS: "Debian"}
 	want.Sources = []event.SourceInfo{
 		{Name: "ebpf", State: "upgraded", Abilities: []event.Ability{{Name: "dm", OK: true}, {Name: "open", OK: true}, {Name: "exec", OK: true}}},
@@ -486,4 +486,30 @@ func readAll(b *testing.B, path string) (peak uint64) {
 		b.Fatalf("%d events", n)
 	}
 	return peak
+}
+
+// A power cut leaves zeros at the end of a log, after a whole line or within one:
+// what is before them is read, and they are told as what they are.
+func TestZeros(t *testing.T) {
+	list := opens(3)
+	text := logText(t, header(bootA), list)
+	for name, cut := range map[string]int{"after a line": 0, "without its line break": 1, "in a line": 20} {
+		for _, zero := range []int{1, 5000, maxLine + 2*chunkSize} {
+			t.Run(fmt.Sprint(name, " ", zero), func(t *testing.T) {
+				content := append(slices.Clone(text[:len(text)-cut]), make([]byte, zero)...)
+				got := read(t, writeFile(t, "copied.log", content))
+				want := list
+				if cut > 1 {
+					want = list[:2]
+				}
+				wantEvents(t, got.events, want)
+				if len(got.losses) != 1 || len(got.damage) == 0 {
+					t.Fatalf("losses %+v, damage %+v", got.losses, got.damage)
+				}
+				if why := got.damage[len(got.damage)-1].Why; cut < 2 && why != zeros {
+					t.Errorf("damage %q, want %q", why, zeros)
+				}
+			})
+		}
+	}
 }

@@ -185,8 +185,12 @@ func (c *chunk) decode(d *event.Decoder) {
 			line, end = line[:n], pos+n+1
 		}
 		switch {
-		case pos == 0 && c.continued || len(line) > maxLine:
-			c.bad(pos, end, "a line is too long", false)
+		case pos == 0 && c.continued || len(bytes.TrimRight(line, "\x00")) > maxLine:
+			why := "a line is too long"
+			if len(bytes.Trim(line, "\x00")) == 0 {
+				why = zeros
+			}
+			c.bad(pos, end, why, false)
 		case len(line) > 0:
 			c.line(d, pos, end, line, n < 0 && c.last && len(cut) == 0)
 		}
@@ -202,11 +206,23 @@ func (c *chunk) bad(from, to int, why string, tail bool) {
 	c.damage = append(c.damage, damage{len(c.events), c.offset + int64(from), int64(to - from), why, tail})
 }
 
+// zeros is why a stretch of a log can't be read that has nothing in it.
+const zeros = "there are only zeros, as a power cut leaves them"
+
 // line decodes one line, which ends at end with its line break. Where it is
 // no event it may still end with one: a line was cut off, and the next one
 // written right behind it.
 func (c *chunk) line(d *event.Decoder, pos, end int, line []byte, tail bool) {
 	if c.event(d, line) {
+		return
+	}
+	// A file system that has given a file its length, and not yet its content,
+	// shows zeros there after a power cut (ext4, XFS).
+	if text := bytes.TrimRight(line, "\x00"); len(text) < len(line) {
+		if len(text) > 0 {
+			c.line(d, pos, pos+len(text), text, tail)
+		}
+		c.bad(pos+len(text), end, zeros, tail)
 		return
 	}
 	why := "a line is not an event"

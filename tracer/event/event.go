@@ -271,6 +271,13 @@ type ClockInfo struct {
 	Trusted bool `json:"trusted"`
 }
 
+// Replaces reports whether a reading that came after old is the better one to
+// tell wall time by: the last trusted one counts, else the last of all. A clock
+// that was set by an hour was wrong before.
+func (c *ClockInfo) Replaces(old *ClockInfo) bool {
+	return old == nil || c.Trusted || !old.Trusted
+}
+
 // HostInfo names the host.
 type HostInfo struct {
 	Name      string `json:"name,omitempty"`

@@ -93,7 +93,8 @@ type Builder struct {
 	marks    []Mark
 	clock    latest[event.ClockInfo]
 	host     latest[event.HostInfo]
-	damage   []Gap
+	// later are the kinds of events that this version does not know.
+	later map[event.Kind]*laterKind
 
 	disks  map[event.Dev]*diskFact
 	procs  map[procKey][]*event.Proc
@@ -108,15 +109,8 @@ func NewBuilder(boot Boot, opts Options) *Builder {
 	return &Builder{
 		boot: boot, opts: opts.orDefaults(), names: newSymbols(),
 		disks: map[event.Dev]*diskFact{},
-		procs: map[procKey][]*event.Proc{}, tables: map[string][]string{},
+		procs: map[procKey][]*event.Proc{}, tables: map[string][]string{}, later: map[event.Kind]*laterKind{},
 	}
-}
-
-// Damaged says that the log could not be read at one place: why is a sentence
-// for people. The record is incomplete for it; when that was, a loss event says,
-// which the log's reader puts in the place of what it could not read.
-func (b *Builder) Damaged(why string) {
-	b.damage = append(b.damage, Gap{What: whatAll, Why: why})
 }
 
 // Add takes one event, in any order. It does not keep e.
@@ -341,8 +335,8 @@ func (b *Builder) addDomain(e *event.Event) {
 	b.domains = append(b.domains, f)
 }
 
-// addNote takes the events about the record itself. Unknown kinds, of a later
-// version, and network links have no part in a verdict.
+// addNote takes the events about the record itself. Network links have no part in
+// a verdict.
 func (b *Builder) addNote(e *event.Event) {
 	switch {
 	case e.Kind == event.Source && e.Source != nil:
@@ -363,6 +357,8 @@ func (b *Builder) addNote(e *event.Event) {
 		b.policies = append(b.policies, policyFact{stampOf(e), clonePolicy(e.Policy)})
 	case e.Kind == event.Host && e.Host != nil:
 		b.host.offer(stampOf(e), *e.Host, true)
+	case !e.Kind.Known():
+		b.addLater(e)
 	}
 }
 

@@ -15,7 +15,7 @@ func (b *Builder) Timeline() *Timeline {
 	t := b.outline()
 	cover := b.coverage()
 	t.Sources = cover.spans()
-	lost := append(lossGaps(t.Losses), b.damageGaps()...)
+	lost := append(lossGaps(t.Losses), b.laterGaps()...)
 	lost = append(lost, cover.gaps("")...)
 
 	h := newHistory(b.names, lost)
@@ -106,14 +106,6 @@ func (b *Builder) coverage() *coverage {
 	return c
 }
 
-func (b *Builder) damageGaps() gaps {
-	out := slices.Clone(b.damage)
-	for i := range out {
-		out[i].From, out[i].To = b.last, b.last
-	}
-	return out
-}
-
 func (b *Builder) resolve(h *history, d *devices, w *ways) *resolver {
 	for _, l := range h.lives {
 		l.settle(b.opts.Settle, b.last)
@@ -195,7 +187,7 @@ func (p *processes) replaced(g *guestLife) bool {
 
 // judgeRecord says how complete the record is, and returns its gaps.
 func (b *Builder) judgeRecord(t *Timeline, devices []*Mapping, c *coverage) gaps {
-	all := append(lossGaps(t.Losses), b.damageGaps()...)
+	all := append(lossGaps(t.Losses), b.laterGaps()...)
 	all = append(all, c.gaps(b.existed(t, devices, c))...)
 	if !b.boot.Current {
 		all = append(all, c.tail()...)

@@ -122,6 +122,37 @@ func lossReason(l *event.LossInfo) string {
 	return why
 }
 
+// laterKind is what is known of a kind of events that a later version recorded:
+// how many there are, and when they were.
+type laterKind struct {
+	count    int
+	from, to event.Time
+}
+
+func (b *Builder) addLater(e *event.Event) {
+	s := stampOf(e)
+	k := b.later[e.Kind]
+	if k == nil {
+		k = &laterKind{from: s.from, to: s.at}
+		b.later[event.Kind(strings.Clone(string(e.Kind)))] = k
+	}
+	k.count++
+	k.from, k.to = min(k.from, s.from), max(k.to, s.at)
+}
+
+// laterGaps are the times of events that only a later version understands. What
+// they would have said is not known, so it may concern anything.
+func (b *Builder) laterGaps() gaps {
+	var out gaps
+	for kind, k := range b.later {
+		out = append(out, Gap{
+			From: k.from, To: k.to, What: whatAll,
+			Why: fmt.Sprintf("%s of a later version of bootrace: %s; upgrade it to read them", counted(k.count, "event"), kind),
+		})
+	}
+	return out.sort()
+}
+
 // coverage works out which sources were attached when.
 type coverage struct {
 	sources []*sourceFact // in order of time

@@ -474,3 +474,16 @@ func (t *Timeline) Races() []*Finding {
 	}
 	return races
 }
+
+// Gaps splits what is missing into gaps within the record, and reasons why it
+// has no proper end: what came after its last event is not known.
+func (t *Timeline) Gaps() (within, end []Gap) {
+	for _, g := range t.Incomplete {
+		if g.From == t.Last && g.To == t.Last {
+			end = append(end, g)
+		} else {
+			within = append(within, g)
+		}
+	}
+	return within, end
+}
