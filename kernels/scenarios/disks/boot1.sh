@@ -1,0 +1,53 @@
+#!/bin/bash
+# The disks of all kinds are made, and guests run on them in time: a is what the
+# next boot brings up late, c is what it never does. Nothing is wrong here.
+set -eu
+# shellcheck source=kernels/scenarios/disks/kinds.sh
+. /lab/share/scenario/kinds.sh
+mkdir -p "$files"
+
+say "a volume group, and a disk of each kind"
+vgcreate -qq --setautoactivation n vg0 /dev/vdb /dev/vdc
+serve
+for kind in $kinds; do
+	say "make $kind"
+	for disk in $(disks "$kind" made); do make "$kind" "$disk"; done
+done
+systemctl daemon-reload # of fstab
+paths=()
+for kind in $kinds; do
+	for disk in $(disks "$kind" used); do paths+=("$(path "$kind" "$disk")"); done
+done
+usable "$work/usable" "${paths[@]}"
+for kind in $kinds; do
+	say "up $kind"
+	for disk in $(disks "$kind" used); do up "$kind" "$disk"; done
+done
+
+say "guests, in time"
+sleep 2
+watch_opens
+names=()
+for kind in $kinds; do
+	for disk in $(disks "$kind" used); do
+		guest "$kind-$disk" "$(path "$kind" "$disk")"
+		names+=("$kind-$disk")
+	done
+done
+wait_guests "${names[@]}"
+say "done"
+witnessed 1
+
+bootrace show
+bootrace races || [ $? = 3 ]
+bootrace show --format json > /lab/out/intime.json
+cp "$(log)" /lab/out/intime.jsonl
+
+# A disk of the network that is in use would keep the machine from turning off.
+jobs -p | xargs -r kill || true
+wait || true
+umount /srv/nfs-a /srv/nfs-c /srv/lv-a /srv/lv-c
+iscsiadm -m node --logoutall=all >/dev/null
+iscsiadm -m node -o delete
+nvme disconnect-all
+sync
