@@ -5,7 +5,6 @@ import (
 	"context"
 	"encoding/json"
 	"fmt"
-	"maps"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -85,8 +84,9 @@ func testDisks(t *testing.T, w watch) {
 
 func checkDisks(t *testing.T, out string) {
 	t.Helper()
-	t.Run("intime", func(t *testing.T) { checkInTime(t, readDiskBoot(t, out, "intime", "1")) })
+	t.Run("first", func(t *testing.T) { checkFirst(t, readDiskBoot(t, out, "first", "1")) })
 	b := readDiskBoot(t, out, "trace", "2")
+	t.Run("intime", func(t *testing.T) { checkInTime(t, b) })
 	t.Run("late", func(t *testing.T) { checkTooEarly(t, b) })
 	t.Run("never", func(t *testing.T) { checkNever(t, b) })
 	t.Run("held", func(t *testing.T) { checkHolds(t, b) })
@@ -97,11 +97,11 @@ func checkDisks(t *testing.T, out string) {
 // diskBoot is what bootrace says of a boot, and what the witnesses saw.
 type diskBoot struct {
 	*timeline.Timeline
-	outcomes map[string]string // of each guest's worst start
-	opens    map[string]sight  // the first open of each disk by its guest, by path
-	usable   map[string]sight  // when each path could be used first
-	settled  map[string]event.Time
-	paths    map[string]string // by guest
+	outcomes map[string]string     // of each guest's worst start
+	paths    map[string]string     // of each guest's disk
+	opens    map[string]sight      // each guest's first open of it
+	usable   map[string]sight      // when each path could be used first
+	settled  map[string]event.Time // when udev had nothing more to do for it
 }
 
 func readDiskBoot(t *testing.T, out, name, n string) *diskBoot {
@@ -122,10 +122,15 @@ func readDiskBoot(t *testing.T, out, name, n string) *diskBoot {
 			b.outcomes[v.Guest] = v.Outcome
 		}
 	}
-	for _, line := range fields(t, filepath.Join(out, "guests"+n+".txt"), 2) {
-		b.paths[line[0]] = line[1]
+	traced := readOpens(t, filepath.Join(out, "opens"+n+".txt"))
+	b.opens = map[string]sight{}
+	for _, line := range fields(t, filepath.Join(out, "guests"+n+".txt"), 3) {
+		guest, path, pid := line[0], line[1], line[2]
+		b.paths[guest] = path
+		if i := slices.IndexFunc(traced[pid], func(s sight) bool { return s.what == path }); i >= 0 {
+			b.opens[guest] = traced[pid][i]
+		}
 	}
-	b.opens = readOpens(t, filepath.Join(out, "opens"+n+".txt"), slices.Collect(maps.Values(b.paths)))
 	b.usable, b.settled = map[string]sight{}, map[string]event.Time{}
 	for _, line := range fields(t, filepath.Join(out, "usable"+n+".txt"), 3) {
 		b.usable[line[0]] = sight{line[0], nanoseconds(t, line[1]), nanoseconds(t, line[2])}
@@ -167,15 +172,16 @@ func nanoseconds(t *testing.T, s string) event.Time {
 	return event.Time(n)
 }
 
-// readOpens finds the first open of each path in what the kernel traced.
-func readOpens(t *testing.T, path string, paths []string) map[string]sight {
+// readOpens returns the opens that the kernel traced, by thread, in order. A guest
+// opens its disks in its first thread.
+func readOpens(t *testing.T, path string) map[string][]sight {
 	t.Helper()
 	f, err := os.Open(path)
 	if err != nil {
 		t.Fatal(err)
 	}
 	defer f.Close()
-	threads, first := map[string]*tracer{}, map[string]sight{}
+	threads, opens := map[string]*tracer{}, map[string][]sight{}
 	lines := bufio.NewScanner(f)
 	for lines.Scan() {
 		m := traceLine.FindStringSubmatch(lines.Text())
@@ -190,17 +196,17 @@ func readOpens(t *testing.T, path string, paths []string) map[string]sight {
 			threads[m[1]] = &tracer{}
 		}
 		thread := threads[m[1]]
-		_, _ = thread.step(at, m[3]) // it knows volumes of vg0; the rest is below
-		if strings.HasPrefix(m[3], "sys_openat -> ") && slices.Contains(paths, thread.path) {
-			if _, seen := first[thread.path]; !seen {
-				first[thread.path] = sight{thread.path, thread.entered, at}
-			}
+		if _, err := thread.step(at, m[3]); err != nil {
+			t.Fatalf("%q: %v", lines.Text(), err)
+		}
+		if strings.HasPrefix(m[3], "sys_openat -> ") {
+			opens[m[1]] = append(opens[m[1]], sight{thread.path, thread.entered, at})
 		}
 	}
 	if err := lines.Err(); err != nil {
 		t.Fatal(err)
 	}
-	return first
+	return opens
 }
 
 // slack is how much later than the script's last look bootrace may take udev to be
@@ -213,7 +219,7 @@ const slack = time.Second
 func (b *diskBoot) checkMargin(t *testing.T, guest string, m *timeline.Margin) {
 	t.Helper()
 	path := b.paths[guest]
-	open, seen := b.opens[path]
+	open, seen := b.opens[guest]
 	usable, came := b.usable[path]
 	settled, done := b.settled[path]
 	switch {
@@ -274,21 +280,34 @@ func (b *diskBoot) use(t *testing.T, guest string) *timeline.Use {
 	return &timeline.Use{}
 }
 
-// checkInTime: everything was there, and everything is measured.
-func checkInTime(t *testing.T, b *diskBoot) {
+// checkFirst: nothing is wrong in a boot in which every disk was there in time.
+func checkFirst(t *testing.T, b *diskBoot) {
 	if diff := cmp.Diff([]string(nil), kinds(b.Timeline)); diff != "" {
 		t.Errorf("findings (-want +got):\n%s", diff)
 	}
 	for guest := range b.paths {
-		b.outcome(t, guest, "fine")
-		u := b.use(t, guest)
-		if u.Errno != 0 || !u.Positive() {
-			t.Errorf("%s: %s, margin %+v", guest, u.Error, u.Margin)
-		}
-		if u.Margin == nil || !u.AtLeast {
-			b.checkMargin(t, guest, u.Margin)
-		}
+		b.fine(t, guest)
 	}
+}
+
+func checkInTime(t *testing.T, b *diskBoot) {
+	for _, k := range diskKinds {
+		b.fine(t, k.name+"-intime")
+	}
+}
+
+// fine: the guest had its disk in time, and that is measured.
+func (b *diskBoot) fine(t *testing.T, guest string) {
+	t.Helper()
+	b.outcome(t, guest, "fine")
+	if list := b.findings(guest); len(list) != 0 {
+		t.Errorf("%s: findings %+v", guest, list)
+	}
+	u := b.use(t, guest)
+	if u.Errno != 0 || !u.Positive() {
+		t.Errorf("%s: %s, margin %+v", guest, u.Error, u.Margin)
+	}
+	b.checkMargin(t, guest, u.Margin)
 }
 
 func checkTooEarly(t *testing.T, b *diskBoot) {

@@ -1,7 +1,7 @@
 #!/bin/bash
-# The same host after a reboot: no disk is there. First in trace mode: guests on b,
-# which comes too late, and on c, which never comes. Then in enforce mode: guests on
-# a, which comes late, and on c.
+# The same host after a reboot: no disk is there. First in trace mode: guests that
+# come before b, guests on c, which never comes, and guests that come after b. Then in
+# enforce mode: guests on a, which comes late, and on c.
 set -eu
 # shellcheck source=kernels/scenarios/disks/kinds.sh
 . /lab/share/scenario/kinds.sh
@@ -61,7 +61,19 @@ for kind in $kinds; do
 	up "$kind" b
 done
 
+say "trace: in time"
+sleep 2
+names=()
+for kind in $kinds; do
+	[ "$kind" != scsi ] || continue
+	guest "$kind-intime" "$(path "$kind" b)"
+	names+=("$kind-intime")
+done
+wait_guests "${names[@]}"
+
 say "role: DRBD's device is there, and may not be written to yet"
+kill "${guests[drbd-intime]}"
+wait "${guests[drbd-intime]}" || true
 drbdadm secondary b && settle
 guest drbd-role "$(path drbd b)"
 wait_guests drbd-role
@@ -97,6 +109,8 @@ asked vgnb
 asked vgbp
 cp "$work/lvmlocal.conf" /etc/lvm/lvmlocal.conf
 
+# All of it stands again in the log at the end: this is for when that is not reached.
+keep traced 2
 say "enforce: held until they are there, and to the deadline"
 # Those that wait for c to the deadline; a comes as soon as this machine can.
 sed -i -e 's/^mode: trace/mode: enforce/; s/deadline: 80s/deadline: 60s/' \
@@ -123,11 +137,8 @@ done
 wait_guests "${names[@]}"
 say "done"
 
-witnessed 2
-bootrace status
-bootrace show
-bootrace races || [ $? = 3 ]
+keep trace 2
 bootrace show --format json > /lab/out/trace.json
-cp "$(log)" /lab/out/trace.jsonl
+bootrace races || [ $? = 3 ]
 jobs -p | xargs -r kill || true
 umount /srv/nfs-b /srv/nfs-a || true

@@ -10,24 +10,24 @@ work=/run/disks
 # shellcheck disable=SC2034 # used by the scripts that source this
 kinds="md loop iscsi nvme drbd nbd zram scsi bcache part lv lvfile nfs one onelink ch"
 
-# Which disks a kind has in the first boot: that of c is a path and no more, where
-# its name alone says that it can only be a device.
+# Which disks of a kind are made, and on which of them guests run in the first boot:
+# where the path does not say that it can only be a device, what a guest last ran on
+# does. Elsewhere c is a path and no more.
 disks() { # KIND MADE|USED
 	case $1-$2 in
-	scsi-*) echo a ;;
+	scsi-made) echo a ;;
 	lvfile-made | nfs-made | one-made | onelink-made) echo a b c ;;
 	lvfile-used | nfs-used | one-used | onelink-used) echo a c ;;
 	*-made) echo a b ;;
-	*-used) echo a ;;
 	esac
 }
 
 say() { echo "== $* ($(uptime_now))"; }
 uptime_now() { cut -d' ' -f1 /proc/uptime; }
-settle() { udevadm settle --timeout=60; }
+settle() { udevadm settle --timeout=300; }
 there() { # PATH: until it is there
 	local n
-	for ((n = 0; n < 1200; n++)); do
+	for ((n = 0; n < 2400; n++)); do
 		[ ! -e "$1" ] || return 0
 		sleep 0.05
 	done
@@ -72,6 +72,7 @@ make() {
 	md)
 		one=$(losetup --show -f "$(image "md-$2-1")") two=$(losetup --show -f "$(image "md-$2-2")")
 		mdadm --quiet --create "/dev/md/$2" --run --level=1 --raid-devices=2 --homehost=any --assume-clean "$one" "$two"
+		there "/dev/md/$2" # where udev is slow, mdadm does not wait for it
 		mdadm --detail --brief "/dev/md/$2" >> /etc/mdadm/mdadm.conf
 		settle
 		mdadm --quiet --stop "/dev/md/$2"
@@ -205,7 +206,6 @@ up() {
 declare -A guests
 guest() {
 	local format=raw
-	echo "$1 $2" >> "$work/guests"
 	case $2 in *.qcow2) format=qcow2 ;; esac
 	case $1 in
 	ch-*) cloud-hypervisor --api-socket "$work/$1.sock" --kernel /vmlinuz --disk "path=$2" 2>"$work/$1.err" & ;;
@@ -216,6 +216,7 @@ guest() {
 		;;
 	esac
 	guests[$1]=$!
+	echo "$1 $2 $!" >> "$work/guests"
 }
 
 wait_guests() { # NAME...: until it waits for its monitor (cloud-hypervisor: sleeps), or has ended
@@ -239,20 +240,18 @@ wait_guests() { # NAME...: until it waits for its monitor (cloud-hypervisor: sle
 }
 
 # usable OUT PATH...: writes down when each can be used first
-usable() {
-	/usr/local/lib/disks/witness "$@" &
-	witness=$!
-}
-
-# witnessed N: what the witnesses saw in boot N
-witnessed() {
-	kill "$witness" || true
-	cat "$tracing/instances/disks/trace" > "/lab/out/opens$1.txt"
-	[ "$(sed -n 's/^\(overrun\|dropped events\): //p' "$tracing"/instances/disks/per_cpu/cpu*/stats | sort -u)" = 0 ]
-	for what in usable settled guests; do cp "$work/$what" "/lab/out/$what$1.txt"; done
-}
+usable() { /usr/local/lib/disks/witness "$@" & }
 
 log() { bootrace status --format json | sed -n 's/^ *"log": "\(.*\)",*$/\1/p'; }
+
+keep() { # NAME N: leaves the boot log so far, and what the witnesses saw in boot N
+	local what
+	cp "$(log)" "/lab/out/$1.jsonl"
+	cat "$tracing/instances/disks/trace" > "/lab/out/opens$2.txt"
+	# What the buffer had no room for would be missing from the witness.
+	[ "$(sed -n 's/^\(overrun\|dropped events\): //p' "$tracing"/instances/disks/per_cpu/cpu*/stats | sort -u)" = 0 ]
+	for what in usable settled guests; do cp "$work/$what" "/lab/out/$what$2.txt"; done
+}
 
 # The kernel's own tracing is the witness of the guests' opens, as in the scenario
 # witness.
