@@ -97,7 +97,8 @@ func checkDisks(t *testing.T, out string) {
 // diskBoot is what bootrace says of a boot, and what the witnesses saw.
 type diskBoot struct {
 	*timeline.Timeline
-	outcomes map[string]string     // of each guest's worst start
+	ids      map[string]string     // of guests, by the names that the scenario gives them
+	outcomes map[string]string     // of guests
 	paths    map[string]string     // of each guest's disk
 	opens    map[string]sight      // each guest's first open of it
 	usable   map[string]sight      // when each path could be used first
@@ -106,21 +107,19 @@ type diskBoot struct {
 
 func readDiskBoot(t *testing.T, out, name, n string) *diskBoot {
 	t.Helper()
-	b := &diskBoot{Timeline: readTimeline(t, filepath.Join(out, name+".json")), outcomes: map[string]string{}, paths: map[string]string{}}
+	b := &diskBoot{Timeline: readTimeline(t, filepath.Join(out, name+".json")), outcomes: map[string]string{}, paths: map[string]string{}, ids: map[string]string{}}
 	data, err := os.ReadFile(filepath.Join(out, name+".json"))
 	if err != nil {
 		t.Fatal(err)
 	}
 	var judged struct {
-		Verdicts []struct{ Guest, Outcome string }
+		Verdicts []struct {
+			GuestID string `json:"guest_id"`
+			Outcome string `json:"outcome"`
+		}
 	}
 	if err := json.Unmarshal(data, &judged); err != nil {
 		t.Fatal(err)
-	}
-	for _, v := range judged.Verdicts {
-		if b.outcomes[v.Guest] != "failed" {
-			b.outcomes[v.Guest] = v.Outcome
-		}
 	}
 	traced := readOpens(t, filepath.Join(out, "opens"+n+".txt"))
 	b.opens = map[string]sight{}
@@ -129,6 +128,15 @@ func readDiskBoot(t *testing.T, out, name, n string) *diskBoot {
 		b.paths[guest] = path
 		if i := slices.IndexFunc(traced[pid], func(s sight) bool { return s.what == path }); i >= 0 {
 			b.opens[guest] = traced[pid][i]
+		}
+		// cloud-hypervisor gives its guests no names.
+		if i := slices.IndexFunc(b.Guests, func(g *timeline.Guest) bool { return strconv.Itoa(g.PID) == pid }); i >= 0 {
+			b.ids[guest] = b.Guests[i].ID
+		}
+		for _, v := range judged.Verdicts {
+			if v.GuestID != "" && v.GuestID == b.ids[guest] {
+				b.outcomes[guest] = v.Outcome
+			}
 		}
 	}
 	b.usable, b.settled = map[string]sight{}, map[string]event.Time{}
@@ -237,10 +245,20 @@ func (b *diskBoot) checkMargin(t *testing.T, guest string, m *timeline.Margin) {
 	}
 }
 
+// guest is nil where bootrace does not know the guest of that name.
+func (b *diskBoot) guest(name string) *timeline.Guest {
+	for _, g := range b.Guests {
+		if g.ID == b.ids[name] {
+			return g
+		}
+	}
+	return nil
+}
+
 func (b *diskBoot) findings(guest string) []*timeline.Finding {
 	var list []*timeline.Finding
 	for _, f := range b.Findings {
-		if f.Guest == guest && f.Kind != "would-hold" && f.Kind != "held" {
+		if f.GuestID != "" && f.GuestID == b.ids[guest] && f.Kind != "would-hold" && f.Kind != "held" {
 			list = append(list, f)
 		}
 	}
@@ -258,7 +276,7 @@ func (b *diskBoot) outcome(t *testing.T, guest, want string) {
 func (b *diskBoot) causesOf(guest string) []string {
 	var list []string
 	for _, v := range b.Verdicts {
-		if v.Guest != guest {
+		if v.GuestID != b.ids[guest] {
 			continue
 		}
 		for _, c := range v.Causes {
@@ -271,7 +289,12 @@ func (b *diskBoot) causesOf(guest string) []string {
 // use is the first use of the only disk of the guest of that name.
 func (b *diskBoot) use(t *testing.T, guest string) *timeline.Use {
 	t.Helper()
-	for _, d := range guestNamed(t, b.Timeline, guest).Disks {
+	g := b.guest(guest)
+	if g == nil {
+		t.Errorf("%s is not known as a guest", guest)
+		return &timeline.Use{}
+	}
+	for _, d := range g.Disks {
 		if d.Path == b.paths[guest] && len(d.Uses) > 0 {
 			return &d.Uses[0]
 		}
@@ -388,12 +411,12 @@ func checkHolds(t *testing.T, b *diskBoot) {
 
 func (b *diskBoot) onlyHold(t *testing.T, guest string) *timeline.Hold {
 	t.Helper()
-	holds := guestNamed(t, b.Timeline, guest).Holds
-	if len(holds) != 1 || holds[0].Released == nil {
-		t.Errorf("%s: holds %+v", guest, holds)
+	g := b.guest(guest)
+	if g == nil || len(g.Holds) != 1 || g.Holds[0].Released == nil {
+		t.Errorf("%s: not one hold: %+v", guest, g)
 		return nil
 	}
-	return &holds[0]
+	return &g.Holds[0]
 }
 
 // checkRole: a DRBD device that is no primary refuses to be opened for writing,
@@ -417,7 +440,7 @@ func checkRefused(t *testing.T, b *diskBoot) {
 			t.Errorf("%s: findings %+v", guest, list)
 		}
 		for _, v := range b.Verdicts {
-			if v.Guest != guest {
+			if v.GuestID != b.ids[guest] {
 				continue
 			}
 			for _, c := range v.Causes {
