@@ -125,6 +125,7 @@ make() {
 		qemu-img create -q -f qcow2 "/export/$2/disk.qcow2" 4M
 		echo "/export/$2 127.0.0.1(rw,no_root_squash,no_subtree_check,fsid=1$n)" >> /etc/exports
 		echo "127.0.0.1:/export/$2 /srv/nfs-$2 nfs noauto,vers=3,nolock 0 0" >> /etc/fstab
+		exportfs -ra
 		;;
 	esac
 	if [ "$1" = one ]; then mkdir -p "/var/lib/one/datastores/0/4$n" && ln -s "/dev/vg0/one-$2" "/var/lib/one/datastores/0/4$n/disk.0"; fi
