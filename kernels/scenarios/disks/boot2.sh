@@ -87,6 +87,8 @@ echo "SUBSYSTEM==\"block\", KERNEL==\"$(basename "$loop")\", ENV{ID_FS_TYPE}=\"\
 udevadm control --reload
 appear vgnb "$loop"
 guest noblkid /dev/vgnb/lv
+wait_guests noblkid
+asked vgnb # before a filter hides the group
 
 say "bypath: a filter by a link that is not there when LVM's rule looks"
 loop=$(pv bypath)
@@ -97,6 +99,9 @@ cp /etc/lvm/lvmlocal.conf "$work/lvmlocal.conf"
 echo 'devices { global_filter = [ "a|pci-0000:04.*|", "a|^/dev/vd|", "r|.*|" ] }' > /etc/lvm/lvmlocal.conf
 appear vgbp "$loop"
 guest bypath /dev/vgbp/lv
+wait_guests bypath
+asked vgbp
+cp "$work/lvmlocal.conf" /etc/lvm/lvmlocal.conf
 
 say "nolink: the volume is live, and its link is gone"
 lvcreate -qq -y -an -Wn -Zn -L 8M -n nolink vg0
@@ -104,10 +109,7 @@ lvchange -qq -ay vg0/nolink && settle
 sleep 2
 rm -f /dev/vg0/nolink
 guest nolink /dev/vg0/nolink
-wait_guests noblkid bypath nolink
-asked vgnb
-asked vgbp
-cp "$work/lvmlocal.conf" /etc/lvm/lvmlocal.conf
+wait_guests nolink
 
 # All of it stands again in the log at the end: this is for when that is not reached.
 keep traced 2
