@@ -52,7 +52,7 @@ path() {
 	drbd) echo "/dev/drbd1$n" ;;
 	nbd) echo "/dev/nbd$n" ;;
 	zram) echo "/dev/zram$n" ;;
-	scsi) echo /dev/disk/by-id/wwn-0x53333330000007d0 ;;
+	scsi) echo /dev/disk/by-id/wwn-0x33333330000007d0 ;;
 	bcache) echo "/dev/bcache/by-uuid/$(cat "$files/bcache-$2.uuid" 2>/dev/null || echo 6c61622d-0000-4000-8000-0000000000bc)" ;;
 	part) echo "/dev/loop3${n}p1" ;;
 	lv) echo "/dev/vg0/lv-$2" ;;
