@@ -41,7 +41,7 @@ func TestCovers(t *testing.T) {
 	for program, want := range map[string]bool{
 		"/usr/bin/qemu-system-x86_64": true, "/usr/libexec/qemu-kvm": true, "qemu-system-x86_64": true, "./kvm": true,
 		"/usr/local/qemu-8.2/bin/qemu-system-x86_64": true,
-		"/opt/vendor/bin/qemu-system-x86_64":         false, "/usr/bin/cloud-hypervisor": false, "crosvm": false, "": false,
+		"/opt/vendor/bin/qemu-system-x86_64":         false, "/usr/bin/cloud-hypervisor": true, "/usr/bin/crosvm": false, "crosvm": false, "": false,
 	} {
 		if got := usual.Covers(program); got != want {
 			t.Errorf("%q: %v", program, got)
