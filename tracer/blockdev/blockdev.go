@@ -241,7 +241,7 @@ func UsableBy(d *event.DevInfo) Usable {
 		return Empty
 	}
 	switch size := Size(d); {
-	case size == 0:
+	case size == 0, Secondary(d):
 		return Empty
 	case size > 0:
 		return InUse

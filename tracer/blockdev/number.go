@@ -42,10 +42,11 @@ func (s *Sysfs) Device(dev event.Dev) (event.DevInfo, error) {
 	return d, nil
 }
 
-// Secondary reports whether d can only be read until it is promoted: a DRBD
-// device, by all that sysfs tells. DRBD 9 promotes by itself when a node is
-// opened for writing, so only earlier releases need somebody to do it before
-// (drbd_open, drivers/block/drbd/drbd_main.c).
+// Secondary reports whether d can't be opened until it is promoted: a DRBD
+// device, by all that sysfs tells. An open for writing fails with EROFS, one for
+// reading with EMEDIUMTYPE. DRBD 9 promotes by itself when a node is opened for
+// writing, so only earlier releases need somebody to do it before (drbd_open,
+// drivers/block/drbd/drbd_main.c).
 func Secondary(d *event.DevInfo) bool {
 	return DeviceKind(d) == DRBD && d.Attrs[AttrReadOnly] == "1" && strings.HasPrefix(d.Attrs[AttrDRBDVersion], "8.")
 }

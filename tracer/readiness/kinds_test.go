@@ -73,10 +73,6 @@ func TestKinds(t *testing.T) {
 			h.disk("drbd1000", dev, attrs("size", size, "ro", "1", "drbd/version", "8.4.11"))
 			known(h)
 		}, want: Secondary},
-		{name: "DRBD 8, secondary, and the guest only reads", path: "/dev/drbd1000", read: true, make: func(h *world) {
-			h.disk("drbd1000", dev, attrs("size", size, "ro", "1", "drbd/version", "8.4.11"))
-			known(h)
-		}},
 		{name: "DRBD 9 promotes by itself", path: "/dev/drbd1000", make: func(h *world) {
 			h.disk("drbd1000", dev, attrs("size", size, "ro", "1", "drbd/version", "9.1.4"))
 			known(h)

@@ -55,7 +55,6 @@ type look struct {
 	t      *Tracker
 	files  files
 	memory []event.MemoryDisk
-	writes map[string]bool     // the paths that the guest will open for writing
 	found  map[string]*finding // by path
 	keys   map[key]struct{}    // what would change the verdict
 	// silent is set where something is waited for of which nothing tells when it
@@ -81,18 +80,13 @@ type finding struct {
 func (t *Tracker) newLook(ctx context.Context, r *Request, f files) *look {
 	return &look{
 		ctx: ctx, t: t, files: f, memory: r.Memory,
-		writes: make(map[string]bool), found: make(map[string]*finding), keys: make(map[key]struct{}),
+		found: make(map[string]*finding), keys: make(map[key]struct{}),
 	}
 }
 
 // take looks at the disks.
 func (l *look) take(r *Request) Verdict {
 	v := Verdict{At: l.t.host.Now(), Ready: true}
-	for n := range r.Disks {
-		if d := &r.Disks[n]; !d.ReadOnly {
-			l.writes[absolute(d.Path, r.Dir)] = true
-		}
-	}
 	for n := range r.Disks {
 		l.disk(&v, &r.Disks[n], r.Dir)
 	}
@@ -362,7 +356,7 @@ func (l *look) other(f *finding, path string) {
 		return
 	default:
 		f.device = &d
-		f.blocker = l.usable(&d, l.writes[path])
+		f.blocker = l.usable(&d)
 	}
 	if f.blocker != nil {
 		f.blocker.Dev = d.Dev
@@ -370,18 +364,18 @@ func (l *look) other(f *finding, path string) {
 }
 
 // usable judges a device that is no mapping by itself.
-func (l *look) usable(d *event.DevInfo, written bool) *Blocker {
+func (l *look) usable(d *event.DevInfo) *Blocker {
 	kind := blockdev.DeviceKind(d)
 	what := kind.String() + " " + d.Name
 	switch {
 	case kind.Removable():
 		return nil
+	case blockdev.Secondary(d):
+		l.silent = true
+		return &Blocker{Kind: Secondary, Detail: what + " is secondary here, so it can't be opened"}
 	case blockdev.UsableBy(d) == blockdev.Empty:
 		l.silent = l.silent || !blockdev.AnnouncesUse(kind)
 		return &Blocker{Kind: Empty, Detail: what + " is there, but " + nothingBehind(d)}
-	case written && blockdev.Secondary(d):
-		l.silent = true
-		return &Blocker{Kind: Secondary, Detail: what + " is secondary here, so the guest can't write to it"}
 	}
 	l.catchUp()
 	ok, err := l.t.udevFinished(d)

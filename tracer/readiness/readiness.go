@@ -109,7 +109,7 @@ const (
 	Missing   Kind = "missing"   // neither the path nor the device that it means exists
 	Mount     Kind = "mount"     // the file system that the file is on is not mounted
 	Empty     Kind = "empty"     // the device exists, and nothing is behind it
-	Secondary Kind = "secondary" // a DRBD device that can't be written to here
+	Secondary Kind = "secondary" // a DRBD device that can't be opened here
 	NoTable   Kind = "no-table"  // the mapping exists and has no active table
 	Suspended Kind = "suspended" // its I/O is being kept back
 	Removing  Kind = "removing"  // it will be removed as soon as nobody has it open

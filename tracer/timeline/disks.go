@@ -91,6 +91,32 @@ func (d *devices) standing(f *devFact) *life {
 	return l
 }
 
+// prove makes those devices live that were opened with a size and of which nothing
+// told when something came to be behind them: no kernel announces that of zram.
+func (w *ways) prove() {
+	for _, opens := range w.opened {
+		for _, f := range opens {
+			if !f.hasDev || f.size <= 0 {
+				continue
+			}
+			l := w.h.lifeByDev(f.dev, f.stamp)
+			if l == nil || l.kind == blockdev.Mapping || l.live != nil && (!l.proved || l.live.at <= f.from) {
+				continue
+			}
+			at := stamp{from: min(l.touched, f.from), at: f.from, id: f.id}
+			for _, s := range w.hollow[f.dev] {
+				if s.at <= f.from {
+					at.from = max(at.from, s.at)
+				}
+			}
+			l.live, l.proved = nil, true
+			l.becomeLive(at)
+			l.states = append(l.states[:1:1], stateChange{at, stateLive})
+			l.udev = []stamp{at}
+		}
+	}
+}
+
 // describe fills in what an event tells about a device.
 func (d *devices) describe(l *life, f *devFact) {
 	l.touched = max(l.touched, f.at)

@@ -65,6 +65,8 @@ type record struct {
 	starts map[string]func() (*Guest, *plan)
 	// settled are the times at which the service said that the boot had settled.
 	settled []event.Time
+	// mountsFrom is from when on mounts are recorded, nil if they are not.
+	mountsFrom *event.Time
 	// snapshots are the times at which what existed was looked at.
 	snapshots []event.Time
 	// census knows devices by what is remembered of them.

@@ -37,13 +37,52 @@ func (changed) find(r *record, report func(*Finding)) {
 		for i := range disks {
 			now[i] = disks[i].as
 		}
+		told := map[int]bool{}
 		for _, change := range memory.Compare(&g.memory.info, now, r.census.existed(g)) {
 			if f := r.change(g, &disks[change.Now], &change); f != nil {
+				told[change.Now] = true
+				report(f)
+			}
+		}
+		for i := range disks {
+			if f := r.belowMount(g, &disks[i]); f != nil && !told[i] {
 				report(f)
 			}
 		}
 	}
 }
+
+// belowMount makes a finding of a file that was opened in the folder below a mount
+// that was not there: it has the image's name, and is another file.
+func (r *record) belowMount(g *guestLife, o *ranOn) *Finding {
+	i := slices.IndexFunc(g.memory.info.Disks, func(d event.MemoryDisk) bool {
+		return d.DeviceKind == memory.KindFile && clean(d.Path) == clean(o.disk.Path) && d.Mount != "" && d.Mount != "/"
+	})
+	if o.as.DeviceKind != memory.KindFile || i < 0 || r.mountsFrom == nil {
+		return nil
+	}
+	last := &g.memory.info.Disks[i]
+	if r.ways.mounts.existing(last.Mount, o.stamp()) != nil {
+		return nil
+	}
+	c := memory.Change{Kind: memory.Substituted, Last: *last, Why: BelowMount}
+	f := r.change(g, o, &c)
+	for _, l := range r.ways.mounts.at[last.Mount] {
+		if l.start.from > o.use.At {
+			f.Last.Came = l.start.pointer()
+			f.Evidence = proof(append(f.Evidence, l.start.id))
+			break
+		}
+	}
+	if o.use.From < *r.mountsFrom {
+		f.Withheld = "mounts were not recorded yet"
+	}
+	return f
+}
+
+// BelowMount is Finding.Reason where a guest opened a file in the folder that a
+// file system is to be mounted on, and was not.
+const BelowMount = "its file system was not mounted then, and the folder below had a file of the same name"
 
 // ranOn is a disk that a guest opened with success, and what it led to.
 type ranOn struct {

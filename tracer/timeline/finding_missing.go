@@ -1,6 +1,11 @@
 package timeline
 
-import "golang.org/x/sys/unix"
+import (
+	"golang.org/x/sys/unix"
+
+	"github.com/bootrace/bootrace/tracer/blockdev"
+	"github.com/bootrace/bootrace/tracer/devmap"
+)
 
 // Missing says that the guest's open failed because the path or the device was not
 // there yet; it became ready later in this boot.
@@ -20,7 +25,17 @@ func (missing) find(r *record, report func(*Finding)) {
 }
 
 // nodeWithoutTable tells the open of a node that was there before its table
-// was live (ENXIO from 6.1 on) from one of nothing.
+// was live (ENXIO from 6.1 on) from one of nothing. That of a DRBD device fails with
+// EROFS, or EMEDIUMTYPE for reading, until it is primary.
 func (u *first) nodeWithoutTable() bool {
-	return u.use.Errno == int(unix.ENXIO) && u.certain && (u.state == "created" || u.state == "loaded")
+	if !u.certain || u.state != stateCreated && u.state != string(devmap.Loaded) {
+		return false
+	}
+	switch unix.Errno(u.use.Errno) {
+	case unix.ENXIO:
+		return true
+	case unix.EROFS, unix.EMEDIUMTYPE:
+		return u.life.kind == blockdev.DRBD
+	}
+	return false
 }

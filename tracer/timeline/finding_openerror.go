@@ -10,7 +10,7 @@ type openError struct{}
 
 func (openError) find(r *record, report func(*Finding)) {
 	for u := range r.all {
-		if u.use.Errno == 0 || u.absent() || u.noMedium() || u.disk.opened() {
+		if u.use.Errno == 0 || u.absent() || u.nodeWithoutTable() || u.noMedium() || u.disk.opened() {
 			continue
 		}
 		f := r.finding(OpenError, false, u)

@@ -30,6 +30,7 @@ func (b *Builder) Timeline() *Timeline {
 	m := newMounts(h, d, b.mounts)
 	all := h.mappings()
 	ways := b.waysOf(h, m)
+	ways.prove()
 	r := b.resolve(h, d, ways)
 
 	groups := groupsOf(h)
@@ -46,6 +47,7 @@ func (b *Builder) Timeline() *Timeline {
 			rec.settled = append(rec.settled, t.Marks[i].At)
 		}
 	}
+	rec.mountsFrom = cover.since(whatMount)
 	t.LVM = rec.lvm.list()
 	rec.mappings = map[string]*Mapping{}
 	for _, m := range all {

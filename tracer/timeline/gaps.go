@@ -19,6 +19,7 @@ const (
 	whatUevent = "uevent"
 	whatUdev   = "udev"
 	whatLink   = "link"
+	whatMount  = "mount"
 )
 
 // needed is what verdicts are made of. Links and exact instants make margins
@@ -207,6 +208,16 @@ func tells(f *event.SourceInfo, what string) bool {
 	}
 	// The uevent and udev sources are abilities by themselves.
 	return f.Name == what
+}
+
+// since returns when a source was first attached that tells what, nil if none was.
+func (c *coverage) since(what string) *event.Time {
+	for _, f := range c.sources {
+		if f.info.State != stateEnded && tells(&f.info, what) {
+			return &f.at
+		}
+	}
+	return nil
 }
 
 // gaps returns, for each thing that is needed, the times in which no source

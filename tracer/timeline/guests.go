@@ -429,8 +429,10 @@ func (rt *route) measure(u *Use, h *history) {
 	}
 }
 
+// nothingThere reports whether the open proves that there was nothing to open: it
+// failed so, or the device had no size.
 func (u *Use) nothingThere() bool {
-	return u.Errno == int(unix.ENOENT) || u.Errno == int(unix.ENXIO) || u.Errno == int(unix.ENODEV)
+	return u.Errno == 0 && u.Dev != nil && u.Size == 0 || u.Errno == int(unix.ENOENT) || u.Errno == int(unix.ENXIO) || u.Errno == int(unix.ENODEV)
 }
 
 // margin measures from the ends that make it smallest. A failed open is proof:

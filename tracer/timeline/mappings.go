@@ -38,6 +38,7 @@ type life struct {
 	links   []sym     // the ones udev keeps now
 	led     []sym     // all that ever led here
 	left    departure // the remove events that were seen
+	proved  bool      // that it is live follows from an open alone
 	ready   []span
 	// under are the devices beneath it that no table names.
 	under []event.Dev

@@ -146,7 +146,7 @@ func (r *resolver) follow(out *route, p sym) {
 // add notes the times in which l was ready within s.
 func (rt *route) add(l *life, s span) {
 	for _, up := range l.ready {
-		a := access{life: l, ready: both(up.start, s.start), end: earlier(up.end, s.end), down: up.end}
+		a := access{life: l, ready: both(up.start, s.start), end: earlier(up.end, s.end), down: up.end, guessed: l.proved}
 		if a.end == nil || a.ready.from < a.end.at {
 			rt.accesses = append(rt.accesses, a)
 		}

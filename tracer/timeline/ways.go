@@ -40,15 +40,17 @@ type ways struct {
 	h      *history
 	mounts *mounts
 	seen   map[sym][]*wayFact
-	opened map[sym][]*openFact // the first success on each device, or file
-	vain   map[sym][]stamp     // opens that found nothing
+	opened map[sym][]*openFact   // the first success on each device, or file
+	vain   map[sym][]stamp       // opens that found nothing
+	hollow map[event.Dev][]stamp // opens of a device with no size
 	last   map[sym][]*event.MemoryDisk
 }
 
 func (b *Builder) waysOf(h *history, m *mounts) *ways {
 	w := &ways{
 		h: h, mounts: m, seen: map[sym][]*wayFact{}, opened: map[sym][]*openFact{}, vain: map[sym][]stamp{},
-		last: map[sym][]*event.MemoryDisk{},
+		hollow: map[event.Dev][]stamp{},
+		last:   map[sym][]*event.MemoryDisk{},
 	}
 	for _, f := range sorted(&b.ways, func(f *wayFact) *stamp { return &f.stamp }) {
 		w.seen[f.path] = append(w.seen[f.path], f)
@@ -60,6 +62,8 @@ func (b *Builder) waysOf(h *history, m *mounts) *ways {
 	known := map[pair]*openFact{}
 	for f := range b.opens.all {
 		switch {
+		case f.errno == 0 && f.hasDev && f.size == 0:
+			w.hollow[f.dev] = append(w.hollow[f.dev], f.stamp)
 		case f.errno != 0 || !f.hasDev && b.names.get(f.kind) != "file":
 		case known[pair{f.path, f.dev}] == nil || f.compare(&known[pair{f.path, f.dev}].stamp) < 0:
 			known[pair{f.path, f.dev}] = f
@@ -173,7 +177,7 @@ func (rt *route) guess(l *life, s span) {
 	rt.add(l, s)
 	for i := range rt.accesses[n:] {
 		a := &rt.accesses[n+i]
-		a.guessed = s.start.at > a.life.start.at && !s.start.orBefore && a.ready.at == s.start.at
+		a.guessed = a.guessed || s.start.at > a.life.start.at && !s.start.orBefore && a.ready.at == s.start.at
 	}
 }
 

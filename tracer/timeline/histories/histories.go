@@ -324,6 +324,9 @@ func (p *Writer) sources(at event.Time) {
 // source takes abilities by name, those that it has not with a "-" before.
 func source(name, state string, abilities []string) *event.SourceInfo {
 	s := &event.SourceInfo{Name: name, State: state}
+	if name == "mounts" {
+		s.Abilities = []event.Ability{{Name: "mount", OK: true}}
+	}
 	if name == "ebpf" {
 		for _, a := range abilities {
 			s.Abilities = append(s.Abilities, event.Ability{Name: strings.TrimPrefix(a, "-"), OK: !strings.HasPrefix(a, "-")})
