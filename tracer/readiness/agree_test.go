@@ -128,8 +128,11 @@ func simulate(seed uint64) *sim {
 	s := &sim{rng: rand.New(rand.NewPCG(seed, 7)), w: newWorld(), now: event.Time(time.Second), busy: map[event.Dev]event.Time{}, made: map[event.Dev]bool{}}
 	s.w.now = func() event.Time { return s.now }
 	s.w.tracker.found = func(event.Event) {}
-	for _, name := range []string{"ebpf", "uevent", "udev", "snapshot", "mounts"} {
+	for _, name := range []string{"ebpf", "uevent", "udev", "snapshot", mounts.SourceName} {
 		info := &event.SourceInfo{Name: name, State: "attached"}
+		if name == mounts.SourceName {
+			info.Abilities = []event.Ability{{Name: mounts.Ability, OK: true}}
+		}
 		if name == "ebpf" {
 			for _, ability := range []string{"dm", "open", "exec", "exit", "link"} {
 				info.Abilities = append(info.Abilities, event.Ability{Name: ability, OK: true})
@@ -468,9 +471,7 @@ func (s *sim) file(i int) simDisk {
 		d.last = &event.MemoryDisk{DeviceKind: fileKind, Mount: point, UUID: "fs"}
 	}
 	comes := s.chance(80)
-	// The timeline does not tell yet of a file that is opened where its mount
-	// never came, so one is left below a point only where the mount comes.
-	if d.last != nil && comes && s.chance(20) {
+	if d.last != nil && s.chance(20) { // a file of that name below the mount point
 		s.w.nodes[path] = view.Place{}
 	}
 	if comes {
