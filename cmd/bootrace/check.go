@@ -50,7 +50,7 @@ func checkCommand() *cli.Command {
 			if err != nil {
 				return err
 			}
-			return verdict(&report, cfg.Mode)
+			return verdict(&report)
 		},
 	}
 }
@@ -75,7 +75,7 @@ func askService(ctx context.Context, socket string, limit time.Duration, o *chec
 	o.Held, o.HoldErr = st.Hold, st.HoldErr
 }
 
-func verdict(r *check.Report, mode config.Mode) error {
+func verdict(r *check.Report) error {
 	if !r.Trace || !r.Enforce {
 		return &exitError{status: exitTrouble}
 	}

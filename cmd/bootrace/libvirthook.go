@@ -118,7 +118,7 @@ func (h *libvirtHook) run(ctx context.Context, deadline chan<- time.Duration) er
 		return nil
 	case out.At == 0 || ctx.Err() != nil:
 		held.over(context.WithoutCancel(ctx), event.ReleaseEnd, event.HoldAllowed, domain.UUID)
-		return nil //nolint:nilerr // what is wrong here must not keep a guest from starting
+		return nil // what is wrong here must not keep a guest from starting
 	case policy.Deny:
 		held.over(ctx, event.ReleaseDeadline, event.HoldDenied, "")
 		return &exitError{fmt.Errorf("the start of %q is denied: %w", domain.Name, err), exitNotYet}

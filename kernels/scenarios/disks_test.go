@@ -240,7 +240,7 @@ func (b *diskBoot) checkMargin(t *testing.T, guest string, m *timeline.Margin) {
 		return
 	}
 	least, most := open.from.Sub(settled)-slack, open.at.Sub(usable.from)+agreement
-	got, width := time.Duration(m.NS), time.Duration(m.Width)
+	got, width := m.NS, m.Width
 	if got > most || got+width < least {
 		t.Errorf("%s: margin %v (+%v), the witnesses say %v to %v", guest, got, width, least, most)
 	}

@@ -26,7 +26,9 @@ func tellChanges(ctx context.Context, fd int, changed func()) error {
 	if err != nil {
 		return fmt.Errorf("follow mounts: %w", err)
 	}
-	defer context.AfterFunc(ctx, func() { epoll.SetReadDeadline(time.Unix(1, 0)) })()
+	defer context.AfterFunc(ctx, func() {
+		_ = epoll.SetReadDeadline(time.Unix(1, 0)) // Go's poller has taken it, or Read fails
+	})()
 	woken := false
 	err = raw.Read(func(uintptr) bool {
 		// To be woken is the answer. Asking once more would find nothing: Go's poller

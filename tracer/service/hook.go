@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"slices"
+	"strconv"
 	"strings"
 	"sync"
 	"time"
@@ -172,7 +173,7 @@ func (h *hooks) release(who string, why event.HoldReason) []string {
 
 func (o *hooked) called(who string, pid int) bool {
 	_, value, _ := strings.Cut(o.start.Identity, ":")
-	return who == o.start.Guest || who == o.start.Identity || strings.EqualFold(who, value) || who == fmt.Sprint(pid)
+	return who == o.start.Guest || who == o.start.Identity || strings.EqualFold(who, value) || who == strconv.Itoa(pid)
 }
 
 // add adds them to what the status says of holds.

@@ -125,10 +125,10 @@ func (r *record) means(p string, l *life) bool {
 // sort as the one that the guest has, if there is one.
 func (r *record) pathOf(u *first, l *life, d *event.MemoryDisk) string {
 	name := r.h.names.get(l.name)
-	switch {
-	case l.kind == KindMount:
+	switch l.kind {
+	case KindMount:
 		return r.moved(u, name, d)
-	case l.kind == blockdev.Mapping:
+	case blockdev.Mapping:
 		if vg, lv, layer, ok := devmap.SplitName(name); ok && l.mapping.VG != "" && layer == "" {
 			return "/dev/" + vg + "/" + lv
 		}

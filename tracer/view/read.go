@@ -102,7 +102,7 @@ func (v *View) read(name string, limit int64) ([]byte, error) {
 	if err := unix.Fstatfs(int(file.Fd()), &kind); err != nil {
 		return nil, err
 	}
-	if virtual[int64(kind.Type)] {
+	if virtual[kind.Type] {
 		return nil, ErrVirtual
 	}
 	before, err := file.Stat()

@@ -38,10 +38,9 @@ import (
 	"time"
 
 	"github.com/rogpeppe/go-internal/txtar"
-
-	"github.com/bootrace/bootrace/tracer/config"
 	"golang.org/x/sys/unix"
 
+	"github.com/bootrace/bootrace/tracer/config"
 	"github.com/bootrace/bootrace/tracer/devmap"
 	"github.com/bootrace/bootrace/tracer/event"
 )
@@ -62,7 +61,8 @@ func Load(file string) (*History, error) {
 	if err != nil {
 		return nil, fmt.Errorf("read history: %w", err)
 	}
-	text, says := string(content), ""
+	text := string(content)
+	var says string
 	if archive := txtar.Parse(content); len(archive.Files) > 0 {
 		i := slices.IndexFunc(archive.Files, func(f txtar.File) bool { return f.Name == "events" })
 		if i < 0 {
@@ -120,20 +120,20 @@ func Parse(text string) ([]event.Event, error) {
 type Writer struct{ events []event.Event }
 
 // Line adds a line.
-func (w *Writer) Line(line string) error {
+func (p *Writer) Line(line string) error {
 	line = strings.TrimSpace(line)
 	if line == "" || line[0] == '#' {
 		return nil
 	}
-	return w.line(line)
+	return p.line(line)
 }
 
 // Events returns what the lines say, numbered from 1 on.
-func (w *Writer) Events() []event.Event {
-	for i := range w.events {
-		w.events[i].ID = uint64(i + 1)
+func (p *Writer) Events() []event.Event {
+	for i := range p.events {
+		p.events[i].ID = uint64(i + 1)
 	}
-	return w.events
+	return p.events
 }
 
 // words are the parts of a line. They are asked for one by one, and the first

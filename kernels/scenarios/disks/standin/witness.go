@@ -22,7 +22,7 @@ const lookEvery = 20 * time.Millisecond
 // the witness's.
 func witness(ctx context.Context, args []string) error {
 	if len(args) < 2 {
-		return errors.New("usage: witness OUT PATH...")
+		return errors.New("usage: witness OUT PATH [PATH...] (one or more)")
 	}
 	out, err := os.Create(args[0])
 	if err != nil {
