@@ -18,6 +18,11 @@ import (
 	"github.com/bootrace/bootrace/tracer/service"
 )
 
+// acceptJSON is what `accept --format json` prints.
+type acceptJSON struct {
+	Accepted []memory.Accepted `json:"accepted"`
+}
+
 func acceptCommand() *cli.Command {
 	return &cli.Command{
 		Name:      "accept",
@@ -53,7 +58,7 @@ func acceptCommand() *cli.Command {
 				return err
 			}
 			if asJSON {
-				return writeJSON(c.App.Writer, accepted)
+				return writeJSON(c.App.Writer, acceptJSON{accepted})
 			}
 			writeAccepted(c.App.Writer, accepted)
 			return nil

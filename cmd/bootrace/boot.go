@@ -175,5 +175,6 @@ func wantJSON(c *cli.Context) (bool, error) {
 	}
 }
 
-// writeJSON writes v as all of the program's JSON is written.
-func writeJSON(w io.Writer, v any) error { return json.Encode(w, v) }
+// writeJSON writes v, a struct, as all of the program's JSON is written. Its type
+// is one of those that the schema is made from (schema_test.go).
+func writeJSON[T any](w io.Writer, v T) error { return json.Encode(w, v) }

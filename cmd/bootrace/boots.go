@@ -13,8 +13,12 @@ import (
 	"github.com/bootrace/bootrace/tracer/timeline"
 )
 
-// bootJSON is one recorded boot in the array that `boots --format json`
-// prints, the latest first. What is not known is null. Fields are only added.
+// bootList is what `boots --format json` prints, the latest boot first.
+type bootList struct {
+	Boots []bootJSON `json:"boots"`
+}
+
+// bootJSON is one recorded boot. What is not known is null.
 type bootJSON struct {
 	// Boot is what the commands take as BOOT: 0 is the boot that runs, -1 the
 	// one before, ...
@@ -61,7 +65,7 @@ func bootsCommand() *cli.Command {
 				return err
 			}
 			if asJSON {
-				err = writeJSON(c.App.Writer, bootsJSON(rows, files))
+				err = writeJSON(c.App.Writer, bootList{bootsJSON(rows, files)})
 			} else {
 				err = text.Boots(c.App.Writer, rows, output(c))
 			}

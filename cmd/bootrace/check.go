@@ -17,12 +17,11 @@ import (
 )
 
 // The JSON form of `check` is a check.Report. The exit status is 0 where this
-// host can be traced and starts be held, 3 where it can only be traced, and 1
-// where it can't, or not do what its configuration says.
+// host can be traced and starts can be held, and 3 where not both.
 func checkCommand() *cli.Command {
 	return &cli.Command{
 		Name:  "check",
-		Usage: "can this host be traced, with what, and if not why not; ends with status 3 if its guests can't be held",
+		Usage: "can this host be traced, and its guests held, with what, and if not why not; exit status 3 if not",
 		Flags: []cli.Flag{formatFlag()},
 		Action: func(c *cli.Context) error {
 			if err := noArgs(c); err != nil {

@@ -15,6 +15,11 @@ import (
 	"github.com/bootrace/bootrace/tracer/service"
 )
 
+// releaseJSON is what `release --format json` prints.
+type releaseJSON struct {
+	Released []string `json:"released"` // the guests whose holds ended
+}
+
 func releaseCommand() *cli.Command {
 	return &cli.Command{
 		Name:      "release",
@@ -37,7 +42,7 @@ func releaseCommand() *cli.Command {
 				return err
 			}
 			if asJSON {
-				return writeJSON(c.App.Writer, released)
+				return writeJSON(c.App.Writer, releaseJSON{released})
 			}
 			for _, guest := range released {
 				fmt.Fprintf(c.App.Writer, "released %s\n", words.Clean(guest))

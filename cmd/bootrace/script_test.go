@@ -66,7 +66,8 @@ func becomeNobody() error {
 // The scripts say what each command prints and how it ends. Besides what
 // testscript has, they know:
 //
-//	exits STATUS PROGRAM ARG...  run it; what it says on stderr is one line
+//	exits STATUS PROGRAM ARG...  run it; what it says on stderr is one line, and JSON
+//	                             that it prints is as the schema says
 //	field PATH WANT              a field of the JSON on stdout; WANT is JSON or a string
 //	fits COLUMNS                 no line of stdout is wider
 //	[root], [devmapper], [service], [configured]
@@ -123,6 +124,9 @@ func exits(ts *testscript.TestScript, neg bool, args []string) {
 	}
 	if want := args[0]; strconv.Itoa(status) != want {
 		ts.Fatalf("exit status %d, want %s", status, want)
+	}
+	if err := printed(args[1:], ts.ReadFile("stdout")); err != nil {
+		ts.Fatalf("what it prints is not what exporters/json/schema.json says: %v", err)
 	}
 	switch said := ts.ReadFile("stderr"); {
 	case said == "":

@@ -9,7 +9,7 @@ import (
 )
 
 // Status is how the delivery stands. Its JSON form is part of `bootrace status
-// --format json`: names are stable, fields are only added.
+// --format json`, which exporters/json/schema.json describes.
 type Status struct {
 	// Waiting is how many requests wait in the spool, WaitingBytes their size.
 	Waiting      int   `json:"waiting"`

@@ -1,5 +1,10 @@
-// Package json writes a timeline for programs: a timeline.Timeline as JSON, the
-// same from `bootrace show --format json` and `bootrace export --format json`.
+// Package json writes what programs read: a timeline.Timeline, the same from
+// `bootrace show --format json` and `bootrace export --format json`, and the
+// documents of the other commands.
+//
+// schema.json describes all of them (JSON Schema, draft 2020-12): the document
+// of each command is in its $defs, by the command's name. It is made from the Go
+// types by the tests of cmd/bootrace, which also hold each document against it.
 package json
 
 import (
@@ -13,14 +18,30 @@ import (
 	"github.com/bootrace/bootrace/tracer/timeline"
 )
 
+// FormatVersion is the format_version of every document that a command prints
+// for programs. It is raised when a field is removed or renamed, or changes what
+// it means; fields and values of a text can be added without that.
+//
+// Documents without format_version are of version 1: there, `boots` printed a
+// bare array, no verdict had an outcome, and the summary had no counts.
+const FormatVersion = 2
+
+// document is what is written: an object, whose first field is the version.
+type document[T any] struct {
+	FormatVersion int `json:"format_version"`
+	Content       T   `json:",embed"`
+}
+
 // Write writes tl. What it writes is read back by decoding into a Timeline.
 func Write(w io.Writer, tl *timeline.Timeline) error { return Encode(w, tl) }
 
-// Encode writes v the way that all of the program's JSON is written: indented,
+// Encode writes v, a struct or a pointer to one, the way that all of the
+// program's JSON is written: with the version of the format, and indented,
 // because people read it, too. The text is what encoding/json makes of v; that
 // package holds all of it in memory, twice, before it writes the first byte.
-func Encode(w io.Writer, v any) error {
-	err := json.MarshalWrite(w, v, v1.DefaultOptionsV1(), jsontext.WithIndent("  "), jsontext.EscapeForHTML(false), jsontext.EscapeForJS(true))
+func Encode[T any](w io.Writer, v T) error {
+	err := json.MarshalWrite(w, document[T]{FormatVersion, v}, v1.DefaultOptionsV1(),
+		jsontext.WithIndent("  "), jsontext.EscapeForHTML(false), jsontext.EscapeForJS(true))
 	if err == nil {
 		_, err = io.WriteString(w, "\n")
 	}

@@ -37,7 +37,11 @@ func TestWrite(t *testing.T) {
 		e := json.NewEncoder(&standard)
 		e.SetIndent("", "  ")
 		e.SetEscapeHTML(false)
-		if err := e.Encode(want); err != nil {
+		versioned := struct {
+			FormatVersion int `json:"format_version"`
+			*timeline.Timeline
+		}{FormatVersion, want}
+		if err := e.Encode(versioned); err != nil {
 			t.Fatal(err)
 		}
 		if diff := cmp.Diff(standard.String(), b.String()); diff != "" {

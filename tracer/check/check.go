@@ -46,7 +46,7 @@ type Item struct {
 }
 
 // Report is what was found on a host. Its JSON form is printed by `bootrace
-// check --format json`: names are stable, fields are only added.
+// check --format json`, which exporters/json/schema.json describes.
 type Report struct {
 	Kernel string `json:"kernel"` // release
 	// Trace is set if this host can be traced.

@@ -14,7 +14,7 @@ import (
 )
 
 // Diff is what differs between two boots. Its JSON form is part of the
-// program's interface: names are stable, fields are only added.
+// program's interface: exporters/json/schema.json describes it.
 type Diff struct {
 	Before Boot `json:"before"`
 	After  Boot `json:"after"`

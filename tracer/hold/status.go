@@ -11,7 +11,7 @@ import (
 )
 
 // Status is what a Holder does now. Its JSON form is part of `bootrace status
-// --format json`: names are stable, fields are only added.
+// --format json`, which exporters/json/schema.json describes.
 type Status struct {
 	// Programs are the files whose starts are looked at; Unused are patterns
 	// that match none.

@@ -18,8 +18,8 @@ import (
 )
 
 // Status is what a running service says of itself. Its JSON form is printed
-// by `bootrace status --format json`: names are stable, fields are only added,
-// and what ends in _ns is nanoseconds since the boot.
+// by `bootrace status --format json`; what ends in _ns is nanoseconds since the
+// boot. exporters/json/schema.json describes it.
 type Status struct {
 	PID     int         `json:"pid"`
 	Version string      `json:"version"`

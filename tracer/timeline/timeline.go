@@ -14,10 +14,10 @@ import (
 	"github.com/bootrace/bootrace/tracer/event"
 )
 
-// Timeline is what happened in one boot. Its JSON form is part of the
-// program's interface: names are stable, fields are only added. Every name
-// that ends in _ns is nanoseconds; an instant counts from the boot
-// (CLOCK_BOOTTIME), everything else is a duration.
+// Timeline is what happened in one boot. Its JSON form is part of the program's
+// interface: exporters/json/schema.json describes it. Every name that ends in
+// _ns is nanoseconds; an instant counts from the boot (CLOCK_BOOTTIME),
+// everything else is a duration.
 type Timeline struct {
 	BootID string `json:"boot_id"`
 	// Host is the host's name and system, as far as it became known.
