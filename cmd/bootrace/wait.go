@@ -33,7 +33,7 @@ func waitCommand() *cli.Command {
 		ArgsUsage: "PATH... | --guest GUEST",
 		Description: "For units (ExecStartPre=) and scripts that start a guest; needs no running service.\n" +
 			"Exit status: 0 ready, 4 not ready in time, 3 a path that no waiting will mend,\n" +
-				"5 a backing file that can't be known.",
+			"5 a backing file that can't be known.",
 		Flags: []cli.Flag{
 			&cli.DurationFlag{Name: "timeout", Value: defaultWait, Usage: "how long to wait; 0: as long as it takes"},
 			&cli.StringFlag{Name: "guest", Usage: "the disks that `GUEST` (name or uuid) last ran on, as the running service remembers"},

@@ -64,7 +64,7 @@ type Boot struct {
 	Outcome      timeline.Outcome
 	Outcomes     timeline.Counts
 	Races        int
-	Findings     map[string]int // certain ones, by kind
+	Findings     map[string]int // certain ones that nobody has accepted, by kind
 	Withheld     map[string]int // without a verdict, by kind
 	Margins      *distribution
 	Holds        *distribution
@@ -89,9 +89,11 @@ func Summarize(tl *timeline.Timeline) *Boot {
 		b.Findings[kind], b.Withheld[kind] = 0, 0 // an alert needs a series that is 0
 	}
 	for _, f := range tl.Findings {
-		if f.Withheld != "" {
+		switch {
+		case f.Withheld != "":
 			b.Withheld[f.Kind]++
-		} else {
+		case f.Accepted != nil: // an alert would ring for what somebody said is right
+		default:
 			b.Findings[f.Kind]++
 		}
 		if f.Kind == timeline.Held {
@@ -222,9 +224,9 @@ func (p *page) boot(b *Boot) {
 	}
 	p.gauge("bootrace_boot_guests_by_outcome", "Guests in this boot by how it went, each counted once however often it was started.", guests...)
 	p.gauge("bootrace_boot_outcome", "What this boot comes to: 1 for its outcome, 0 for the others.", whole...)
-	p.gauge("bootrace_boot_mappings", "Device-mapper mappings that existed in this boot.", sample(float64(b.Mapping)))
+	p.gauge("bootrace_boot_mappings", "Devices and mounts that were followed in this boot.", sample(float64(b.Mapping)))
 	p.gauge("bootrace_boot_races", "Guests' opens that came before their disk, in this boot.", sample(float64(b.Races)))
-	p.gauge("bootrace_boot_findings", "Findings in this boot, by kind.", byKind(b.Findings)...)
+	p.gauge("bootrace_boot_findings", "Certain findings in this boot that nobody has accepted, by kind.", byKind(b.Findings)...)
 	p.gauge("bootrace_boot_findings_withheld", "Findings without a verdict in this boot, by kind.", byKind(b.Withheld)...)
 	p.gauge("bootrace_boot_losses", "Times in this boot at which events were or may have been missed.", sample(float64(b.Losses)))
 	p.histogram("bootrace_boot_open_margin_seconds", "Time from ready to a guest's first open of each disk; negative: the guest came first.", b.Margins)

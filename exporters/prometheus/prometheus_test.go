@@ -74,6 +74,16 @@ func TestUnsettled(t *testing.T) {
 	}
 }
 
+// A disk that an operator has accepted rings no alarm, the next one does.
+func TestAccepted(t *testing.T) {
+	got := write(t, &Stats{Boots: -1, Boot: Summarize(&timeline.Timeline{Findings: []*timeline.Finding{
+		{Kind: timeline.Shrunk, Accepted: &timeline.Instant{At: 9e9}}, {Kind: timeline.Shrunk},
+	}})})
+	if line := `bootrace_boot_findings{kind="shrunk"} 1`; !strings.Contains(got, line+"\n") {
+		t.Errorf("no line %q in\n%s", line, got)
+	}
+}
+
 func TestHolds(t *testing.T) {
 	got := write(t, &Stats{Boots: -1, Boot: Summarize(&timeline.Timeline{Findings: []*timeline.Finding{
 		{Kind: timeline.Held, Held: 80e9, Outcome: "denied", Reason: "deadline"}, {Kind: timeline.Held}, {Kind: "would-hold", Held: 9e9},
