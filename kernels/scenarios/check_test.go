@@ -43,17 +43,17 @@ func TestCheck(t *testing.T) {
 			{"volume vg0/web", warning, "flag to skip activation", "lvchange --setactivationskip n vg0/web"},
 			{"volume vg1/db", warning, "autoactivation is off", "lvchange --setautoactivation y vg1/db"}}},
 		{"enforce", true, true, "0", 0, []said{{"enforce mode", good, "the service does", ""}}},
-		{"noprogram", true, false, "1", 0, []said{
+		{"noprogram", true, false, "3", 0, []said{
 			{"enforce mode", warning, "enforce.binaries leads to no program", "name the program"},
 			{"program /usr/bin/qemu-system-x86_64", warning, "its starts can't be held", "add /usr/bin/qemu-system-x86_64 to enforce.binaries"},
 			{"program /usr/bin/qemu-lite-system-x86_64", warning, "its guests are not seen", "add qemu-lite-system-x86_64 to guest-binaries"}}},
-		{"container", false, false, "1", 0, []said{
+		{"container", false, false, "3", 0, []said{
 			{"rights", warning, "root without CAP_SYS_ADMIN, CAP_SYS_PTRACE, CAP_NET_ADMIN; in a container, which has its own namespaces (pid)", "on the host"},
 			{"probes", bad, "not seen: exit, so no verdict is possible: subscribe to process events: operation not permitted", "not in a container"}, {"enforce mode", warning, "CAP_SYS_ADMIN", ""}}},
 		{"btf", true, true, "0", 0, []said{
 			{"probes", warning, "tracefs: kprobe events and the proc connector, without eBPF", "CONFIG_DEBUG_INFO_BTF"}, {"service", warning, "does not run", "systemctl enable"}}},
 		{"integrity", true, true, "0", 0, []said{{"lockdown", good, "integrity", ""}, {"probes", good, "eBPF", ""}}},
-		{"confidentiality", false, false, "1", 0, []said{
+		{"confidentiality", false, false, "3", 0, []said{
 			{"lockdown", warning, "the kernel forbids probes", "lockdown=integrity"}, {"probes", bad, `not seen: dm, open, so no verdict is possible: start eBPF probes: not permitted: kernel lockdown is "confidentiality"; start tracefs probes: not permitted`, "lockdown must not be"}}},
 	} {
 		t.Run(c.name, func(t *testing.T) {

@@ -77,7 +77,7 @@ func testDisks(t *testing.T, w watch) {
 		t.Skip("NOT RUN: not every kind of disk is followed yet; BOOTRACE_DISKS=1 runs it")
 	}
 	out := w.play(t, "disks", func(o *lab.Options) {
-		o.Packages = diskPackages
+		o.Packages, o.Timeout = diskPackages, 40*time.Minute
 		o.Install = withStandin(repo(t), o.Install)
 	})
 	checkDisks(t, out)
