@@ -137,7 +137,7 @@ const (
 	CauseKilled = "killed-while-held"
 )
 
-// Cures. The README beside this file says what each is about.
+// Cures. The README beside this file sorts them by what they are about.
 const (
 	CureHold            = "hold"             // keep the guest's start back until the disk is ready
 	CureHoldProgram     = "hold-program"     // no pattern of enforce.binaries names the guest's program
