@@ -18,12 +18,15 @@ import (
 	"github.com/bootrace/bootrace/tracer/timeline"
 )
 
+//go:generate go test ../../cmd/bootrace -run ^TestSchema$ -update
+
 // FormatVersion is the format_version of every document that a command prints
 // for programs. It is raised when a field is removed or renamed, or changes what
 // it means; fields and values of a text can be added without that.
 //
-// Documents without format_version are of version 1: there, `boots` printed a
-// bare array, no verdict had an outcome, and the summary had no counts.
+// Documents without format_version are of version 1: there, `boots`, `release`
+// and `accept` printed a bare array, a verdict had at_risk instead of an outcome,
+// and a timeline had no summary.
 const FormatVersion = 2
 
 // document is what is written: an object, whose first field is the version.

@@ -21,7 +21,7 @@ const (
 )
 
 // Keys of attributes. They are the interface that queries are written against:
-// names are stable, keys are only added.
+// who renames or removes one, or changes what it means, raises scopeVersion.
 const (
 	keyBootID       = attribute.Key("bootrace.boot.id")
 	keyComplete     = attribute.Key("bootrace.boot.complete")
