@@ -1,11 +1,13 @@
 package main
 
 import (
+	"fmt"
 	"time"
 
 	"github.com/urfave/cli/v2"
 
 	"github.com/bootrace/bootrace/exporters/text"
+	"github.com/bootrace/bootrace/exporters/words"
 	"github.com/bootrace/bootrace/tracer/event"
 	"github.com/bootrace/bootrace/tracer/timeline"
 )
@@ -70,7 +72,7 @@ func racesCommand() *cli.Command {
 		Name:      "races",
 		Usage:     "the findings of a boot in words; exit status 3 if a guest failed, 5 if that is not known",
 		ArgsUsage: "[BOOT]",
-		Flags:     readFlags(),
+		Flags:     readFlags(&cli.StringFlag{Name: "guest", Usage: "only of the guest with this `NAME` or uuid"}),
 		Action: func(c *cli.Context) error {
 			asJSON, err := wantJSON(c)
 			if err != nil {
@@ -79,6 +81,12 @@ func racesCommand() *cli.Command {
 			tl, err := readBoot(c)
 			if err != nil {
 				return err
+			}
+			if name := c.String("guest"); c.IsSet("guest") {
+				boot := words.ShortID(tl.BootID)
+				if tl = tl.Only(name); tl == nil {
+					return fmt.Errorf("races: no guest %q in boot %s: `bootrace show --all` lists its guests", name, boot)
+				}
 			}
 			if asJSON {
 				err = writeJSON(c.App.Writer, racesJSON{tl.BootID, tl.Complete, tl.CompleteFrom, tl.Incomplete, tl.Findings, tl.Verdicts})

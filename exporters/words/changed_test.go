@@ -19,7 +19,7 @@ func TestTellChanges(t *testing.T) {
 		"vanished": "guest vm1 opened /dev/vg/x at 12.000 s, and ran on vg-x; the mapping dm_x that it last ran on by /dev/mapper/dm_x, of 1.5 GiB (1610612736 bytes), did not exist.",
 	} {
 		f.Kind = kind
-		if got := told(&f); got != want {
+		if got := toldOf(&f); got != want {
 			t.Errorf("%s:\n got %s\nwant %s", kind, got, want)
 		}
 	}
@@ -28,11 +28,11 @@ func TestTellChanges(t *testing.T) {
 		Last: &timeline.Last{UUID: "LVM-u"},
 	}
 	f.Last.Came = &timeline.Instant{At: 20e9, From: 20e9}
-	if got, want := told(&f), "guest vm1 opened /dev/vg/x at 12.000 s, and ran on a device that is no mapping; the mapping LVM-u that it last ran on did not exist; it came at 20.000 s."; got != want {
+	if got, want := toldOf(&f), "guest vm1 opened /dev/vg/x at 12.000 s, and ran on a device that is no mapping; the mapping LVM-u that it last ran on did not exist; it came at 20.000 s."; got != want {
 		t.Errorf("got %s", got)
 	}
 	f.Kind, f.Last, f.Reason = "substituted", nil, "so"
-	if got, want := told(&f), "guest vm1 opened /dev/vg/x at 12.000 s; it led to another device than this guest should run on: a device that is no mapping: so."; got != want {
+	if got, want := toldOf(&f), "guest vm1 opened /dev/vg/x at 12.000 s; it led to another device than this guest should run on: a device that is no mapping: so."; got != want {
 		t.Errorf("got %s", got)
 	}
 	disk := timeline.Last{BootID: "0badcafe-1111", Path: "/dev/sdb", Name: "sdb", Kind: "scsi", Device: "SCSI disk sdb (serial:A)", Size: 1 << 30}
@@ -51,17 +51,17 @@ func TestTellChanges(t *testing.T) {
 			"/dev/vg/lv of guest vm1 was lost at 12.000 s, while the guest ran: /dev/sdb beneath it went. Its reads and writes fail from then on."},
 	} {
 		tc.f.Guest, tc.f.At = "vm1", 12e9
-		if got := told(&tc.f); got != tc.want {
+		if got := toldOf(&tc.f); got != tc.want {
 			t.Errorf("%s:\n got %s\nwant %s", tc.f.Kind, got, tc.want)
 		}
 	}
 	f = timeline.Finding{Kind: "backing-missing", Guest: "vm1", Disk: "/dev/vg/b", BackingOf: "/dev/vg/x", At: 12e9, State: "absent", Error: "ENOENT"}
-	if got, want := told(&f), "guest vm1 opened /dev/vg/b, a backing file of /dev/vg/x, at 12.000 s, but the mapping did not exist (ENOENT), and it never became ready in this boot."; got != want {
+	if got, want := toldOf(&f), "guest vm1 opened /dev/vg/b, a backing file of /dev/vg/x, at 12.000 s, but the mapping did not exist (ENOENT), and it never became ready in this boot."; got != want {
 		t.Errorf("got %s", got)
 	}
 }
 
-func told(f *timeline.Finding) string {
+func toldOf(f *timeline.Finding) string {
 	t := Teller{Signs: ASCII, Name: func(s string, _ int) string { return s }}
 	var p Paragraph
 	p.tell(" "+textOf(f), t.says(f))

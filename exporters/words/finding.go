@@ -177,16 +177,22 @@ func (t *Teller) Finding(f *timeline.Finding) Paragraph {
 	p := t.What(f)
 	p.Append(t.Why(f, true))
 	p.Append(t.Ending(f.Exit))
+	t.remarks(&p, f)
+	p.Append(t.Evidence(f.Evidence))
+	return p
+}
+
+// remarks says what takes f its weight: that an operator accepted it, or that the
+// record does not prove it.
+func (t *Teller) remarks(p *Paragraph, f *timeline.Finding) {
 	if f.Accepted != nil {
 		p.Say("It was accepted at", Plain)
-		p.Add(Seconds(f.Accepted.At)+".", Plain)
+		p.Add(t.Instant(f.Accepted)+".", Plain)
 	}
 	if f.Withheld != "" {
 		p.Say("No verdict:", Strong)
 		p.Say(t.Name(f.Withheld, PathCols)+".", Plain)
 	}
-	p.Append(t.Evidence(f.Evidence))
-	return p
 }
 
 // What tells what happened, in a sentence.

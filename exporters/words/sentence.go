@@ -229,8 +229,7 @@ func (t *Teller) saysReady(ready *timeline.Instant) (Span, bool) {
 	if ready == nil || ready.OrBefore {
 		return Span{}, false
 	}
-	width := max(ready.At.Sub(ready.From), 0)
-	return Span{Seconds(ready.At.Add(-width/2)) + t.window(width), Plain}, true
+	return Span{t.Instant(ready), Plain}, true
 }
 
 // saysMargin gives a margin, which lies between NS and NS+Width: early or spare
@@ -243,13 +242,29 @@ func (t *Teller) saysMargin(name string, m *timeline.Margin, st Style) (Span, bo
 	case name == string(side) && m.AtLeast:
 		return Span{"at least " + t.Signs.Duration(m.NS), st}, true
 	case name == string(side):
-		return Span{t.Signs.Duration((m.NS + m.Width/2).Abs()) + t.window(m.Width), st}, true
+		return Span{t.amount(m), st}, true
 	case name == "worst" && side == Either:
 		return Span{t.Signs.Duration(-m.NS), st}, true
 	case name == "best" && side == Either:
 		return Span{t.Signs.Duration(m.NS + m.Width), st}, true
 	}
 	return Span{}, false
+}
+
+// Instant is i as text tells it: the middle of the window in which it lies, and
+// half the window's width.
+func (t *Teller) Instant(i *timeline.Instant) string {
+	width := max(i.At.Sub(i.From), 0)
+	return Seconds(i.At.Add(-width/2)) + t.window(width)
+}
+
+// Middle is the margin that text tells: the middle of what it can be.
+func Middle(m *timeline.Margin) event.Duration { return m.NS + max(m.Width, 0)/2 }
+
+// amount is how large a margin is, whichever its side: its middle, and half its
+// width.
+func (t *Teller) amount(m *timeline.Margin) string {
+	return t.Signs.Duration(Middle(m).Abs()) + t.window(m.Width)
 }
 
 // Side is on which side of zero a margin lies.

@@ -163,39 +163,41 @@ var cureTexts = map[string]string{
 // that begins with whom it is about.
 func (t *Teller) Cause(v *timeline.Verdict, c *timeline.Cause) Paragraph {
 	var p Paragraph
-	template := t.subject(&p, v, c)
+	if v.Guest == "" {
+		p.Say("No guest on", Plain)
+		p.Add(t.Name(first(c.Disks), PathCols)+":", Strong)
+	} else {
+		p.Say("Guest", Plain)
+		p.Add(t.Name(v.Guest, NameCols)+":", Strong)
+	}
+	p.Append(t.reason(v, c))
+	t.cures(&p, c, t.saysCause(v, c))
+	return p
+}
+
+// reason is Cause without whom it is about, and without what helps.
+func (t *Teller) reason(v *timeline.Verdict, c *timeline.Cause) Paragraph {
+	var p Paragraph
 	says := t.saysCause(v, c)
 	unproven := c.Withheld != "" && c.Kind != timeline.CauseUnexplained // which says it itself
 	if unproven {
 		p.Say("perhaps", Warn)
 	}
-	p.tell(" "+template, says)
+	p.tell(" "+causeText(v, c), says)
 	t.answer(&p, c, says)
 	if unproven {
 		p.Say("The record does not prove it:", Strong)
 		p.Say(t.Name(c.Withheld, PathCols)+".", Plain)
 	}
-	t.cures(&p, c, says)
 	return p
 }
 
-// subject names the guest, and returns what to say of it.
-func (t *Teller) subject(p *Paragraph, v *timeline.Verdict, c *timeline.Cause) string {
-	template, ok := causeTexts[c.Kind]
-	if !ok {
-		template = "{kind}. It concerns {disks}."
-	}
-	if v.Guest == "" {
-		p.Say("No guest on", Plain)
-		p.Add(t.Name(first(c.Disks), PathCols)+":", Strong)
-		if looked, ok := lookedTexts[c.Kind]; ok {
-			template = looked
-		}
-		return template
-	}
-	p.Say("Guest", Plain)
-	p.Add(t.Name(v.Guest, NameCols)+":", Strong)
+// causeText returns the template that tells c.
+func causeText(v *timeline.Verdict, c *timeline.Cause) string {
 	switch {
+	case v.Guest == "" && lookedTexts[c.Kind] != "":
+		return lookedTexts[c.Kind]
+	case v.Guest == "":
 	case c.Kind == timeline.CausePulled && c.Outcome == timeline.OutcomeAtRisk:
 		return riskPulled
 	case c.Outcome == timeline.OutcomeAtRisk:
@@ -205,7 +207,7 @@ func (t *Teller) subject(p *Paragraph, v *timeline.Verdict, c *timeline.Cause) s
 	case slices.Contains(c.Findings, timeline.NotExecuted) && droppedTexts[c.Kind] != "":
 		return droppedTexts[c.Kind]
 	}
-	return template
+	return cmp.Or(causeTexts[c.Kind], "{kind}. It concerns {disks}.")
 }
 
 // NotKnown says why it is not known how a start went.
@@ -213,6 +215,12 @@ func (t *Teller) NotKnown(v *timeline.Verdict) Paragraph {
 	var p Paragraph
 	p.Say("Guest", Plain)
 	p.Add(t.Name(v.Guest, NameCols)+":", Strong)
+	p.Append(t.notKnown(v))
+	return p
+}
+
+func (t *Teller) notKnown(v *timeline.Verdict) Paragraph {
+	var p Paragraph
 	p.Say("not known.", Warn)
 	for _, why := range v.Unknown {
 		p.Say(Capital(t.Name(why, PathCols))+".", Plain)
