@@ -130,3 +130,41 @@ func TestRacesLoop(t *testing.T) {
 		}
 	}
 }
+
+// A margin that is known as a window is the same number in all texts: the middle.
+func TestOneMargin(t *testing.T) {
+	tl := boot(t, func(add func(string, ...any)) {
+		add("5 exec pid=100 args: qemu-system-x86_64 -name web -drive file=/dev/vg/web")
+		add("5.1 open pid=100 /dev/vg/web ENOENT")
+		add("6..7 dm_create lv=vg/web dev=253:1")
+		add("7..8 dm_load lv=vg/web dev=253:1 table=0_2048_linear_8:16_0")
+		add("8..10 dm_resume lv=vg/web dev=253:1 flags=32")
+		add("10 uevent change dm-1 dev=253:1 seq=1")
+		add("10..12 udev change dm-1 dev=253:1 seq=1 lv=vg/web DM_ACTIVATION=1 links=/dev/vg/web")
+		add("100 mark log_end")
+	})
+	f := tl.Races()[0]
+	if f.Ready.From != 10e9 || f.Ready.At != 12e9 || f.NS != -69e8 || f.Width != 2e9 {
+		t.Fatalf("ready %+v, margin %+v", f.Ready, f.Margin)
+	}
+	var b bytes.Buffer
+	if err := Show(&b, tl, Options{Width: 120}); err != nil {
+		t.Fatal(err)
+	}
+	for _, want := range []string{"web, /dev/vg/web, 5.900 s ±1.000 s too early", " 5.900 s too early", "ready 11.000 s"} {
+		if !strings.Contains(b.String(), want) {
+			t.Errorf("show: no %q in:\n%s", want, b.String())
+		}
+	}
+	out := races(t, tl)
+	if want := "it became ready at 11.000 s ±1.000 s: 5.900 s ±1.000 s too early."; !strings.Contains(unwrapped(out), want) {
+		t.Errorf("races: no %q in:\n%s", want, out)
+	}
+	for _, s := range []string{b.String(), out} {
+		for _, other := range []string{"6.900 s", "4.900 s"} {
+			if strings.Contains(s, other) {
+				t.Errorf("%s of the same margin in:\n%s", other, s)
+			}
+		}
+	}
+}

@@ -323,7 +323,7 @@ func (t *Teller) Ending(e *timeline.Exit) Paragraph {
 	default:
 		p.Say("The guest ended with status "+itoa(e.Status)+" at", Plain)
 	}
-	p.Add(Seconds(e.At)+".", Plain)
+	p.Add(t.Instant(&e.Instant)+".", Plain)
 	return p
 }
 

@@ -75,9 +75,10 @@ func (t *Teller) held(g *timeline.Guest) Result {
 	return Result{"held " + d, d, Warn}
 }
 
-// Margin is m, in the style st where it is clear.
+// Margin is m, in the style st where it is clear: its middle, without the half
+// width that a sentence has.
 func (t *Teller) Margin(m *timeline.Margin, st Style) Result {
-	middle := t.Signs.Duration((m.NS + m.Width/2).Abs())
+	middle := t.Signs.Duration(Middle(m).Abs())
 	switch side := SideOf(m); {
 	case side == Early:
 		return Result{middle + " too early", "-" + middle, st}
@@ -92,7 +93,7 @@ func (t *Teller) Margin(m *timeline.Margin, st Style) Result {
 	return Result{"margin not known", "not known", Dim}
 }
 
-// Ready says when a disk was ready; nil means never.
+// Ready says when a disk was ready, in the middle of its window; nil means never.
 func (t *Teller) Ready(ready *timeline.Instant) Result {
 	switch {
 	case ready == nil:
@@ -100,5 +101,6 @@ func (t *Teller) Ready(ready *timeline.Instant) Result {
 	case ready.OrBefore:
 		return Result{"ready before " + Seconds(ready.At), "before", Dim}
 	}
-	return Result{"ready " + Seconds(ready.At), Seconds(ready.At), Dim}
+	at := Seconds(MiddleOf(ready))
+	return Result{"ready " + at, at, Dim}
 }

@@ -254,8 +254,15 @@ func (t *Teller) saysMargin(name string, m *timeline.Margin, st Style) (Span, bo
 // Instant is i as text tells it: the middle of the window in which it lies, and
 // half the window's width.
 func (t *Teller) Instant(i *timeline.Instant) string {
-	width := max(i.At.Sub(i.From), 0)
-	return Seconds(i.At.Add(-width/2)) + t.window(width)
+	if i.OrBefore {
+		return Seconds(i.At) + " or before"
+	}
+	return Seconds(MiddleOf(i)) + t.window(max(i.At.Sub(i.From), 0))
+}
+
+// MiddleOf is the middle of the window in which i lies.
+func MiddleOf(i *timeline.Instant) event.Time {
+	return i.At.Add(-max(i.At.Sub(i.From), 0) / 2)
 }
 
 // Middle is the margin that text tells: the middle of what it can be.
