@@ -11,12 +11,21 @@ type linkMissing struct{}
 
 func (linkMissing) find(r *record, report func(*Finding)) {
 	for u := range r.all {
-		if u.use.Errno != int(unix.ENOENT) || u.way == nil || u.use.Margin.Negative() || u.disk.opened() {
+		gone := u.onlyLinkGone() && r.renamedAs(u) == nil
+		if !gone && (u.use.Errno != int(unix.ENOENT) || u.way == nil || u.use.Margin.Negative() || u.disk.opened()) {
 			continue
 		}
 		f := r.finding(LinkMissing, false, u)
 		f.Margin, f.Late = nil, nil // it was ready, and that helped nobody
-		f.Withheld = r.between(u)
+		if f.Withheld = r.between(u); gone {
+			f.Withheld = r.rest(u)
+		}
 		report(f)
 	}
+}
+
+// onlyLinkGone reports whether a path had led to a device that was ready, and
+// leads nowhere since, although the device itself was there at the open.
+func (u *first) onlyLinkGone() bool {
+	return u.use.Errno == int(unix.ENOENT) && u.way == nil && u.route.before(u.stamp()) && u.certain && u.state == stateLive
 }
