@@ -17,7 +17,8 @@ type HoldAdvice struct {
 	Program string `json:"program,omitempty"`
 	Covered bool   `json:"covered"`
 	// Deadline is how long a hold lasts at the most, Wait how long it took from the
-	// start until all disks were ready; 0: they never were.
+	// start until all disks were ready, or at least the one in question where another
+	// never was; 0: they were ready already, or that is not known.
 	Deadline event.Duration `json:"deadline_ns"`
 	Wait     event.Duration `json:"wait_ns,omitempty"`
 	// Ended is how a hold ended that there was, empty where there was none.
@@ -50,8 +51,8 @@ func (r *record) holdAdvice(f *Finding) *HoldAdvice {
 	switch {
 	case p.ready != nil:
 		a.Wait = p.wait()
-	case len(p.waits) == 0 && f.Ready != nil:
-		a.Wait = f.Ready.At.Sub(from)
+	case f.Ready != nil:
+		a.Wait = max(f.Ready.At.Sub(from), 0)
 	}
 	if n := len(g.Holds); n > 0 {
 		h := &g.Holds[n-1]
@@ -96,7 +97,7 @@ const spareTime = time.Second
 // killed with it.
 func (c *Cause) holdRemedies() []string {
 	a := c.Hold
-	enough := a == nil || a.Wait > 0 && a.Wait+spareTime <= a.Deadline
+	enough := a == nil || a.Wait+spareTime <= a.Deadline
 	switch {
 	case a == nil:
 		return []string{CureHold}

@@ -10,6 +10,7 @@ import (
 
 	"golang.org/x/sys/unix"
 
+	"github.com/bootrace/bootrace/tracer/blockdev"
 	"github.com/bootrace/bootrace/tracer/devmap"
 	"github.com/bootrace/bootrace/tracer/event"
 	"github.com/bootrace/bootrace/tracer/guest"
@@ -43,6 +44,8 @@ type guestLife struct {
 	seen   event.Time  // when a snapshot last saw it run, 0 if none did
 	byPath map[sym]int // place in out.Disks
 	firsts []first
+	// strays are failed opens of what may be a disk, one a path.
+	strays []*openFact
 	// memory is what it last ran on, nil if nothing is known.
 	memory *memoryFact
 	// tail is the disk that was opened last, and when: what is opened next
@@ -235,6 +238,7 @@ func (g *guestLife) open(f *openFact) {
 	n, known := g.byPath[p]
 	if !known {
 		if !g.storage(f) {
+			g.stray(f)
 			return
 		}
 		n = g.addDisk(Disk{Path: g.names.get(p), BackingOf: g.chain(f)})
@@ -257,8 +261,22 @@ func (g *guestLife) storage(f *openFact) bool {
 		kind := g.names.get(f.kind)
 		return f.hasDev || kind == "block" || kind == "file" && devmap.Candidates(text) != nil
 	default:
-		return devmap.Candidates(text) != nil
+		_, device := blockdev.MeaningOf(text)
+		return device
 	}
+}
+
+// stray notes an open that failed, or forgets it when another one of that path
+// succeeds: of a path that may be a disk, for all that its name says. Devices of
+// other kinds, libraries and the system's own files are none.
+func (g *guestLife) stray(f *openFact) {
+	text := g.names.get(f.path)
+	g.strays = slices.DeleteFunc(g.strays, func(o *openFact) bool { return o.path == f.path })
+	system := func(dir string) bool { return strings.HasPrefix(text, dir) }
+	if f.errno == 0 || inDev(text) || strings.HasSuffix(text, ".so") || slices.ContainsFunc(event.SystemDirs(), system) || len(g.strays) >= listed {
+		return
+	}
+	g.strays = append(g.strays, f)
 }
 
 // chain returns the disk that an open follows, if that is clear.
@@ -286,13 +304,17 @@ func (d *Disk) use(f *openFact, names *symbols) {
 		Type: names.get(f.kind), Size: f.size,
 	}
 	if f.errno != 0 {
-		u.Error = cmp.Or(unix.ErrnoName(unix.Errno(f.errno)), fmt.Sprintf("errno %d", f.errno))
+		u.Error = errorName(f.errno)
 	}
 	if f.hasDev {
 		dev := f.dev
 		u.Dev = &dev
 	}
 	d.Uses = append(d.Uses, u)
+}
+
+func errorName(errno int32) string {
+	return cmp.Or(unix.ErrnoName(unix.Errno(errno)), fmt.Sprintf("errno %d", errno))
 }
 
 func (u *Use) same(f *openFact) bool {
@@ -332,6 +354,9 @@ func (g *guestLife) judge(r *resolver, groups map[string]bool) {
 // tried twice over, which qemu does with a missing image only.
 func (d *Disk) proven(rt *route, groups map[string]bool) bool {
 	if len(rt.lives) > 0 {
+		return true
+	}
+	if m, ok := blockdev.MeaningOf(d.Path); ok && m.Kind != blockdev.Mapping && m.Waited() {
 		return true
 	}
 	for i := range d.Uses {

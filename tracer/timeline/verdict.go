@@ -2,8 +2,10 @@ package timeline
 
 import (
 	"cmp"
+	"fmt"
 	"slices"
 	"strings"
+	"time"
 
 	"golang.org/x/sys/unix"
 
@@ -270,6 +272,9 @@ func (r *record) judge(t *Timeline) []*Verdict {
 			j.verdict(f).add(c)
 		}
 	}
+	for _, u := range r.unstarted {
+		j.unresolved(u)
+	}
 	r.unopened(j.of)
 	for _, g := range r.guests {
 		j.finish(g)
@@ -320,6 +325,27 @@ func (j *judges) verdict(f *Finding) *Verdict {
 	return j.put(key, &Verdict{Guest: f.Guest, GuestID: f.GuestID, Identity: j.r.identityOf(f.GuestID), At: f.At, Evidence: f.Evidence})
 }
 
+// unresolved adds a start that was held, and of which the record does not say what
+// became of it.
+func (j *judges) unresolved(u *unstarted) {
+	n := len(u.out.Holds)
+	if n == 0 || j.of[u.out.ID] != nil {
+		return
+	}
+	why := "its start was held, and how that ended is not recorded"
+	if u.out.Holds[n-1].Released != nil {
+		why = "its start was held and let go, and the record does not tell of it since"
+	}
+	v := j.put(u.out.ID, &Verdict{Guest: u.called(), GuestID: u.out.ID, Identity: j.r.identityOf(u.out.ID), At: u.out.Exec.At, Unknown: []string{why}})
+	for i := range u.out.Holds {
+		v.Evidence = append(v.Evidence, u.out.Holds[i].Event)
+		if h := u.out.Holds[i].Released; h != nil {
+			v.Evidence = append(v.Evidence, h.Event)
+		}
+	}
+	v.Evidence = proof(v.Evidence)
+}
+
 // identityOf returns the identity of a guest whose start came to nothing.
 func (r *record) identityOf(id string) string {
 	for _, u := range r.unstarted {
@@ -335,7 +361,7 @@ func (r *record) identityOf(id string) string {
 func (j *judges) finish(g *guestLife) {
 	v := j.of[g.out.ID]
 	v.Unknown = j.r.doubts(g, v)
-	if e := g.out.Exit; len(v.Causes) == 0 && !g.out.Backfilled && len(g.firsts) > 0 && e != nil && failedExit(&e.ExitInfo) {
+	if e := g.out.Exit; len(v.Causes) == 0 && !g.out.Backfilled && e != nil && failedExit(&e.ExitInfo) {
 		v.add(j.r.unexplained(g, v))
 	}
 }
@@ -389,6 +415,11 @@ func (r *record) explain(f *Finding) *Cause {
 		r.ask(f, c)
 	case CauseNeverActivated:
 		r.ask(f, c)
+	case CauseDenied, CauseKilled:
+		if f.Ready == nil { // to wait longer would not have helped
+			r.ask(f, c)
+			c.Cures = c.neverRemedies()
+		}
 	case CauseDeactivated:
 		c.By = r.remover(f, c)
 	case CauseRenamed:
@@ -588,16 +619,56 @@ func (r *record) unexplained(g *guestLife, v *Verdict) *Cause {
 	for i := range g.firsts {
 		c.Disks = union(c.Disks, []string{g.firsts[i].disk.Path})
 	}
+	whys := v.Unknown
+	if len(whys) == 0 {
+		whys = g.inVain()
+	}
 	holder := r.holder(g)
+	if holder != nil && len(whys) == 0 && !g.refused() {
+		whys = []string{"guest " + holder.called() + " had one of its disks at the same time"}
+	}
 	switch {
-	case len(v.Unknown) > 0:
-		c.Kind, c.Outcome, c.Withheld = CauseUnexplained, OutcomeUnknown, strings.Join(v.Unknown, "; ")
+	case len(whys) > 0:
+		c.Kind, c.Outcome, c.Withheld = CauseUnexplained, OutcomeUnknown, strings.Join(whys, "; ")
 		v.Unknown = nil // the cause says it
 	case holder != nil:
 		c.Kind, c.Holder = CauseInUse, holder.called()
 		c.Evidence = proof(append(c.Evidence, holder.out.Exec.Event))
 	}
 	return c
+}
+
+// inVain says what a guest that ended with an error looked for and never got, or
+// that it had no disk at all, a reason each.
+func (g *guestLife) inVain() []string {
+	var whys []string
+	for i := range g.firsts {
+		if d := g.firsts[i].disk; !d.opened() {
+			whys = append(whys, fmt.Sprintf("its open of %s failed (%s)", d.Path, d.Uses[0].Error))
+		}
+	}
+	for _, f := range g.strays {
+		whys = append(whys, fmt.Sprintf("its open of %s failed (%s), and whether that is a disk is not known", g.names.get(f.path), errorName(f.errno)))
+	}
+	if len(g.firsts) == 0 && len(whys) == 0 {
+		whys = []string{"the record has no disk of it"}
+	}
+	return whys
+}
+
+// lockTime is how long a program may live that ends because it did not get a lock:
+// qemu asks for its locks while it opens its disks.
+const lockTime = 10 * time.Second
+
+// refused reports whether g can have ended because a disk was locked: soon after
+// it had opened its disks, and by itself. A guest that waits for a migration locks
+// nothing until that is over.
+func (g *guestLife) refused() bool {
+	e, last := g.out.Exit, g.out.Exec.At
+	for i := range g.firsts {
+		last = max(last, g.firsts[i].use.At)
+	}
+	return e != nil && e.Signal == 0 && e.At.Sub(last) <= lockTime && g.fact.guest.Incoming == ""
 }
 
 // failedExit: the signals that stop a guest in order are no failure; qemu ends
@@ -641,8 +712,11 @@ func (g *guestLife) keeps(mapping string, d *Disk, other *Guest) bool {
 
 // sharing reports whether two guests can have one disk at the same time: both
 // only read, both let others write, or one of them takes no lock at all.
+//
+// What no command line names is a backing file, which is only read.
 func sharing(a, b *Disk) bool {
-	return a.ReadOnly && b.ReadOnly || a.ShareRW && b.ShareRW || a.Unlocked || b.Unlocked
+	reads := func(d *Disk) bool { return d.ReadOnly || d.BackingOf != "" || !d.Announced }
+	return reads(a) && reads(b) || a.ShareRW && b.ShareRW || a.Unlocked || b.Unlocked
 }
 
 func (c *Cause) remedies() []string {
@@ -671,9 +745,13 @@ func (c *Cause) remedies() []string {
 		return []string{CurePermission}
 	case CauseFilePermission:
 		return []string{CureFileRights}
-	case CauseDenied:
-		return []string{CureLongerHold}
-	case CauseKilled:
+	case CauseDenied, CauseKilled:
+		if len(c.Cures) > 0 {
+			return nil
+		}
+		if c.Kind == CauseDenied {
+			return []string{CureLongerHold}
+		}
 		return []string{CureLauncher}
 	}
 	return []string{CureLookInside}
