@@ -73,6 +73,10 @@ type Change struct {
 // Fallback is Change.Why where the disk is now one of its own backing files.
 const Fallback = "it is a backing file of what the guest last ran on: what was written since is not in it"
 
+// BelowMount is Change.Why where a file was opened in the folder that its file
+// system is to be mounted on, and was not.
+const BelowMount = "its file system was not mounted then, and the folder below had a file of the same name"
+
 // OtherTable is Change.Why where a mapping without a UUID has the same name
 // and other contents.
 const OtherTable = "it has the same name, and was made of something else"

@@ -65,7 +65,7 @@ func (r *record) belowMount(g *guestLife, o *ranOn) *Finding {
 	if r.ways.mounts.existing(last.Mount, o.stamp()) != nil {
 		return nil
 	}
-	c := memory.Change{Kind: memory.Substituted, Last: *last, Why: BelowMount}
+	c := memory.Change{Kind: memory.Substituted, Last: *last, Why: memory.BelowMount}
 	f := r.change(g, o, &c)
 	for _, l := range r.ways.mounts.at[last.Mount] {
 		if l.start.from > o.use.At {
@@ -79,10 +79,6 @@ func (r *record) belowMount(g *guestLife, o *ranOn) *Finding {
 	}
 	return f
 }
-
-// BelowMount is Finding.Reason where a guest opened a file in the folder that a
-// file system is to be mounted on, and was not.
-const BelowMount = "its file system was not mounted then, and the folder below had a file of the same name"
 
 // ranOn is a disk that a guest opened with success, and what it led to.
 type ranOn struct {
