@@ -28,11 +28,11 @@ func TestTellChanges(t *testing.T) {
 		Last: &timeline.Last{UUID: "LVM-u"},
 	}
 	f.Last.Came = &timeline.Instant{At: 20e9, From: 20e9}
-	if got, want := toldOf(&f), "guest vm1 opened /dev/vg/x at 12.000 s, and ran on a device that is no mapping; the mapping LVM-u that it last ran on did not exist; it came at 20.000 s."; got != want {
+	if got, want := toldOf(&f), "guest vm1 opened /dev/vg/x at 12.000 s, and ran on a device that is not known; the mapping LVM-u that it last ran on did not exist; it came at 20.000 s."; got != want {
 		t.Errorf("got %s", got)
 	}
 	f.Kind, f.Last, f.Reason = "substituted", nil, "so"
-	if got, want := toldOf(&f), "guest vm1 opened /dev/vg/x at 12.000 s; it led to another device than this guest should run on: a device that is no mapping: so."; got != want {
+	if got, want := toldOf(&f), "guest vm1 opened /dev/vg/x at 12.000 s; it led to another device than this guest should run on: a device that is not known: so."; got != want {
 		t.Errorf("got %s", got)
 	}
 	disk := timeline.Last{BootID: "0badcafe-1111", Path: "/dev/sdb", Name: "sdb", Kind: "scsi", Device: "SCSI disk sdb (serial:A)", Size: 1 << 30}
@@ -56,7 +56,7 @@ func TestTellChanges(t *testing.T) {
 		}
 	}
 	f = timeline.Finding{Kind: "backing-missing", Guest: "vm1", Disk: "/dev/vg/b", BackingOf: "/dev/vg/x", At: 12e9, State: "absent", Error: "ENOENT"}
-	if got, want := toldOf(&f), "guest vm1 opened /dev/vg/b, a backing file of /dev/vg/x, at 12.000 s, but the mapping did not exist (ENOENT), and it never became ready in this boot."; got != want {
+	if got, want := toldOf(&f), "guest vm1 opened /dev/vg/b, a backing file of /dev/vg/x, at 12.000 s, but the volume did not exist (ENOENT), and it never became ready in this boot."; got != want {
 		t.Errorf("got %s", got)
 	}
 }

@@ -303,6 +303,10 @@ func (t *Teller) saysStep(s *timeline.AccountStep) part {
 			return Span{t.Name(s.Kind, NameCols), Plain}, true
 		case "by":
 			return Span{t.process(s.By), Plain}, s.By != nil
+		case "before":
+			return Span{beforeStep(s), Plain}, true
+		case "nobody": // said where no process is known: it tells nothing itself
+			return Span{}, s.By == nil
 		case "queued":
 			return Span{t.Signs.Duration(s.Queued), Plain}, s.Behind > 0
 		case "behind":
@@ -310,6 +314,14 @@ func (t *Teller) saysStep(s *timeline.AccountStep) part {
 		}
 		return Span{}, false
 	}
+}
+
+// beforeStep is what the time of a step counts from.
+func beforeStep(s *timeline.AccountStep) string {
+	if s.From == 0 {
+		return "the boot began"
+	}
+	return "what it lies on was usable"
 }
 
 // Ending says how the guest ended, nothing if it still ran.

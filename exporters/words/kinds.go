@@ -27,8 +27,8 @@ func (c Class) Style() Style { return classStyles[c] }
 
 // kind is how one kind of finding is told.
 //
-// In text, {name} is a part of the finding (see says), {state} what the mapping
-// was at the open, and [...] is left out where a part in it is not known.
+// In text, {name} is a part of the finding (see says), {what} the device as what
+// it is ("the volume"), {state} how it was at the open, and [...] is left out where a part in it is not known.
 type kind struct {
 	class     Class
 	one, many string // for the count of those that are no races
@@ -46,26 +46,26 @@ const (
 // others are told by unknown.
 var kinds = map[string]kind{
 	"missing": {Failure, "missing disk", "missing disks",
-		opened + ", but the mapping {state}[ ({error})][; it became ready at {ready}]" + by + "."},
+		opened + ", but {what} {state}[ ({error})][; it became ready at {ready}]" + by + "."},
 	"never-ready": {Failure, "disk never ready", "disks never ready",
-		opened + ", but the mapping {state}[ ({error})], and it never became ready in this boot."},
+		opened + ", but {what} {state}[ ({error})], and it never became ready in this boot[: {reason}]."},
 	"not-live": {Failure, "disk not live", "disks not live",
-		opened + ": the node was there, but nothing behind it: the mapping {state}[ ({error})][; it became ready at {ready}]" + by + "."},
+		opened + ": the node was there, but nothing behind it: {what} {state}[ ({error})][; it became ready at {ready}]" + by + "."},
 	"link-late": {Failure, "late link", "late links",
-		opened + "[ ({error})]: the mapping was there, only udev's link to it was missing[; it was ready at {ready}]" + by + "."},
+		opened + "[ ({error})]: {what} was there, only udev's link to it was missing[; it was ready at {ready}]" + by + "."},
 	"link-missing": {Failure, "missing link", "missing links",
-		opened + "[ ({error})]: the mapping[ {mapping}] was live, and the path was not there."},
+		opened + "[ ({error})]: {what}[ {mapping}] was live, and the path was not there."},
 	"backing-missing": {Failure, "missing backing file", "missing backing files",
-		opened + ", but the mapping {state}[ ({error})][; it became ready at {ready}]" + by + "[, and it never became ready in this boot{never}]."},
+		opened + ", but {what} {state}[ ({error})][; it became ready at {ready}]" + by + "[, and it never became ready in this boot{never}]."},
 	"removed": {Failure, "removed disk", "removed disks",
-		opened + "[ ({error})], after the mapping[ {mapping}] had been ready and was removed again."},
+		opened + "[ ({error})], after {what}[ {mapping}] had been ready and was removed again."},
 	"renamed": {Failure, "renamed disk", "renamed disks",
 		opened + "[ ({error})]; what it meant is there under another name[: {mapping}][, as {nowpath}]" + lastRan + "."},
 	"pulled": {Failure, "pulled disk", "pulled disks",
 		"{disk}[, a backing file of {backing},] of guest {guest} was lost at {at}, while the guest ran[: {beneath} beneath it went]. Its reads and writes fail from then on[, {reason}]."},
 	"near-miss": {Warning, "near miss", "near misses",
-		opened + "[, only {spare} after the mapping became ready][, {early} before udev was done with the mapping, which was live]" +
-			"[, between {worst} before and {best} after the mapping became ready].[ It became ready at {ready}.] It worked by luck."},
+		opened + "[, only {spare} after {what} became ready][, {early} before udev was done with {what}, which was live]" +
+			"[, between {worst} before and {best} after {what} became ready].[ It became ready at {ready}.] It worked by luck."},
 	"substituted": {Failure, "substituted disk", "substituted disks",
 		opened + "; it led to another device than this guest should run on[: {mapping}][: {nomapping}][, {size}]" + lastRan + "[: {reason}]."},
 	"shrunk": {Failure, "shrunk disk", "shrunk disks",
@@ -76,7 +76,7 @@ var kinds = map[string]kind{
 	"not-a-device": {Failure, "disk that is no device", "disks that are no devices",
 		opened + ", which is a regular file and no device: what the guest writes goes into /dev, not to its disk."},
 	"never-started": {Warning, "guest that never started", "guests that never started",
-		"{looker} looked for {disk} at {at}[ ({error})][, {looks} times], but the mapping {state}[; it became ready at {ready}]" + by + ". No guest ran on it in this boot."},
+		"{looker} looked for {disk} at {at}[ ({error})][, {looks} times], but {what} {state}[; it became ready at {ready}]" + by + ". No guest ran on it in this boot."},
 	"open-error": {Failure, "failed open", "failed opens",
 		opened + " and failed[: {error}]."},
 	"held": {Note, "held start", "held starts",
@@ -97,7 +97,7 @@ var inVain = kind{Warning, "start held in vain", "starts held in vain",
 var refused = kind{Failure, "held start that failed", "held starts that failed", inVain.text}
 
 var unknown = kind{Warning, "other finding", "other findings",
-	opened + ": {kind}[ ({error})][; the mapping became ready at {ready}]" + by + "."}
+	opened + ": {kind}[ ({error})][; {what} became ready at {ready}]" + by + "."}
 
 // Kinds lists the kinds of findings that have words of their own.
 func Kinds() []string { return slices.Sorted(maps.Keys(kinds)) }
@@ -131,23 +131,9 @@ func ClassOf(f *timeline.Finding) Class {
 	return kindOf(f).class
 }
 
-// states says what a mapping was at the open.
-var states = map[string]string{
-	"absent":    "did not exist",
-	"created":   "had no table yet",
-	"loaded":    "had no live table yet",
-	"live":      "was live and not yet ready",
-	"suspended": "was suspended",
-	"removed":   "was removed",
-}
-
 // textOf is the template that tells f.
 func textOf(f *timeline.Finding) string {
-	state, ok := states[f.State]
-	if !ok {
-		state = "was not ready"
-	}
-	return strings.ReplaceAll(kindOf(f).text, "{state}", state)
+	return strings.NewReplacer("{state}", stateOf(f), "{what}", what(f)).Replace(kindOf(f).text)
 }
 
 // delays says of each part of the time until a mapping was ready what took so
@@ -155,10 +141,10 @@ func textOf(f *timeline.Finding) string {
 var delays = map[string]string{
 	timeline.StepDisk:      "the device beneath it[, {detail},] appeared only {at} after the boot began",
 	timeline.StepPV:        "udev took {took} to finish with[ {detail},] the device beneath it[: up to {queued} of that its queue held it behind {behind}]",
-	timeline.StepLayer:     "it took {took} until[ {detail},] the mapping beneath it, was live[, made so by {by}]",
+	timeline.StepLayer:     "it took {took} until[ {detail},] the layer beneath it, was live[, made so by {by}]",
 	timeline.StepGroupDisk: "LVM's command ran right after another physical volume[, {detail},] had appeared, {at} after the boot began",
 	timeline.StepGroupPV:   "LVM's command ran right after udev had finished with another physical volume[, {detail}], which took {took}[: up to {queued} of that its queue held it behind {behind}]",
-	timeline.StepCreated:   "it took {took} until it was created[ by {by}]",
+	timeline.StepCreated:   "[{by} created it {took} after {before}][it was created {took} after {before}{nobody}]",
 	timeline.StepLoaded:    "it took {took} until its table was loaded[ by {by}]",
 	timeline.StepLive:      "it took {took} until its table was live[, made so by {by}]",
 	timeline.StepResumed:   "it was suspended for {took}",

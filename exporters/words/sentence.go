@@ -4,6 +4,7 @@ import (
 	"cmp"
 	"strings"
 
+	"github.com/bootrace/bootrace/tracer/blockdev"
 	"github.com/bootrace/bootrace/tracer/event"
 	"github.com/bootrace/bootrace/tracer/timeline"
 )
@@ -72,7 +73,7 @@ func (p *Paragraph) attach(s Span, glue *bool) {
 // flowing are the parts that may be broken at blanks; all others stay together.
 var flowing = map[string]bool{
 	"by": true, "looker": true, "outcome": true, "wouldend": true, "why": true, "disks": true, "behind": true, "unproven": true,
-	"devices": true, "filter": true, "said": true,
+	"devices": true, "filter": true, "said": true, "before": true,
 }
 
 func (p *Paragraph) flow(s Span, glue *bool) {
@@ -133,7 +134,7 @@ func (t *Teller) says(f *timeline.Finding) part {
 		case "never": // said of what has no time: it tells that, and nothing else
 			return Span{}, f.Ready == nil && (f.Kind != timeline.Held || f.State != "")
 		case "nomapping":
-			return Span{"a device that is no mapping", Plain}, f.MappingName == "" && f.Device == ""
+			return Span{"a device that is not known", Plain}, f.MappingName == "" && f.Device == ""
 		case "nowpath":
 			return Span{t.Name(f.NowPath, PathCols), Strong}, f.NowPath != ""
 		case "beneath":
@@ -207,12 +208,12 @@ func (t *Teller) saysLast(name string, l *timeline.Last) (Span, bool) {
 		if l.Device != "" {
 			return Span{t.Name(l.Device, PathCols), Plain}, true
 		}
-		return Span{t.Name(cmp.Or(l.Name, l.UUID, "a device that is no mapping"), NameCols), Plain}, true
+		return Span{t.Name(cmp.Or(l.Name, l.UUID, "a device that is not known"), NameCols), Plain}, true
 	case "lastwhat":
 		if l.Kind != "" {
 			return Span{"the", Plain}, true
 		}
-		return Span{"the mapping", Plain}, true
+		return Span{"the " + noun(blockdev.Mapping, ofLVM(l.UUID)), Plain}, true
 	case "lastpath":
 		return Span{t.Name(l.Path, PathCols), Plain}, l.Path != ""
 	case "lastsize":

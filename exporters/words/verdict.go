@@ -334,7 +334,7 @@ func (t *Teller) saysCause(v *timeline.Verdict, c *timeline.Cause) part {
 			if c.Device != "" {
 				return Span{t.Name(c.Device, PathCols), Strong}, true
 			}
-			return Span{t.Name(cmp.Or(c.Mapping, "a device that is no mapping"), NameCols), Strong}, c.Last != nil
+			return Span{t.Name(cmp.Or(c.Mapping, "a device that is not known"), NameCols), Strong}, c.Last != nil
 		case "size":
 			return Span{Bytes(c.Size), Strong}, c.Size > 0
 		case "shorter":

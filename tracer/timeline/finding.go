@@ -75,8 +75,8 @@ type record struct {
 	accepted []memoryFact
 }
 
-// first is the first use of one disk by one guest: the one that decides
-// whether the guest came too early. What it opens again later, it had.
+// first is the first use of one disk by one guest. Later opens of the same disk
+// are ignored: the first one decides whether the guest came too early.
 type first struct {
 	guest *guestLife
 	disk  *Disk

@@ -19,6 +19,10 @@ func (neverReady) find(r *record, report func(*Finding)) {
 		}
 		f := r.finding(NeverReady, true, u)
 		f.Withheld = r.rest(u)
+		if point := u.route.needs; point != "" && u.life == nil {
+			f.DeviceKind, f.MappingName = KindMount, point
+			f.Reason = "the file system that it lay on in an earlier boot was never mounted at " + point
+		}
 		report(f)
 	}
 }

@@ -7,6 +7,7 @@ import (
 
 	"github.com/bootrace/bootrace/tracer/blockdev"
 	"github.com/bootrace/bootrace/tracer/event"
+	"github.com/bootrace/bootrace/tracer/memory"
 )
 
 // Timeline makes a Timeline of the events that were added so far. It changes
@@ -246,11 +247,40 @@ func (b *Builder) record(g gaps, h *history, p *processes) *record {
 // find runs the rules, and judges what they found.
 func (r *record) find(t *Timeline) {
 	for _, rule := range rules() {
-		rule.find(r, func(f *Finding) { t.Findings = append(t.Findings, f) })
+		rule.find(r, func(f *Finding) {
+			f.DeviceKind = cmp.Or(f.DeviceKind, r.deviceKind(f))
+			t.Findings = append(t.Findings, f)
+		})
 	}
 	slices.SortStableFunc(t.Findings, func(a, b *Finding) int {
 		return cmp.Or(cmp.Compare(a.At, b.At), cmp.Compare(a.GuestID, b.GuestID), cmp.Compare(a.Disk, b.Disk))
 	})
 	t.Verdicts = r.judge(t)
 	t.Summary = r.summarize(t)
+}
+
+// deviceKind is the kind of the device that f is about, empty where it is about
+// none.
+func (r *record) deviceKind(f *Finding) blockdev.Kind {
+	if m := r.mappings[f.Mapping]; m != nil {
+		return m.Kind
+	}
+	return KindOfPath(f.Disk)
+}
+
+// KindOfPath is the kind of device that a guest's path can mean by its name, file
+// outside /dev, and empty for no path.
+func KindOfPath(path string) blockdev.Kind {
+	meaning, _ := blockdev.MeaningOf(path)
+	switch {
+	case path == "":
+		return ""
+	case !inDev(path):
+		return memory.KindFile
+	case meaning.Kind == "", meaning.Kind == blockdev.Other && len(meaning.Mappings) == 0:
+		return blockdev.Other
+	case meaning.Kind == blockdev.Other: // a link that udev names after the mapping
+		return blockdev.Mapping
+	}
+	return meaning.Kind
 }

@@ -594,7 +594,7 @@ func (c *Cause) neverRemedies() []string {
 	if len(c.Settings) > 0 {
 		return c.settingRemedies()
 	}
-	if cure := makerOf(c.Disks[0]); cure != "" {
+	if cure := c.maker(); cure != "" {
 		return []string{cure}
 	}
 	if !c.Asked {

@@ -359,8 +359,12 @@ type Finding struct {
 	BackingOf string `json:"backing_of,omitempty"` // Disk.BackingOf
 	Mapping   string `json:"mapping,omitempty"`    // Mapping.ID
 	// MappingName is the mapping's dm name when this happened.
-	MappingName string     `json:"mapping_name,omitempty"`
-	At          event.Time `json:"at_ns"` // of the open; of pulled, of the removal
+	MappingName string `json:"mapping_name,omitempty"`
+	// DeviceKind is the kind of what the disk led to or, where that is not known,
+	// of what its path can mean: file for a path outside /dev. KindMount: what the
+	// guest missed is the file system of a file, mounted at MappingName.
+	DeviceKind blockdev.Kind `json:"device_kind,omitempty"`
+	At         event.Time    `json:"at_ns"` // of the open; of pulled, of the removal
 	// Margin is nil, and its fields are not there in JSON, where the mapping
 	// never became ready.
 	*Margin

@@ -9,6 +9,7 @@ import (
 
 	"golang.org/x/sys/unix"
 
+	"github.com/bootrace/bootrace/tracer/blockdev"
 	"github.com/bootrace/bootrace/tracer/devmap"
 	"github.com/bootrace/bootrace/tracer/event"
 	"github.com/bootrace/bootrace/tracer/guest"
@@ -48,8 +49,10 @@ type Cause struct {
 	Withheld string `json:"withheld,omitempty"`
 	// Disks are the paths that it is about.
 	Disks []string `json:"disks"`
-	// Mapping is the name of the first disk's mapping, empty if there is none.
-	Mapping string `json:"mapping,omitempty"`
+	// Mapping is the name of the first disk's mapping, empty if there is none, and
+	// DeviceKind the kind of device, as in a Finding.
+	Mapping    string        `json:"mapping,omitempty"`
+	DeviceKind blockdev.Kind `json:"device_kind,omitempty"`
 	// Settings of LVM that kept the volume from being activated by itself; nil
 	// if none is known. Asked is set where LVM was asked for them.
 	Settings []string `json:"settings,omitempty"`
@@ -397,7 +400,7 @@ func (v *Verdict) disk() string {
 // explain makes a cause of one finding, nil if it is none.
 func (r *record) explain(f *Finding) *Cause {
 	c := &Cause{
-		Kind: causeOf(f), Withheld: f.Withheld, Disks: []string{f.Disk}, Mapping: f.MappingName,
+		Kind: causeOf(f), Withheld: f.Withheld, Disks: []string{f.Disk}, Mapping: f.MappingName, DeviceKind: f.DeviceKind,
 		Error: f.Error, Looker: f.By, Size: f.Size, Last: f.Last, Shorter: f.Kind == Shrunk, Device: f.Device, NowPath: f.NowPath, Beneath: f.Beneath,
 		Findings: []string{f.Kind}, Evidence: slices.Clone(f.Evidence), Cures: []string{},
 	}
@@ -811,29 +814,27 @@ func lastUUID(l *Last) string {
 	return l.UUID
 }
 
-// makers are what makes the devices below a folder, or of a name. A name of LVM's
-// is none of them.
-var makers = []struct{ prefix, cure string }{
-	{"/dev/md", CureAssemble}, {"/dev/zvol/", CureZvol}, {"/dev/zd", CureZvol}, {"/dev/drbd", CureDRBD},
-	{"/dev/rbd", CureRBD}, {"/dev/mapper/mpath", CureMultipath}, {"/dev/disk/by-id/dm-", CureRecreate}, {"/dev/disk/", CureAttach},
+// makers are what makes the devices of a kind.
+var makers = map[blockdev.Kind]string{
+	blockdev.Array: CureAssemble, blockdev.Zvol: CureZvol, blockdev.DRBD: CureDRBD, blockdev.RBD: CureRBD,
+	memory.KindFile: CurePath, KindMount: CureMount,
 }
 
-// makerOf says what to do about a path that nothing made, empty if that is a
+// maker says what to do about a path that nothing made, empty if that is a
 // question for LVM.
-func makerOf(path string) string {
-	if !inDev(path) {
-		return CurePath
+func (c *Cause) maker() string {
+	path := c.Disks[0]
+	if cure := makers[c.DeviceKind]; cure != "" {
+		return cure
 	}
-	for _, m := range makers {
-		if strings.HasPrefix(path, m.prefix) {
-			return m.cure
-		}
-	}
-	switch _, _, lvm := devmap.Volume(path); {
-	case lvm:
+	_, _, lvm := devmap.Volume(path)
+	switch {
+	case c.DeviceKind != blockdev.Mapping:
+		return CureAttach
+	case strings.HasPrefix(path, "/dev/mapper/mpath"): // multipathd's, with user_friendly_names
+		return CureMultipath
+	case lvm && !strings.HasPrefix(path, "/dev/disk/by-id/dm-"):
 		return ""
-	case devmap.Candidates(path) != nil:
-		return CureRecreate
 	}
-	return CureAttach
+	return CureRecreate
 }
