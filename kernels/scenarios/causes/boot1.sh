@@ -249,7 +249,8 @@ guest noevents raw /dev/vgevent/noevents
 asked noevents
 cp "$work/lvmlocal.conf" /etc/lvm/lvmlocal.conf
 
-bootrace show
-bootrace races || [ $? = 3 ]
-bootrace show --format json > /lab/out/trace.json
+trouble() { "$@" || [ $? = 3 ]; } # what it comes to is known, and it is trouble
+trouble bootrace show
+trouble bootrace races
+trouble bootrace show --format json > /lab/out/trace.json
 cp "$(log)" /lab/out/trace.jsonl
