@@ -12,9 +12,13 @@ fail() {
 }
 
 state() { # PATH: what it waits for now, or ready
-	local out
-	out=$(bootrace wait --raw --json --timeout 300ms "$1" 2>/dev/null) && { echo ready; return; }
-	sed -n 's/^ *"kind": "\(.*\)",$/\1/p' <<<"$out" | head -1
+	local out kind
+	for _ in $(seq 20); do # on a busy machine the time can be over before it has looked
+		out=$(bootrace wait --raw --json --timeout 300ms "$1" 2>/dev/null) && { echo ready; return; }
+		kind=$(sed -n 's/^ *"kind": "\(.*\)",$/\1/p' <<<"$out" | head -1)
+		[ -z "$kind" ] || break
+	done
+	echo "$kind"
 }
 
 expect() { # WHAT PATH WANT
