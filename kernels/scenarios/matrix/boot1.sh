@@ -68,13 +68,13 @@ qemu-system-x86_64 -name held -machine none -S -display none -nodefaults \
 guest=$!
 timeout 120 sh -c "until bootrace status | grep -q '/dev/vg0/held'; do sleep 0.2; done"
 tr '\0' ' ' </proc/$guest/cmdline | grep -q '^qemu' && exit 1
-lvchange -qq -ay vg0/held
+systemd-run -q --wait lvchange -qq -ay vg0/held # not by what starts the guest, which would be no luck
 timeout 120 sh -c "until ls -l /proc/$guest/fd 2>/dev/null | grep -q dm-; do sleep 0.2; done"
 mode trace ended
 
-second bootrace show --near-miss 10s --format json >/lab/out/tracefs/trace.json
+second bootrace show --near-miss 10s --format json >/lab/out/tracefs/trace.json || [ $? = 3 ]
 second bootrace status --format json >/lab/out/tracefs/status.json
-bootrace show --near-miss 10s --format json >/lab/out/trace.json
+bootrace show --near-miss 10s --format json >/lab/out/trace.json || [ $? = 3 ]
 bootrace status --format json >/lab/out/status.json
 
 say "killed: what is left is removed by the next, and nothing grows"
