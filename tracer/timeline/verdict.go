@@ -400,7 +400,7 @@ func (v *Verdict) disk() string {
 // explain makes a cause of one finding, nil if it is none.
 func (r *record) explain(f *Finding) *Cause {
 	c := &Cause{
-		Kind: causeOf(f), Withheld: f.Withheld, Disks: []string{f.Disk}, Mapping: f.MappingName, DeviceKind: f.DeviceKind,
+		Kind: causeOf(f), Withheld: f.Withheld, Disks: []string{f.Disk}, Mapping: f.MappingName, DeviceKind: cmp.Or(f.DeviceKind, r.deviceKind(f)),
 		Error: f.Error, Looker: f.By, Size: f.Size, Last: f.Last, Shorter: f.Kind == Shrunk, Device: f.Device, NowPath: f.NowPath, Beneath: f.Beneath,
 		Findings: []string{f.Kind}, Evidence: slices.Clone(f.Evidence), Cures: []string{},
 	}
