@@ -139,36 +139,40 @@ func textOf(f *timeline.Finding) string {
 // delays says of each part of the time until a mapping was ready what took so
 // long; {took} is how long, {detail} the device, action or path.
 var delays = map[string]string{
-	timeline.StepDisk:      "the device beneath it[, {detail},] appeared only {at} after the boot began",
-	timeline.StepPV:        "udev took {took} to finish with[ {detail},] the device beneath it[: up to {queued} of that its queue held it behind {behind}]",
-	timeline.StepLayer:     "it took {took} until[ {detail},] the layer beneath it, was live[, made so by {by}]",
-	timeline.StepGroupDisk: "LVM's command ran right after another physical volume[, {detail},] had appeared, {at} after the boot began",
-	timeline.StepGroupPV:   "LVM's command ran right after udev had finished with another physical volume[, {detail}], which took {took}[: up to {queued} of that its queue held it behind {behind}]",
-	timeline.StepCreated:   "[{by} created it {took} after {before}][it was created {took} after {before}{nobody}]",
-	timeline.StepLoaded:    "it took {took} until its table was loaded[ by {by}]",
-	timeline.StepLive:      "it took {took} until its table was live[, made so by {by}]",
-	timeline.StepResumed:   "it was suspended for {took}",
-	timeline.StepUevent:    "it took {took} until the kernel announced it",
-	timeline.StepUdev:      "udev took {took} to finish with it[: up to {queued} of that its queue held it behind {behind}]",
-	timeline.StepLink:      "it took {took} until udev's link[ {detail}] was made",
-	timeline.StepReady:     "it took {took} until it was ready",
+	timeline.StepDisk:        "the device beneath it[, {detail},] appeared only {at} after the boot began",
+	timeline.StepPV:          "udev took {took} to finish with[ {detail},] the device beneath it[: up to {queued} of that its queue held it behind {behind}]",
+	timeline.StepUsable:      "the device beneath it[, {detail},] was usable only {at} after the boot began",
+	timeline.StepLayer:       "it took {took} until[ {detail},] the layer beneath it, was live[, made so by {by}]",
+	timeline.StepGroupDisk:   "LVM's command ran right after another physical volume[, {detail},] had appeared, {at} after the boot began",
+	timeline.StepGroupUsable: "LVM's command ran right after another physical volume[, {detail},] had become usable, {at} after the boot began",
+	timeline.StepGroupPV:     "LVM's command ran right after udev had finished with another physical volume[, {detail}], which took {took}[: up to {queued} of that its queue held it behind {behind}]",
+	timeline.StepCreated:     "[{by} created it {took} after {before}][it was created {took} after {before}{nobody}]",
+	timeline.StepLoaded:      "it took {took} until its table was loaded[ by {by}]",
+	timeline.StepLive:        "it took {took} until its table was live[, made so by {by}]",
+	timeline.StepResumed:     "it was suspended for {took}",
+	timeline.StepUevent:      "it took {took} until the kernel announced it",
+	timeline.StepUdev:        "udev took {took} to finish with it[: up to {queued} of that its queue held it behind {behind}]",
+	timeline.StepLink:        "it took {took} until udev's link[ {detail}] was made",
+	timeline.StepReady:       "it took {took} until it was ready",
 }
 
 const unknownDelay = "{step} took {took}"
 
 // stepNames are the short names of these parts.
 var stepNames = map[string]string{
-	timeline.StepDisk:      "appeared",
-	timeline.StepPV:        "known to LVM",
-	timeline.StepLayer:     "live",
-	timeline.StepGroupDisk: "appeared",
-	timeline.StepGroupPV:   "known to LVM",
-	timeline.StepCreated:   "created",
-	timeline.StepLoaded:    "table loaded",
-	timeline.StepLive:      "live",
-	timeline.StepUevent:    "announced",
-	timeline.StepUdev:      "udev",
-	timeline.StepLink:      "link",
+	timeline.StepDisk:        "appeared",
+	timeline.StepPV:          "known to LVM",
+	timeline.StepUsable:      "usable",
+	timeline.StepLayer:       "live",
+	timeline.StepGroupDisk:   "appeared",
+	timeline.StepGroupUsable: "usable",
+	timeline.StepGroupPV:     "known to LVM",
+	timeline.StepCreated:     "created",
+	timeline.StepLoaded:      "table loaded",
+	timeline.StepLive:        "live",
+	timeline.StepUevent:      "announced",
+	timeline.StepUdev:        "udev",
+	timeline.StepLink:        "link",
 }
 
 // OutcomeClass returns the class of an outcome.

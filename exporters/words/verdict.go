@@ -133,6 +133,7 @@ var cureTexts = map[string]string{
 	timeline.CureRelease:         "stop the other user of the disk, or wait for it",
 	timeline.CurePermission:      "set the owner and mode of the device in a udev rule",
 	timeline.CureFileRights:      "it is a file: look at its owner and mode, at those of its folders, and at what AppArmor or SELinux denied (journalctl -k, ausearch -m avc)",
+	timeline.CureFill:            "find what gives the device its content: losetup, nbd-client, the session or the controller behind it; the kernel announced it empty",
 	timeline.CureAttach:          "find out why the device did not appear: its cable, driver, target or session (journalctl -k); nothing in this boot announced it",
 	timeline.CureAssemble:        "assemble the array (mdadm --assemble --scan), and look at mdadm.conf, also the copy in the initramfs",
 	timeline.CureZvol:            "look whether the pool was imported (zpool status), and order the guests after zfs-volume-wait.service, which waits for the links",

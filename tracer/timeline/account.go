@@ -28,13 +28,19 @@ const (
 	// StepPV is udev's end of handling a device beneath it, from which on LVM
 	// can know it as a physical volume.
 	StepPV = "pv"
+	// StepUsable is the kernel's word of a device beneath it that made udev look
+	// again, where udev had been through with it before and found no physical
+	// volume: an array that got its last disk, a disk that got its medium.
+	StepUsable = "usable"
 	// StepLayer is a mapping beneath it that became live: a thin pool and its
 	// metadata, a leg of a RAID, a crypt mapping.
 	StepLayer = "layer"
 	// StepGroupDisk and StepGroupPV are the same as disk and pv, of a physical
 	// volume that is not beneath the mapping: LVM's command ran right after that.
-	StepGroupDisk = "group-disk"
-	StepGroupPV   = "group-pv"
+	// StepGroupUsable is usable of such a one.
+	StepGroupDisk   = "group-disk"
+	StepGroupUsable = "group-usable"
+	StepGroupPV     = "group-pv"
 )
 
 // of accounts for the time from the boot to ready: what it stands on, then the
@@ -120,8 +126,8 @@ const followed = 2 * time.Second
 // before waited for nothing, nor did it for a disk on which only other groups'
 // volumes stand. Of one on which nothing stands the time alone speaks.
 func (a *accounts) group(l *life) []AccountStep {
-	if l.mapping.VG == "" || l.out.Created == nil || l.out.Created.OrBefore {
-		return nil
+	if l.mapping.VG == "" || l.out.Created == nil || l.out.Created.OrBefore || len(tableDevices(l.out.Table)) == 0 {
+		return nil // of what stands on nothing that is known, every disk may be its own
 	}
 	created := stamp{from: l.out.Created.From, at: l.out.Created.From, id: l.out.Created.Event}
 	since := created.at - event.Time(followed)
@@ -146,7 +152,7 @@ func (a *accounts) group(l *life) []AccountStep {
 	}
 	steps := a.diskSteps(last, created)
 	for i := range steps {
-		steps[i].Kind = map[string]string{StepDisk: StepGroupDisk, StepPV: StepGroupPV}[steps[i].Kind]
+		steps[i].Kind = map[string]string{StepDisk: StepGroupDisk, StepUsable: StepGroupUsable, StepPV: StepGroupPV}[steps[i].Kind]
 	}
 	return steps
 }
@@ -234,6 +240,9 @@ func (a *accounts) diskSteps(d *disk, ready stamp) []AccountStep {
 	if !d.first.orBefore {
 		out = append(out, AccountStep{Kind: StepDisk, Detail: name, To: d.first.at, Event: d.first.id})
 	}
+	if s := d.told; s != nil && d.pv != nil && d.done.at < s.from && s.at <= d.pv.at {
+		out = append(out, AccountStep{Kind: StepUsable, Detail: name, To: s.at, Event: s.id})
+	}
 	if s := d.known(); s != nil && s.at <= ready.at {
 		out = append(out, AccountStep{Kind: StepPV, Detail: name, To: s.at, Event: s.id})
 	}
@@ -276,6 +285,8 @@ type diskEvent struct {
 type disk struct {
 	name            sym
 	first, done, pv *stamp
+	// told is when the kernel last told of it before pv.
+	told *stamp
 }
 
 // at returns the device as it was at ready, nil if it was not there. A disk that
@@ -308,6 +319,9 @@ func (d *disk) see(e *diskEvent) {
 	}
 	if e.done && d.done == nil {
 		d.done = &e.stamp
+	}
+	if !e.done && d.pv == nil && !e.orBefore {
+		d.told = &e.stamp
 	}
 	if e.done && e.pv && d.pv == nil {
 		d.pv = &e.stamp

@@ -178,6 +178,7 @@ const (
 	CurePermission      = "rights"           // owner, group, mode: a udev rule
 	CureFileRights      = "file-rights"      // owner and mode of the file and its folders; AppArmor, SELinux
 	CureAttach          = "attach"           // find out why the device did not appear
+	CureFill            = "fill"             // losetup, nbd-client: the device is there and empty
 	CureAssemble        = "assemble"         // mdadm: the array was not assembled
 	CureZvol            = "zvol"             // ZFS: the pool was not imported, or its volumes not linked
 	CureDRBD            = "drbd"             // drbdadm up
@@ -364,7 +365,8 @@ func (r *record) identityOf(id string) string {
 func (j *judges) finish(g *guestLife) {
 	v := j.of[g.out.ID]
 	v.Unknown = j.r.doubts(g, v)
-	if e := g.out.Exit; len(v.Causes) == 0 && !g.out.Backfilled && e != nil && failedExit(&e.ExitInfo) {
+	explained := slices.ContainsFunc(v.Causes, func(c *Cause) bool { return c.Outcome == OutcomeFailed || c.Outcome == OutcomeUnknown })
+	if e := g.out.Exit; !explained && !g.out.Backfilled && e != nil && failedExit(&e.ExitInfo) {
 		v.add(j.r.unexplained(g, v))
 	}
 }
@@ -624,7 +626,7 @@ func (r *record) unexplained(g *guestLife, v *Verdict) *Cause {
 	}
 	whys := v.Unknown
 	if len(whys) == 0 {
-		whys = g.inVain()
+		whys = append(v.pulled(), g.inVain()...)
 	}
 	holder := r.holder(g)
 	if holder != nil && len(whys) == 0 && !g.refused() {
@@ -639,6 +641,17 @@ func (r *record) unexplained(g *guestLife, v *Verdict) *Cause {
 		c.Evidence = proof(append(c.Evidence, holder.out.Exec.Event))
 	}
 	return c
+}
+
+// pulled says which disks went while the guest ran, a reason each.
+func (v *Verdict) pulled() []string {
+	var whys []string
+	for _, c := range v.Causes {
+		if c.Kind == CausePulled {
+			whys = append(whys, strings.Join(c.Disks, " and ")+" went while it ran")
+		}
+	}
+	return whys
 }
 
 // inVain says what a guest that ended with an error looked for and never got, or
@@ -729,6 +742,9 @@ func (c *Cause) remedies() []string {
 	case CauseNeverActivated:
 		return c.neverRemedies()
 	case CauseHalfActivated:
+		if c.otherDevice() {
+			return union(c.makerRemedies(), []string{CureUdev})
+		}
 		return []string{CureRefresh, CureUdev}
 	case CauseLinkMissing:
 		return []string{CureLinks}
@@ -766,14 +782,19 @@ func (c *Cause) lateRemedies() []string {
 		return nil
 	}
 	switch c.Step.Kind {
-	case StepDisk, StepPV, StepGroupDisk, StepGroupPV:
+	case StepDisk, StepUsable, StepPV, StepGroupDisk, StepGroupUsable, StepGroupPV:
 		return []string{CureWaitForDevice}
 	case StepLayer:
 		if strings.HasSuffix(c.Step.Detail, "-tpool") {
 			return []string{CureThinCheck}
 		}
 		return []string{CureWaitForDevice}
-	case StepUdev, StepUevent, StepLink, StepReady:
+	case StepUevent: // of a device that is there empty at first, when it was filled
+		if c.otherDevice() {
+			return c.makerRemedies()
+		}
+		return []string{CureUdev}
+	case StepUdev, StepLink, StepReady:
 		return []string{CureUdev}
 	case StepCreated:
 		return []string{CureOrder}
@@ -818,6 +839,23 @@ func lastUUID(l *Last) string {
 var makers = map[blockdev.Kind]string{
 	blockdev.Array: CureAssemble, blockdev.Zvol: CureZvol, blockdev.DRBD: CureDRBD, blockdev.RBD: CureRBD,
 	memory.KindFile: CurePath, KindMount: CureMount,
+}
+
+// otherDevice reports whether the disk is a block device that is no mapping.
+func (c *Cause) otherDevice() bool {
+	switch c.DeviceKind {
+	case "", blockdev.Mapping, memory.KindFile, KindMount:
+		return false
+	}
+	return true
+}
+
+// makerRemedies are what makes a device usable that was announced and empty.
+func (c *Cause) makerRemedies() []string {
+	if cure := c.maker(); cure != CureAttach {
+		return []string{cure}
+	}
+	return []string{CureFill}
 }
 
 // maker says what to do about a path that nothing made, empty if that is a
