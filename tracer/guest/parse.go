@@ -14,6 +14,9 @@ const (
 	maxProblemArg = 200
 )
 
+// maxServed bounds the disks that other processes serve; a command line holds fewer.
+const maxServed = 1000
+
 // Parser reads the command lines of hypervisors. The zero value is ready to use.
 type Parser struct {
 	// Program is the file that was executed, where that is known: what argv[0]
@@ -111,6 +114,7 @@ type scan struct {
 	// that the device names.
 	media   []medium
 	devices map[string]*device
+	served  []Disk         // by other processes, or the kernel
 	counts  map[string]int // unnamed drives by what they are named for
 
 	machine   string // of -machine, the last
@@ -255,12 +259,12 @@ func (s *scan) parseOpts(a argument) (*value, error) {
 	return parseOpts(a.value, implied[a.name])
 }
 
-// tells spares the reading of devices and networks that have no drive and no
-// interface name: on a libvirt guest most of the command line.
+// tells spares the reading of devices and networks that have no drive, no other
+// process behind them and no interface name: on a libvirt guest most of the command line.
 func tells(a argument) bool {
 	switch a.name {
 	case "device":
-		for _, key := range []string{"drive=", `drive"`, "drive'", "driveA", "driveB"} {
+		for _, key := range []string{"drive=", `drive"`, "drive'", "driveA", "driveB", "vhost-"} {
 			if strings.Contains(a.value, key) {
 				return true
 			}
@@ -390,6 +394,24 @@ func (s *scan) device(v *value) {
 	for _, key := range []string{"drive", "driveA", "driveB"} {
 		s.show(v.str(key), device{driver: driver, id: v.str("id"), serial: v.str("serial"), shareRW: v.on("share-rw"), kind: deviceKinds[driver]})
 	}
+	if protocol := servedBy(driver); protocol != "" && len(s.served) < maxServed {
+		s.served = append(s.served, Disk{
+			ID: cmp.Or(v.str("id"), driver), Device: driver, DeviceID: v.str("id"), Serial: v.str("serial"), Kind: KindDisk,
+			Image: Image{Path: protocol + ":" + cmp.Or(v.str("wwpn"), v.str("chardev")), Storage: StorageOther, Protocol: protocol},
+		})
+	}
+}
+
+// servedBy says what serves the disk of a device that has no drive: another process
+// (vhost-user-blk, vhost-user-scsi) or the kernel's target (vhost-scsi), empty for
+// all other devices. Some drivers are named after their bus, too: -pci, -ccw.
+func servedBy(driver string) string {
+	for _, name := range []string{"vhost-user-blk", "vhost-user-scsi", "vhost-scsi"} {
+		if driver == name || strings.HasPrefix(driver, name+"-") {
+			return name
+		}
+	}
+	return ""
 }
 
 func (s *scan) show(medium string, d device) {
@@ -466,6 +488,7 @@ func (s *scan) finish() Guest {
 			s.guest.Disks = append(s.guest.Disks, s.disk(m, nil))
 		}
 	}
+	s.guest.Disks = append(s.guest.Disks, s.served...)
 	s.guest.Identity = s.identity()
 	if s.builder.full {
 		s.unknown("the disks' node graph is too large: not all of it was followed")
