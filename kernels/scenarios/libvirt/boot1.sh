@@ -135,6 +135,9 @@ esac
 
 bootrace status
 cp "$(bootrace status --format json | sed -n 's/^ *"log": "\(.*\)",*$/\1/p')" /lab/out/trace.jsonl
-grep -c "held in libvirt's hook" /lab/out/trace.jsonl
+for kind in hold release; do # of four starts: the volume came, the time was over twice, denied
+	n=$(grep -c "\"kind\":\"$kind\".*\"hook\":true" /lab/out/trace.jsonl) || true
+	[ "$n" = 4 ] || fail "$n events of kind $kind by libvirt's hook, want 4"
+done
 echo "$failures failures"
 exit $((failures > 0))
