@@ -4,7 +4,7 @@ set -eu
 
 until systemctl is-active -q bootrace; do sleep 0.5; done
 timeout 60 sh -c 'until [ -e /run/bootrace/flushed ]; do sleep 0.2; done'
-bootrace show --format json > /lab/out/trace.json
+bootrace show --format json > /lab/out/trace.json || [ $? -ge 3 ] # what it comes to is for the test to say
 bootrace status
 bootrace check --format json > /lab/out/check.json || true
 journalctl -b -o short-monotonic --no-hostname > /lab/out/journal.txt

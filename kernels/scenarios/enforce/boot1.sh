@@ -68,8 +68,8 @@ lvchange -qq -an vg0/lv0
 umount $later
 timeout 300 sh -c "while bootrace status | grep '^programs.*$later/'; do sleep 0.2; done"
 
-bootrace show --near-miss 10s >/dev/null
-bootrace show --format json > /lab/out/trace.json
+bootrace show --near-miss 10s >/dev/null || [ $? -ge 3 ] # what it comes to is for the test to say
+bootrace show --format json > /lab/out/trace.json || [ $? -ge 3 ] # what it comes to is for the test to say
 cp "$(bootrace status --format json | sed -n 's/^ *"log": "\(.*\)",*$/\1/p')" /lab/out/trace.jsonl
 
 # The rest breaks the service on purpose, and needs a machine with nothing else

@@ -12,6 +12,6 @@ hand_out() {
 	find /var/lib/bootrace -type f \( -name '*.jsonl' -o -name '*.jsonl.zst' \) ! -name "$boot.*" -exec cp -t /lab/out/logs {} +
 }
 until hand_out; do sleep 1; done
-bootrace boots
+bootrace boots || [ $? -ge 3 ] # what it comes to is for the test to say
 echo "handed out after $boot" >/dev/console
 exec sleep infinity

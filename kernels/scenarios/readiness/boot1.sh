@@ -181,6 +181,6 @@ up many4
 up many2
 for n in $(seq 12); do goes_on "many$n"; done
 
-bootrace show --format json >/lab/out/trace.json
+bootrace show --format json >/lab/out/trace.json || [ $? -ge 3 ] # what it comes to is for the test to say
 echo "$failures failures"
 exit $((failures > 0))
