@@ -12,8 +12,8 @@ timeout 60 sh -c 'until [ -e /run/bootrace/flushed ]; do sleep 0.2; done'
 bootrace show
 bootrace races
 bootrace show --format json > /lab/out/enforce.json
-bootrace status
-bootrace status --format json > /lab/out/enforce-status.json
+bootrace status || [ $? = 5 ]
+bootrace status --format json > /lab/out/enforce-status.json || [ $? = 5 ]
 
 # Guests that have run for a while are remembered: what would activate their
 # volumes, and what if LVM's list left them out?

@@ -5,7 +5,7 @@ set -eu
 until systemctl is-active -q bootrace; do sleep 0.5; done
 timeout 60 sh -c 'until [ -e /run/bootrace/flushed ]; do sleep 0.2; done'
 bootrace show --format json > /lab/out/trace.json || [ $? -ge 3 ] # what it comes to is for the test to say
-bootrace status
+bootrace status || [ $? = 5 ]
 bootrace check --format json > /lab/out/check.json || true
 journalctl -b -o short-monotonic --no-hostname > /lab/out/journal.txt
 cp /run/bootrace/early.log /lab/out/
@@ -23,6 +23,6 @@ systemctl restart bootrace
 [ "$(systemctl show -P MainPID bootrace)" != "$pid" ]
 [ ! -e "/proc/$pid" ]
 [ "$(systemctl show -P ActiveState bootrace-early)" = inactive ]
-bootrace status > /dev/null
+bootrace status > /dev/null || [ $? = 5 ]
 systemctl stop bootrace
 ! pgrep -x bootraced

@@ -42,7 +42,7 @@ timeout 300 sh -c 'until bootrace status | grep -q "^hold *attached"; do sleep 0
 systemctl start launch@$template
 for _ in $(seq 600); do held && break; sleep 0.2; done
 bootrace status | tee /lab/out/held.txt
-bootrace status --format json >/lab/out/held.json
+bootrace status --format json >/lab/out/held.json || [ $? = 5 ]
 if running ""; then echo "it started on what is left" >&2; exit 1; fi
 bootrace release "vm-$template"
 for _ in $(seq 600); do running "/dev/vgdata/$template" && break; sleep 0.2; done

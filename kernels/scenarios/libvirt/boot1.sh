@@ -133,7 +133,7 @@ case $said in
 *) fail "libvirt does not say why" ;;
 esac
 
-bootrace status
+bootrace status || [ $? = 5 ]
 cp "$(bootrace status --format json | sed -n 's/^ *"log": "\(.*\)",*$/\1/p')" /lab/out/trace.jsonl
 for kind in hold release; do # of four starts: the volume came, the time was over twice, denied
 	n=$(grep -c "\"kind\":\"$kind\".*\"hook\":true" /lab/out/trace.jsonl) || true
