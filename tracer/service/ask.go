@@ -64,7 +64,7 @@ func vainly(e *event.Event) (v lvm.Volume, ok bool) {
 	default:
 		return v, false
 	}
-	if e.Proc == nil || timeline.Housekeeper(e.Proc.Comm) {
+	if e.Proc == nil || timeline.Housekeeper(e.Proc) {
 		return v, false
 	}
 	v.VG, v.LV, ok = devmap.Volume(e.Open.Path)

@@ -265,7 +265,7 @@ func (b *Builder) addOpen(e *event.Event) {
 		f.dev, f.hasDev = *o.Dev, true
 	}
 	b.opens.add(f)
-	if vain(o) && !Housekeeper(e.Proc.Comm) {
+	if vain(o) && !Housekeeper(e.Proc) {
 		b.looks.add(lookFact{stamp: f.stamp, path: f.path, errno: f.errno, repeats: f.repeats, by: b.proc(e.Proc)})
 	}
 }

@@ -211,13 +211,22 @@ var housekeepers = []string{
 	"blkid", "lsblk", "findmnt", "mount*", "umount*", "fsck*", "e2fsck", "xfs_*", "btrfs", "dosfsck", "swapon", "swapoff",
 	"losetup", "blockdev", "wipefs", "fdisk", "sfdisk", "cfdisk", "gdisk", "sgdisk", "parted", "partprobe", "partx", "kpartx",
 	"mdadm", "mdmon", "multipath*", "mpathpersist", "cryptsetup*", "integritysetup", "veritysetup", "bcache-*",
+	"probe-bcache", "zvol_id", "drbdadm*", "drbdsetup*", "drbdmeta*", "drbd-*", "rbd", "rbdmap", "rbd-nbd", "ceph-rbdnamer",
 	"udisksd", "smartd", "smartctl", "hdparm", "sdparm", "iscsid", "iscsiadm", "nvme", "grub*", "os-prober", "zpool", "zfs", "zed",
 	"plymouthd", "bootrace*",
 }
 
-// Housekeeper reports whether a process of that name looks at devices as a part
-// of its own work.
-func Housekeeper(comm string) bool {
+// udevWorkers run udev's rules, and the programs that these name. Whatever the
+// program is, it looks at the device that udev was told of, and starts no guest.
+var udevWorkers = []string{"(udev-worker)", "systemd-udevd", "udevd", "eudevd"}
+
+// Housekeeper reports whether a process looks at devices as a part of its own
+// work.
+func Housekeeper(p *event.Proc) bool {
+	if slices.Contains(udevWorkers, p.Parent) {
+		return true
+	}
+	comm := p.Comm
 	return slices.ContainsFunc(housekeepers, func(name string) bool {
 		if prefix, ok := strings.CutSuffix(name, "*"); ok {
 			return strings.HasPrefix(comm, prefix)
