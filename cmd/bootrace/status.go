@@ -17,7 +17,9 @@ import (
 	"github.com/bootrace/bootrace/exporters/delivery"
 	"github.com/bootrace/bootrace/tracer/control"
 	"github.com/bootrace/bootrace/tracer/event"
+	"github.com/bootrace/bootrace/tracer/hold"
 	"github.com/bootrace/bootrace/tracer/service"
+	"github.com/bootrace/bootrace/tracer/snapshot"
 	"github.com/bootrace/bootrace/tracer/timeline"
 )
 
@@ -65,12 +67,16 @@ func statusCommand() *cli.Command {
 // write or does not see is not known.
 func (st *fullStatus) sees() timeline.Outcome {
 	lost := slices.ContainsFunc(slices.Collect(maps.Values(st.Lost)), func(n uint64) bool { return n > 0 })
-	ended := slices.ContainsFunc(st.Sources, func(s event.SourceInfo) bool { return s.State == "ended" })
+	ended := slices.ContainsFunc(st.Sources, func(s event.SourceInfo) bool { return s.State == "ended" && !ends(s.Name) })
 	if lost || ended || st.LogErr != "" {
 		return timeline.OutcomeUnknown
 	}
 	return timeline.OutcomeFine
 }
+
+// ends reports whether a source is done while the service goes on: what existed
+// before is looked at once, and holds end with enforce mode.
+func ends(source string) bool { return source == snapshot.SourceName || source == hold.Source }
 
 // writeStatus writes a few lines that answer: does it run, since when, does it
 // see everything.
