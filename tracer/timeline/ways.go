@@ -122,7 +122,7 @@ func (w *ways) extend(r *resolver, out *route, p sym) {
 // follow adds where the links led that bootrace saw on the way. A link that was
 // seen is taken to have been there since the look before, or always.
 func (w *ways) follow(r *resolver, out *route, p sym) {
-	seen := w.seen[p]
+	seen, known := w.seen[p], slices.Clone(out.lives) // by links that were seen made
 	for i, f := range seen {
 		if !f.links || f.node == p || i > 0 && seen[i-1].links && seen[i-1].node == f.node {
 			continue
@@ -142,6 +142,9 @@ func (w *ways) follow(r *resolver, out *route, p sym) {
 		out.volume = out.volume || target.volume
 		out.lives = append(out.lives, target.lives...)
 		for _, a := range target.accesses {
+			if slices.Contains(known, a.life) && len(r.paths[p]) > 0 {
+				continue
+			}
 			limited := access{a.life, both(a.ready, during.start), earlier(a.end, during.end), a.down, a.guessed || during.start.at > a.ready.at}
 			if limited.end == nil || limited.ready.from < limited.end.at {
 				out.accesses = append(out.accesses, limited)
