@@ -103,6 +103,7 @@ func TestCandidates(t *testing.T) {
 		"/dev/dm-":                           nil,
 		"/dev/dm-3x":                         nil,
 		"/dev/vg/lv/part":                    nil,
+		"/dev/md/b":                          nil, // an array of mdadm, no group md
 		"/dev/net/tun":                       nil,
 		"/dev/fdset/2":                       nil,
 		"/dev":                               nil,

@@ -42,6 +42,7 @@ var notGroups = map[string]bool{
 	"block": true, "bsg": true, "bus": true, "char": true, "cpu": true, "dma_heap": true,
 	"dri": true, "fd": true, "fdset": true, "hugepages": true, "input": true, "mqueue": true,
 	"net": true, "pts": true, "shm": true, "snd": true, "vfio": true, "vhost": true,
+	"bcache": true, "drbd": true, "md": true, "rbd": true, "zvol": true, // of other kinds of disks
 }
 
 func nodeCandidate(node string) []Candidate {
