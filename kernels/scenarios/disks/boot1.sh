@@ -35,6 +35,12 @@ for kind in $kinds; do
 	done
 done
 wait_guests "${names[@]}"
+say "until they are remembered, which takes half a minute"
+for ((n = 0; n < 1200; n++)); do
+	[ "$(grep -sc '"guest"' /var/lib/bootrace/memory.jsonl)" != ${#names[@]} ] || break
+	sleep 0.5
+done
+[ "$(grep -sc '"guest"' /var/lib/bootrace/memory.jsonl)" = ${#names[@]} ]
 say "done"
 keep first 1
 bootrace show --format json > /lab/out/first.json || [ $? != 1 ]
