@@ -86,7 +86,7 @@ var kinds = map[string]kind{
 	"not-held": {Warning, "time in which starts were not held", "times in which starts were not held",
 		"[{count} ]starts of guests went on at {at} without being looked at[: {reason}]."},
 	"would-hold": {Note, "start to hold", "starts to hold",
-		"enforce mode would have held the start of guest {guest}[ for {held}], waiting for {disk}[, {wouldend}][, which never became ready in this boot{never}]."},
+		"enforce mode would have held the start of guest {guest}[ for {held}], waiting for {disk}[, which never became ready in this boot{never}][, {wouldend}]."},
 }
 
 // inVain is what becomes of a held start whose disks were not ready in the end.
@@ -153,6 +153,7 @@ var delays = map[string]string{
 	timeline.StepUevent:      "it took {took} until the kernel announced it",
 	timeline.StepUdev:        "udev took {took} to finish with it[: up to {queued} of that its queue held it behind {behind}]",
 	timeline.StepLink:        "it took {took} until udev's link[ {detail}] was made",
+	timeline.StepMounted:     "it took {took} until it was mounted[ from {detail}]",
 	timeline.StepReady:       "it took {took} until it was ready",
 }
 
@@ -161,12 +162,13 @@ const unknownDelay = "{step} took {took}"
 // stepNames are the short names of these parts.
 var stepNames = map[string]string{
 	timeline.StepDisk:        "appeared",
-	timeline.StepPV:          "known to LVM",
+	timeline.StepPV:          "handled by udev",
 	timeline.StepUsable:      "usable",
 	timeline.StepLayer:       "live",
 	timeline.StepGroupDisk:   "appeared",
 	timeline.StepGroupUsable: "usable",
-	timeline.StepGroupPV:     "known to LVM",
+	timeline.StepGroupPV:     "handled by udev",
+	timeline.StepMounted:     "mounted",
 	timeline.StepCreated:     "created",
 	timeline.StepLoaded:      "table loaded",
 	timeline.StepLive:        "live",

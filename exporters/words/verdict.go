@@ -118,7 +118,7 @@ var cureTexts = map[string]string{
 	timeline.CureLockStart:       "start lvmlockd and the group's locks (vgchange --lockstart {group}) before guests",
 	timeline.CureRecreate:        "if the mapping was made with dmsetup, nothing makes it again after a reboot: have a unit make it at boot",
 	timeline.CureFindVolume:      "look where the volume went: renamed, removed, or in another group (lvs -a)",
-	timeline.CureFindRemover:     "find out why that deactivated it, or order it before the activation",
+	timeline.CureFindRemover:     "find out what deactivated it and why, or order it before the activation",
 	timeline.CureLinks:           "make the links again: udevadm trigger --settle --subsystem-match=block, or vgmknodes",
 	timeline.CureRefresh:         "lvchange --refresh or dmsetup resume, and find out what stopped half way",
 	timeline.CureExtend:          "somebody made the volume smaller: give it its size back (lvextend {volume}) before the guest writes",
