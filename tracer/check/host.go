@@ -180,13 +180,22 @@ func settings(config map[string]string, units bool) Item {
 
 func volume(v *event.LVMInfo, config map[string]string, units bool) []Item {
 	id := v.VG + "/" + v.LV
+	item := func(text, remedy string) Item {
+		return Item{"volume " + id, Warning, "a guest's, and nothing activates it: " + text, strings.ReplaceAll(remedy, "{volume}", id)}
+	}
 	var items []Item
-	for _, setting := range timeline.Settings(v, config) {
+	var texts, remedies []string
+	settings := timeline.Settings(v, config)
+	for _, setting := range settings {
 		if setting == timeline.SettingEventActivation && units {
 			continue
 		}
 		t := settingTexts[setting]
-		items = append(items, Item{"volume " + id, Warning, "a guest's, and nothing activates it: " + t.text, strings.ReplaceAll(t.remedy, "{volume}", id)})
+		items = append(items, item(t.text, t.remedy))
+		texts, remedies = append(texts, t.text), append(remedies, t.remedy)
+	}
+	if len(items) > 1 && settings[0] == timeline.SettingNoGroup { // the others can be why
+		return []Item{item(strings.Join(texts, "; "), strings.Join(remedies, "; "))}
 	}
 	return items
 }
