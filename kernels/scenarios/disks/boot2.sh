@@ -5,6 +5,7 @@
 set -eu
 # shellcheck source=kernels/scenarios/disks/kinds.sh
 . /lab/share/scenario/kinds.sh
+rm -f /var/lib/one/datastores/0/5?/disk.0 # who makes these links makes them anew after a reboot
 serve
 
 pv() { losetup --show -f "$(image "$1")"; } # NAME: a loop device that LVM can have
