@@ -210,7 +210,7 @@ func (t *Teller) Brief(f *timeline.Finding) Paragraph {
 	p.tell(briefText, t.says(f))
 	if s := f.Decisive(); s != nil {
 		p.Join(":", Plain)
-		p.tell(" "+delay(s.Kind), t.saysStep(s))
+		p.tell(" "+delay(s), t.saysStep(s))
 		if len(f.Late.Steps) > 1 && f.Failed() {
 			t.steps(&p, f.Late)
 		}
@@ -235,7 +235,7 @@ func (t *Teller) Why(f *timeline.Finding, detailed bool) Paragraph {
 	} else {
 		p.Say("It was ready no sooner because", Plain)
 	}
-	p.tell(" "+delay(decisive.Kind), t.saysStep(decisive))
+	p.tell(" "+delay(decisive), t.saysStep(decisive))
 	if len(f.Late.Steps) > 1 && detailed {
 		t.steps(&p, f.Late)
 	}
@@ -284,8 +284,11 @@ func (t *Teller) StepName(s *timeline.AccountStep) string {
 
 func took(s *timeline.AccountStep) event.Duration { return max(s.To.Sub(s.From), 0) }
 
-func delay(kind string) string {
-	if s, ok := delays[kind]; ok {
+func delay(step *timeline.AccountStep) string {
+	if step.Again && step.Kind != timeline.StepCreated && step.Kind != timeline.StepResumed {
+		return "it took {took} until it came back"
+	}
+	if s, ok := delays[step.Kind]; ok {
 		return s
 	}
 	return unknownDelay
@@ -319,6 +322,9 @@ func (t *Teller) saysStep(s *timeline.AccountStep) part {
 
 // beforeStep is what the time of a step counts from.
 func beforeStep(s *timeline.AccountStep) string {
+	if s.Again {
+		return "it had been removed"
+	}
 	if s.From == 0 {
 		return "the boot began"
 	}

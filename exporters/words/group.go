@@ -118,7 +118,7 @@ func Group(findings []*timeline.Finding) []FindingGroup {
 
 func findingReason(f *timeline.Finding) reason {
 	r := reason{rough: joined(f.Kind, flag(f.Race), f.Withheld, f.State, f.Error, f.Reason, string(f.Outcome), f.Beneath,
-		string(deviceOf(f)), flag(f.BackingOf != ""), flag(f.InVain), flag(f.Accepted != nil), flag(f.Guest != ""), flag(f.Ready != nil), flag(f.Failed()))}
+		string(deviceOf(f)), flag(f.BackingOf != ""), flag(f.InVain), flag(f.Accepted != nil), flag(f.Guest != ""), flag(f.Ready != nil), flag(f.Earlier != nil), flag(f.Failed()))}
 	for _, more := range []reason{stepReason(f.Decisive()), command(f.By)} {
 		r.rough, r.exact = joined(r.rough, more.rough), joined(r.exact, more.exact)
 	}
@@ -334,7 +334,7 @@ func causeReason(a *telling) reason {
 	if c == nil {
 		return reason{rough: joined("", flag(v.Guest != ""), joined(v.Unknown...))}
 	}
-	r := reason{rough: joined(c.Kind, string(c.Outcome), string(c.DeviceKind), c.Withheld, flag(v.Guest != ""), flag(c.Unopened), c.Error, c.NoAnswer, c.Beneath, flag(c.Shorter),
+	r := reason{rough: joined(c.Kind, string(c.Outcome), string(c.DeviceKind), c.Withheld, flag(v.Guest != ""), flag(c.Unopened), flag(c.Earlier != nil), c.Error, c.NoAnswer, c.Beneath, flag(c.Shorter),
 		flag(c.Asked), flag(c.Held > 0), flag(slices.Contains(c.Findings, timeline.NotExecuted)), joined(c.Settings...), joined(c.Cures...))}
 	if c.Last != nil {
 		r.rough = joined(r.rough, c.Last.Kind, flag(c.Last.Came != nil))

@@ -46,43 +46,43 @@ const (
 // others are told by unknown.
 var kinds = map[string]kind{
 	"missing": {Failure, "missing disk", "missing disks",
-		opened + ", but {what} {state}[ ({error})][; it became ready at {ready}]" + by + "."},
+		opened + ", but {what} {state}[ ({error})][, after it had been ready {earlier}][; it became ready at {ready}]" + by + "."},
 	"never-ready": {Failure, "disk never ready", "disks never ready",
 		opened + ", but {what} {state}[ ({error})], and it never became ready in this boot[: {reason}]."},
 	"not-live": {Failure, "disk not live", "disks not live",
-		opened + ": the node was there, but nothing behind it: {what} {state}[ ({error})][; it became ready at {ready}]" + by + "."},
+		opened + ": the node was there, but nothing behind it: {what} {state}[ ({error})][, after it had been ready {earlier}][; it became ready at {ready}]" + by + "."},
 	"link-late": {Failure, "late link", "late links",
-		opened + "[ ({error})]: {what} was there, only udev's link to it was missing[; it was ready at {ready}]" + by + "."},
+		opened + "[ ({error})]: {what} was there, only udev's link to it was missing[, after it had been ready {earlier}][; it was ready at {ready}]" + by + "."},
 	"link-missing": {Failure, "missing link", "missing links",
-		opened + "[ ({error})]: {what}[ {mapping}] was live, and the path was not there."},
+		opened + "[ ({error})]: {what}[ {mapping}] was live, and the path was not there[, after it had been ready {earlier}]."},
 	"backing-missing": {Failure, "missing backing file", "missing backing files",
-		opened + ", but {what} {state}[ ({error})][; it became ready at {ready}]" + by + "[, and it never became ready in this boot{never}]."},
+		opened + ", but {what} {state}[ ({error})][, after it had been ready {earlier}][; it became ready at {ready}]" + by + "[, and it never became ready in this boot{never}]."},
 	"removed": {Failure, "removed disk", "removed disks",
-		opened + "[ ({error})], after {what}[ {mapping}] had been ready and was removed again."},
+		opened + "[ ({error})], after {what}[ {mapping}] had been ready and was removed again[: it was there {earlier}]."},
 	"renamed": {Failure, "renamed disk", "renamed disks",
 		opened + "[ ({error})]; what it meant is there under another name[: {mapping}][, as {nowpath}]" + lastRan + "."},
 	"pulled": {Failure, "pulled disk", "pulled disks",
 		"{disk}[, a backing file of {backing},] of guest {guest} was lost at {at}, while the guest ran[: {beneath} beneath it went]. Its reads and writes fail from then on[, {reason}]."},
 	"near-miss": {Warning, "near miss", "near misses",
 		opened + "[, only {spare} after {what} became ready][, {early} before udev was done with {what}, which was live]" +
-			"[, between {worst} before and {best} after {what} became ready].[ It became ready at {ready}.] It worked by luck."},
+			"[, between {worst} before and {best} after {what} became ready].[ It became ready at {ready}.][ It had been ready before: {earlier}.] It worked by luck."},
 	"substituted": {Failure, "substituted disk", "substituted disks",
 		opened + "; it led to another device than this guest should run on[: {mapping}][: {nomapping}][, {size}]" + lastRan + "[: {reason}]."},
 	"shrunk": {Failure, "shrunk disk", "shrunk disks",
 		opened + "; the device[ {mapping}] is smaller than what this guest last ran on: [{size}][ instead of {lastsize}]" + lastRan + "."},
 	"vanished": {Failure, "vanished disk", "vanished disks",
 		opened + ", and ran on[ {mapping}][ {nomapping}]; {lastwhat}[ {last}] that it last ran on[ by {lastpath}][, of {lastsize},] did not exist" +
-			"[; it came at {came}]."},
+			"[; it had been there {earlier}][; it came at {came}]."},
 	"not-a-device": {Failure, "disk that is no device", "disks that are no devices",
 		opened + ", which is a regular file and no device: what the guest writes goes into /dev, not to its disk."},
 	"never-started": {Warning, "guest that never started", "guests that never started",
-		"{looker} looked for {disk} at {at}[ ({error})][, {looks} times], but {what} {state}[; it became ready at {ready}]" + by + ". No guest ran on it in this boot."},
+		"{looker} looked for {disk} at {at}[ ({error})][, {looks} times], but {what} {state}[, after it had been ready {earlier}][; it became ready at {ready}]" + by + ". No guest ran on it in this boot."},
 	"open-error": {Failure, "failed open", "failed opens",
 		opened + " and failed[: {error}]."},
 	"held": {Note, "held start", "held starts",
 		"the start of guest {guest} was held[ for {held}][, waiting for {disk}]; {outcome}."},
 	"not-executed": {Failure, "start that libvirt gave up", "starts that libvirt gave up",
-		"libvirt was about to start guest {guest} at {at}[, {count} times in all], and qemu was never executed for it in this boot; {disk} was not ready[ before {ready}]" + by + "."},
+		"libvirt was about to start guest {guest} at {at}[, {count} times in all], and qemu was never executed for it in this boot; {disk} was not ready[ before {ready}]" + by + "[; it had been ready {earlier}]."},
 	"not-held": {Warning, "time in which starts were not held", "times in which starts were not held",
 		"[{count} ]starts of guests went on at {at} without being looked at[: {reason}]."},
 	"would-hold": {Note, "start to hold", "starts to hold",
@@ -91,7 +91,7 @@ var kinds = map[string]kind{
 
 // inVain is what becomes of a held start whose disks were not ready in the end.
 var inVain = kind{Warning, "start held in vain", "starts held in vain",
-	kinds["held"].text + "[ {disk} was ready only at {ready}.][ {disk} was never ready in this boot{never}.]"}
+	kinds["held"].text + "[ {disk} was ready only at {ready}.][ {disk} was never ready in this boot{never}.][ It had been ready before: {earlier}.]"}
 
 // refused is a held start that never came to be.
 var refused = kind{Failure, "held start that failed", "held starts that failed", inVain.text}

@@ -73,7 +73,7 @@ func (p *Paragraph) attach(s Span, glue *bool) {
 // flowing are the parts that may be broken at blanks; all others stay together.
 var flowing = map[string]bool{
 	"by": true, "looker": true, "outcome": true, "wouldend": true, "why": true, "disks": true, "behind": true, "unproven": true,
-	"devices": true, "filter": true, "said": true, "before": true,
+	"devices": true, "filter": true, "said": true, "before": true, "earlier": true, "taken": true,
 }
 
 func (p *Paragraph) flow(s Span, glue *bool) {
@@ -135,6 +135,8 @@ func (t *Teller) says(f *timeline.Finding) part {
 			return Span{}, f.Ready == nil && (f.Kind != timeline.Held || f.State != "")
 		case "nomapping":
 			return Span{"a device that is not known", Plain}, f.MappingName == "" && f.Device == ""
+		case "earlier":
+			return Span{t.earlier(f.Earlier), Plain}, f.Earlier != nil
 		case "nowpath":
 			return Span{t.Name(f.NowPath, PathCols), Strong}, f.NowPath != ""
 		case "beneath":
@@ -196,6 +198,21 @@ func (t *Teller) outcome(f *timeline.Finding) string {
 	default:
 		return "it was " + string(f.Outcome) + ": " + t.Name(f.Reason, PathCols)
 	}
+}
+
+// earlier says when a disk had been ready before: "from A to B, when X removed it".
+func (t *Teller) earlier(e *timeline.Earlier) string {
+	if e == nil {
+		return ""
+	}
+	s := "from " + t.Instant(&e.From) + " to " + t.Instant(&e.To)
+	switch {
+	case e.By != nil && e.By.Comm != "":
+		s += ", when " + t.process(e.By) + " removed it"
+	case e.Removed:
+		s += ", when it was removed"
+	}
+	return s
 }
 
 // saysLast says what the guest last ran on.

@@ -17,7 +17,7 @@ const wasOn = "[; in boot {lastboot} it was {last}][ by {lastpath}][, {lastsize}
 
 // causeTexts tell a cause, after "guest NAME".
 var causeTexts = map[string]string{
-	timeline.CauseTooLate:        "too late. It looked for {disks} before {it} {was} ready[; {why}].[ It was held before that for {held}, in vain.]",
+	timeline.CauseTooLate:        "too late. It looked for {disks} before {it} {was} ready[; {why}].[ {taken}.][ It was held before that for {held}, in vain.]",
 	timeline.CauseNeverActivated: "never activated. Nothing made {disks} ready in this boot.",
 	timeline.CauseHalfActivated:  "never finished. {disks} {was} made in this boot, but never got so far that a guest can use it[ (by {by})].",
 	timeline.CauseLinkMissing:    "no path. Its device was there, and {disks} did not lead to it: something removed the link, or udev did not make it again.",
@@ -33,32 +33,32 @@ var causeTexts = map[string]string{
 	timeline.CauseOpenError:      "the open failed. {disks} {was} there, and could not be opened[ ({error})].",
 	timeline.CauseNeither:        "it ended with an error, and its disks are not the cause. It opened {disks} with success, and {it} {was} ready before.",
 	timeline.CauseUnexplained:    "it ended with an error. Whether its disks are the cause is not known: {unproven}.",
-	timeline.CauseDenied:         "denied. Its start was held[ for {held}], {disks} did not get ready in that time, and the start was refused.",
+	timeline.CauseDenied:         "denied. Its start was held[ for {held}], {disks} did not get ready in that time, and the start was refused.[ {taken}.]",
 	timeline.CauseKilled:         "killed while it was held. Its start waited[ {held}] for {disks}, and something ended it before.",
 }
 
 // riskText tells a cause where it went well.
-const riskText = "at risk. It found {disks}, but only just[; {why}]."
+const riskText = "at risk. It found {disks}, but only just[; {why}].[ {taken}.]"
 
 // riskPulled tells of a disk that the guest may have given up before it went.
 const riskPulled = "at risk. {disks} went while the guest ran: its reads and writes fail, unless it had been detached from the guest before."
 
 // unopenedTexts tell a cause that the guest did not live to see.
 var unopenedTexts = map[string]string{
-	timeline.CauseTooLate:        "next in line. It ended before it opened {disks}, which {was} not ready either[; {why}].",
+	timeline.CauseTooLate:        "next in line. It ended before it opened {disks}, which {was} not ready either[; {why}].[ {taken}.]",
 	timeline.CauseNeverActivated: "next in line. It ended before it opened {disks}, and nothing made {it} ready in this boot.",
 }
 
 // droppedTexts tell a cause where libvirt gave up.
 var droppedTexts = map[string]string{
-	timeline.CauseTooLate:        "too late. libvirt was about to start it before {disks} {was} ready, and gave up[; {why}].",
+	timeline.CauseTooLate:        "too late. libvirt was about to start it before {disks} {was} ready, and gave up[; {why}].[ {taken}.]",
 	timeline.CauseNeverActivated: "never activated. libvirt was about to start it, and gave up: nothing made {disks} ready in this boot.",
 	timeline.CauseHalfActivated:  "never finished. libvirt was about to start it, and gave up: {disks} {was} made in this boot, but never got so far that a guest can use it.",
 }
 
 // lookedTexts tell for whom a cause is where no guest ever ran.
 var lookedTexts = map[string]string{
-	timeline.CauseTooLate:        "too late. [{looker} looked for ]{disks} before {it} {was} ready, and no guest ran on it since[; {why}].",
+	timeline.CauseTooLate:        "too late. [{looker} looked for ]{disks} before {it} {was} ready, and no guest ran on it since[; {why}].[ {taken}.]",
 	timeline.CauseNeverActivated: "never activated. [{looker} looked for ]{disks} in vain, and nothing made that ready in this boot.",
 	timeline.CauseDeactivated:    "deactivated again. {disks} had been ready, and was taken away before somebody looked[: by {by}].",
 }
@@ -118,7 +118,7 @@ var cureTexts = map[string]string{
 	timeline.CureLockStart:       "start lvmlockd and the group's locks (vgchange --lockstart {group}) before guests",
 	timeline.CureRecreate:        "if the mapping was made with dmsetup, nothing makes it again after a reboot: have a unit make it at boot",
 	timeline.CureFindVolume:      "look where the volume went: renamed, removed, or in another group (lvs -a)",
-	timeline.CureFindRemover:     "find out what deactivated it and why, or order it before the activation",
+	timeline.CureFindRemover:     "find out what took it away and why, or order that before what makes it ready",
 	timeline.CureLinks:           "make the links again: udevadm trigger --settle --subsystem-match=block, or vgmknodes",
 	timeline.CureRefresh:         "lvchange --refresh or dmsetup resume, and find out what stopped half way",
 	timeline.CureExtend:          "somebody made the volume smaller: give it its size back (lvextend {volume}) before the guest writes",
@@ -311,6 +311,8 @@ func (t *Teller) saysCause(v *timeline.Verdict, c *timeline.Cause) part {
 			return Span{plural(len(c.Disks), "it", "they"), Plain}, true
 		case "was":
 			return Span{plural(len(c.Disks), "was", "were"), Plain}, true
+		case "taken":
+			return t.saysTaken(c)
 		case "by":
 			return Span{t.process(c.By), Plain}, c.By != nil
 		case "looker":
@@ -346,6 +348,22 @@ func (t *Teller) saysCause(v *timeline.Verdict, c *timeline.Cause) part {
 		}
 		return t.saysLast(name, c.Last)
 	}
+}
+
+// saysTaken says that the disks had been there before, and what became of that.
+func (t *Teller) saysTaken(c *timeline.Cause) (Span, bool) {
+	if c.Earlier == nil {
+		return Span{}, false
+	}
+	it := plural(len(c.Disks), "it", "them")
+	s := "Before that " + plural(len(c.Disks), "it", "they") + " had been ready"
+	switch by := c.Earlier.By; {
+	case by != nil && by.Comm != "":
+		s += ", until " + t.process(by) + " removed " + it
+	case c.Earlier.Removed:
+		s += ", and " + plural(len(c.Disks), "was", "were") + " removed again"
+	}
+	return Span{s, Plain}, true
 }
 
 // saysLVM says what a cause's settings are about.
@@ -409,7 +427,7 @@ func (t *Teller) clause(s *timeline.AccountStep) string {
 		return ""
 	}
 	var p Paragraph
-	p.tell(delay(s.Kind), t.saysStep(s))
+	p.tell(delay(s), t.saysStep(s))
 	return p.String()
 }
 

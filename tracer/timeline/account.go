@@ -79,6 +79,21 @@ func (a *accounts) of(l *life, ready stamp) *Account {
 	return out
 }
 
+// since has an account begin at t, when the same mapping was last ready.
+func (a *Account) since(t event.Time) {
+	rest := slices.DeleteFunc(slices.Clone(a.Steps), func(s AccountStep) bool { return s.To <= t })
+	if len(rest) == 0 {
+		return
+	}
+	rest[0].From, rest[0].Again = max(rest[0].From, t), true
+	a.Steps, a.Longest = rest, 0
+	for i := range rest {
+		if rest[i].To-rest[i].From > rest[a.Longest].To-rest[a.Longest].From {
+			a.Longest = i
+		}
+	}
+}
+
 // suspensionUntil returns the suspension of a ready mapping that ended at that
 // instant, nil if there is none.
 func (l *life) suspensionUntil(ready stamp) *span {

@@ -151,7 +151,21 @@ func (r *record) finding(kind string, race bool, u *first) *Finding {
 	if u.way != nil {
 		f.Late = r.account(u.life, u.way.ready)
 	}
+	f.after(u.route.earlier(u.stamp(), u.way))
 	return f
+}
+
+// after notes that the disk had been ready before. What came back did not take
+// its time from the boot on.
+func (f *Finding) after(e *Earlier) {
+	if e == nil {
+		return
+	}
+	f.Earlier = e
+	f.Evidence = proof(append(f.Evidence, e.From.Event, e.To.Event))
+	if f.Late != nil && e.Mapping == f.Mapping {
+		f.Late.since(e.To.At)
+	}
 }
 
 // evidence names the exec, the open, and what made the mapping ready.

@@ -73,6 +73,7 @@ func (r *record) belowMount(g *guestLife, o *ranOn) *Finding {
 			f.Evidence = proof(append(f.Evidence, l.start.id))
 			break
 		}
+		f.after(l.over(o.stamp()))
 	}
 	if o.use.From < *r.mountsFrom {
 		f.Withheld = "mounts were not recorded yet"
@@ -274,6 +275,7 @@ func (r *record) change(g *guestLife, o *ranOn, c *memory.Change) *Finding {
 			f.Evidence = append(f.Evidence, last.Came.Event)
 		}
 		f.Withheld = r.unseen(o.use)
+		f.after(r.census.left(&c.Last, o.stamp()))
 	}
 	if by := r.acceptance(g, &o.as); by != nil {
 		f.Accepted = by.pointer()
@@ -308,6 +310,26 @@ func (c *census) came(d *event.MemoryDisk, at event.Time) *Instant {
 		}
 	}
 	return nil
+}
+
+// left returns when what is remembered was last there before s, nil if it was not.
+func (c *census) left(d *event.MemoryDisk, s stamp) *Earlier {
+	var last *Earlier
+	for _, l := range c.known(d) {
+		if e := l.over(s); e != nil && (last == nil || e.To.At > last.To.At) {
+			last = e
+		}
+	}
+	return last
+}
+
+// over returns the time in which l was live, nil if it was not, or not over at s.
+func (l *life) over(s stamp) *Earlier {
+	if l.live == nil || l.end == nil || l.end.from > s.at {
+		return nil
+	}
+	a := access{life: l, ready: *l.live, end: l.end}
+	return a.over()
 }
 
 // unseen returns why a mapping could exist at a use without the record telling:

@@ -20,6 +20,7 @@ func (held) find(r *record, report func(*Finding)) {
 				if u.disk.Path == h.Disk && u.way != nil {
 					f.Mapping, f.MappingName = u.life.mapping.ID, u.life.nameAt(u.stamp(), u.guest.names)
 					f.Ready = u.use.Ready
+					f.after(u.route.earlier(stamp{from: h.From, at: h.At}, u.way))
 				}
 			}
 			f.Evidence = proof(f.Evidence)
@@ -71,4 +72,5 @@ func (r *record) stood(f *Finding, disk string, s stamp) {
 		f.Late = r.account(way.life, way.ready)
 		f.Evidence = append(f.Evidence, way.ready.id)
 	}
+	f.after(rt.earlier(s, rt.at(s, nil, true)))
 }

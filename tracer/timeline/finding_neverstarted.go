@@ -37,6 +37,7 @@ func (neverStarted) find(r *record, report func(*Finding)) {
 		if f.Ready != nil {
 			f.Late = r.account(rt.at(l.first, nil, true).life, rt.at(l.first, nil, true).ready)
 		}
+		f.after(rt.earlier(l.first, rt.at(l.first, nil, true)))
 		report(f)
 	}
 }

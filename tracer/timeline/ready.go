@@ -224,6 +224,37 @@ func (rt *route) before(s stamp) bool {
 	return slices.ContainsFunc(rt.accesses, func(a access) bool { return a.end != nil && a.end.from <= s.at })
 }
 
+// earlier returns the last time before s in which the path had led to a ready
+// device, nil if there is none; way is the one that counts for s, nil for none.
+func (rt *route) earlier(s stamp, way *access) *Earlier {
+	var last *access
+	for i := range rt.accesses {
+		a := &rt.accesses[i]
+		over := a.end != nil && a.end.from <= s.at && (way == nil || a.end.from <= way.ready.from)
+		if over && (last == nil || a.end.at > last.end.at) {
+			last = a
+		}
+	}
+	if last == nil {
+		return nil
+	}
+	return last.over()
+}
+
+// over describes an access that has ended.
+func (a *access) over() *Earlier {
+	e := &Earlier{From: a.ready.instant(), To: a.end.instant(), Mapping: a.life.mapping.ID}
+	if end := a.life.end; end != nil && end.at == a.end.at {
+		e.Removed = true
+		for i := range a.life.out.Steps {
+			if s := &a.life.out.Steps[i]; s.Kind == StepRemoved && s.Event == end.id {
+				e.By = s.By
+			}
+		}
+	}
+	return e
+}
+
 // lifeAt returns the mapping that a path meant at s: the one that existed,
 // else the next one, else the last.
 func (rt *route) lifeAt(s stamp) *life {

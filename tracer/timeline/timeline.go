@@ -417,8 +417,26 @@ type Finding struct {
 	// Evidence are the ids of the events that it follows from, in order.
 	Evidence []uint64 `json:"evidence"`
 	// Late accounts for the time until the mapping was ready, nil if it was
-	// not late or never came.
+	// not late or never came. Where the same mapping had been ready before, it
+	// counts from the end of that.
 	Late *Account `json:"late,omitempty"`
+	// Earlier is when the disk had last been ready before At and was no longer,
+	// nil if it never had. Of vanished it is that of what the guest last ran on.
+	Earlier *Earlier `json:"earlier,omitempty"`
+}
+
+// Earlier is a time in which a path had led to a ready disk, and that was over
+// when somebody needed it.
+type Earlier struct {
+	From Instant `json:"from"`
+	To   Instant `json:"to"`
+	// Removed is set where the device itself was removed at To; otherwise it was
+	// suspended, or the path to it went. By is the process that removed it, nil
+	// where that is not known.
+	Removed bool        `json:"removed,omitempty"`
+	By      *event.Proc `json:"by,omitempty"`
+	// Mapping is the Mapping.ID of that device.
+	Mapping string `json:"mapping"`
 }
 
 // Last is what a guest should run on: what it ran on in the last boot before this
@@ -466,6 +484,9 @@ type AccountStep struct {
 	// is how long udev took to handle it at least.
 	Queued event.Duration `json:"queued_ns,omitempty"`
 	Behind int            `json:"behind,omitempty"`
+	// Again is set where From is when the same device had been removed, or had
+	// ceased to be ready, and not the step before.
+	Again bool `json:"again,omitempty"`
 }
 
 // Races returns the findings that are races and certain.

@@ -134,6 +134,12 @@ func describeFinding(b *strings.Builder, f *Finding) {
 	if f.Error != "" {
 		fmt.Fprintf(b, " error=%s", f.Error)
 	}
+	if e := f.Earlier; e != nil {
+		fmt.Fprintf(b, " earlier=%s..%s", describeInstant(&e.From), describeInstant(&e.To))
+		if e.By != nil {
+			fmt.Fprintf(b, " removed by %s", e.By.Comm)
+		}
+	}
 	if l := f.Last; l != nil {
 		fmt.Fprintf(b, " size=%d last=%s,%s,%d", f.Size, l.Path, l.Name, l.Size)
 		if l.Came != nil {

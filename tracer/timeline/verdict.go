@@ -79,6 +79,8 @@ type Cause struct {
 	// NowPath leads to what was renamed, Beneath is what was pulled.
 	NowPath string `json:"now_path,omitempty"`
 	Beneath string `json:"beneath,omitempty"`
+	// Earlier is when the first disk had been ready before, as in a Finding.
+	Earlier *Earlier `json:"earlier,omitempty"`
 	// Error is the name of the open's errno.
 	Error string `json:"error,omitempty"`
 	// Held is how long the start was kept back before that, in vain; 0 if it was
@@ -162,7 +164,7 @@ const (
 	CureLockStart       = "lockstart"        // lvmlockd before activation
 	CureRecreate        = "recreate"         // a mapping of dmsetup needs a unit that makes it at boot
 	CureFindVolume      = "find-volume"      // the volume was renamed or removed
-	CureFindRemover     = "find-remover"     // find what deactivates it
+	CureFindRemover     = "find-remover"     // find what takes it away
 	CureLinks           = "links"            // udevadm trigger, vgmknodes: make the links again
 	CureRefresh         = "refresh"          // lvchange --refresh, dmsetup resume
 	CureExtend          = "extend"           // give the volume its size back
@@ -403,7 +405,7 @@ func (v *Verdict) disk() string {
 func (r *record) explain(f *Finding) *Cause {
 	c := &Cause{
 		Kind: causeOf(f), Withheld: f.Withheld, Disks: []string{f.Disk}, Mapping: f.MappingName, DeviceKind: cmp.Or(f.DeviceKind, r.deviceKind(f)),
-		Error: f.Error, Looker: f.By, Size: f.Size, Last: f.Last, Shorter: f.Kind == Shrunk, Device: f.Device, NowPath: f.NowPath, Beneath: f.Beneath,
+		Error: f.Error, Looker: f.By, Size: f.Size, Last: f.Last, Shorter: f.Kind == Shrunk, Device: f.Device, NowPath: f.NowPath, Beneath: f.Beneath, Earlier: f.Earlier,
 		Findings: []string{f.Kind}, Evidence: slices.Clone(f.Evidence), Cures: []string{},
 	}
 	if c.Kind == CauseNeverActivated && r.madeLater(f) {
@@ -605,7 +607,7 @@ func (c *Cause) like(o *Cause) bool {
 		return c.Step.Kind
 	}
 	return c.Kind == o.Kind && c.Withheld == o.Withheld && c.Unopened == o.Unopened && c.Error == o.Error && c.NowPath == o.NowPath &&
-		c.Beneath == o.Beneath && step(c) == step(o) && c.Asked == o.Asked && slices.Equal(c.Settings, o.Settings) && c.LVM.equal(o.LVM)
+		c.Beneath == o.Beneath && (c.Earlier != nil) == (o.Earlier != nil) && step(c) == step(o) && c.Asked == o.Asked && slices.Equal(c.Settings, o.Settings) && c.LVM.equal(o.LVM)
 }
 
 func union(list, more []string) []string {
@@ -778,7 +780,10 @@ func (c *Cause) remedies() []string {
 
 // lateRemedies go by what the guest came too early for.
 func (c *Cause) lateRemedies() []string {
-	if c.Step == nil {
+	switch {
+	case c.Earlier != nil && c.Earlier.Removed:
+		return []string{CureFindRemover}
+	case c.Step == nil:
 		return nil
 	}
 	switch c.Step.Kind {
