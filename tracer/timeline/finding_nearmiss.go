@@ -41,16 +41,19 @@ func (g *guestLife) waited() bool {
 // madeFor reports whether what starts the guest has made its volume before: that
 // the one follows close on the other is no luck then. They are of one parent, or
 // one is the other's; or the boot had long settled, and volumes are activated for
-// the guests that need them.
+// the guests that need them; or it was plugged into a guest that ran already.
 func (r *record) madeFor(u *first) bool {
-	created := u.life.out.Created
-	if created == nil {
+	live := u.life.live
+	if live == nil || live.orBefore {
 		return false
 	}
 	for i := range r.settled {
-		if r.settled[i] < created.From {
+		if r.settled[i] < live.from {
 			return true
 		}
+	}
+	if u.plugged() && live.from > u.guest.out.Exec.At {
+		return true
 	}
 	for i := range u.life.out.Steps {
 		if s := &u.life.out.Steps[i]; (s.Kind == StepCreated || s.Kind == StepLive) && u.guest.relative(s.By) {
@@ -58,6 +61,15 @@ func (r *record) madeFor(u *first) bool {
 		}
 	}
 	return false
+}
+
+// plugged reports whether the disk was plugged into the running guest: its command
+// line is known to the end and does not name it, nor does an image. Who asks a
+// running guest for a disk knows that the disk is there: a start cannot wait for
+// an answer, and a plug gets one at once.
+func (u *first) plugged() bool {
+	d, g := u.disk, u.guest.out
+	return !d.Announced && !d.FromHeader && d.BackingOf == "" && g.Hypervisor != "" && g.Unknown == "" && !g.Truncated
 }
 
 // relative reports whether a process is what started g, or was started by the
