@@ -275,8 +275,8 @@ func (t *Teller) StepName(s *timeline.AccountStep) string {
 		name = t.Name(s.Kind, NameCols)
 	}
 	switch s.Kind {
-	case timeline.StepDisk, timeline.StepUsable, timeline.StepPV, timeline.StepLayer,
-		timeline.StepGroupDisk, timeline.StepGroupUsable, timeline.StepGroupPV:
+	case timeline.StepDisk, timeline.StepUsable, timeline.StepWritten, timeline.StepPV, timeline.StepLayer,
+		timeline.StepGroupDisk, timeline.StepGroupUsable, timeline.StepGroupWritten, timeline.StepGroupPV:
 		name = strings.TrimSpace(t.Name(s.Detail, NameCols) + " " + name)
 	}
 	return name

@@ -80,7 +80,8 @@ func stepReason(s *timeline.AccountStep) reason {
 	r := command(s.By)
 	r.rough = joined(s.Kind, r.rough)
 	switch s.Kind {
-	case timeline.StepDisk, timeline.StepPV, timeline.StepLayer, timeline.StepGroupDisk, timeline.StepGroupPV:
+	case timeline.StepDisk, timeline.StepUsable, timeline.StepWritten, timeline.StepPV, timeline.StepLayer,
+		timeline.StepGroupDisk, timeline.StepGroupUsable, timeline.StepGroupWritten, timeline.StepGroupPV:
 		r.exact = joined(s.Detail, r.exact)
 	}
 	return r

@@ -32,15 +32,20 @@ const (
 	// again, where udev had been through with it before and found no physical
 	// volume: an array that got its last disk, a disk that got its medium.
 	StepUsable = "usable"
+	// StepWritten is when a device beneath it that was there and usable became a
+	// physical volume: udev had been through with it before, and found none. It was
+	// blank until somebody wrote to it (pvcreate, vgcreate).
+	StepWritten = "written"
 	// StepLayer is a mapping beneath it that became live: a thin pool and its
 	// metadata, a leg of a RAID, a crypt mapping.
 	StepLayer = "layer"
 	// StepGroupDisk and StepGroupPV are the same as disk and pv, of a physical
 	// volume that is not beneath the mapping: LVM's command ran right after that.
-	// StepGroupUsable is usable of such a one.
-	StepGroupDisk   = "group-disk"
-	StepGroupUsable = "group-usable"
-	StepGroupPV     = "group-pv"
+	// StepGroupUsable and StepGroupWritten are usable and written of such a one.
+	StepGroupDisk    = "group-disk"
+	StepGroupUsable  = "group-usable"
+	StepGroupWritten = "group-written"
+	StepGroupPV      = "group-pv"
 )
 
 // of accounts for the time from the boot to ready: what it stands on, then the
@@ -167,7 +172,7 @@ func (a *accounts) group(l *life) []AccountStep {
 	}
 	steps := a.diskSteps(last, created)
 	for i := range steps {
-		steps[i].Kind = map[string]string{StepDisk: StepGroupDisk, StepUsable: StepGroupUsable, StepPV: StepGroupPV}[steps[i].Kind]
+		steps[i].Kind = map[string]string{StepDisk: StepGroupDisk, StepUsable: StepGroupUsable, StepWritten: StepGroupWritten, StepPV: StepGroupPV}[steps[i].Kind]
 	}
 	return steps
 }
@@ -255,8 +260,8 @@ func (a *accounts) diskSteps(d *disk, ready stamp) []AccountStep {
 	if !d.first.orBefore {
 		out = append(out, AccountStep{Kind: StepDisk, Detail: name, To: d.first.at, Event: d.first.id})
 	}
-	if s := d.told; s != nil && d.pv != nil && d.done.at < s.from && s.at <= d.pv.at {
-		out = append(out, AccountStep{Kind: StepUsable, Detail: name, To: s.at, Event: s.id})
+	if kind, s := d.became(); s != nil {
+		out = append(out, AccountStep{Kind: kind, Detail: name, To: s.at, Event: s.id})
 	}
 	if s := d.known(); s != nil && s.at <= ready.at {
 		out = append(out, AccountStep{Kind: StepPV, Detail: name, To: s.at, Event: s.id})
@@ -292,6 +297,9 @@ type diskEvent struct {
 	done    bool // udev has finished with it
 	pv      bool // and knows it as a physical volume
 	removed bool
+	// found is set where a snapshot saw that udev had finished with it, empty where
+	// nothing was behind it, or that is not known of its kind.
+	found, empty bool
 }
 
 // disk is a device as it was at some time: when it was first seen since it last
@@ -300,8 +308,10 @@ type diskEvent struct {
 type disk struct {
 	name            sym
 	first, done, pv *stamp
-	// told is when the kernel last told of it before pv.
-	told *stamp
+	// told is when the kernel last told of it before pv, blank when udev had last
+	// been through with it before pv, and empty whether nothing was behind it then.
+	told, blank *stamp
+	empty       bool
 }
 
 // at returns the device as it was at ready, nil if it was not there. A disk that
@@ -338,9 +348,32 @@ func (d *disk) see(e *diskEvent) {
 	if !e.done && d.pv == nil && !e.orBefore {
 		d.told = &e.stamp
 	}
+	if (e.done || e.found) && !e.pv && d.pv == nil {
+		d.blank, d.empty = &e.stamp, e.empty
+	}
 	if e.done && e.pv && d.pv == nil {
 		d.pv = &e.stamp
 	}
+}
+
+// became returns how and when the device became a physical volume that udev had
+// been through with before, nil if it was one when udev first saw it.
+func (d *disk) became() (kind string, at *stamp) {
+	if d.pv == nil || d.blank == nil {
+		return "", nil
+	}
+	began := stamp{from: d.pv.from, at: d.pv.from, id: d.pv.id} // of udev's work
+	at = &began
+	if d.told != nil && d.told.from > d.blank.at && d.told.at <= d.pv.at {
+		at = d.told
+	}
+	switch {
+	case at.from <= d.blank.at:
+		return "", nil
+	case d.empty:
+		return StepUsable, at
+	}
+	return StepWritten, at
 }
 
 // known is when LVM could know the device.

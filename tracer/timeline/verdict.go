@@ -801,7 +801,7 @@ func (c *Cause) lateRemedies() []string {
 		return []string{CureUdev}
 	case StepUdev, StepLink, StepReady:
 		return []string{CureUdev}
-	case StepCreated:
+	case StepCreated, StepWritten, StepGroupWritten:
 		return []string{CureOrder}
 	}
 	return nil
