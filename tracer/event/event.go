@@ -115,7 +115,8 @@ type Proc struct {
 	UID  uint32 `json:"uid,omitempty"`
 	Comm string `json:"comm,omitempty"` // at most 15 bytes
 	// Args is the command line of a process that changed a mapping, or looked
-	// for a device in vain, cut to 512 bytes. Guests' own arguments are in
+	// for a device in vain, cut to 512 bytes: argv[0] alone unless it is a tool of
+	// storage or a guest (guest.RedactCommand). Guests' own arguments are in
 	// ExecInfo.
 	Args []string `json:"args,omitempty"`
 	// Unit is the systemd unit that it ran in, Parent the comm of its parent:

@@ -188,10 +188,17 @@ func FuzzRedact(f *testing.F) {
 func FuzzRedactCommand(f *testing.F) {
 	f.Add("dmsetup\ncreate\nx\n--table\n0 8 crypt aes key 0 /dev/sda 0")
 	f.Add("sh\n-c\necho x")
+	f.Add("mount\n--options=user=u%p,pass=w\n-o\na=b c")
 	f.Fuzz(func(t *testing.T, text string) {
 		args := strings.Split(text, "\n")
-		if out := RedactCommand(args); len(out) != len(args) {
+		whole := known(args[0]) != nil || StorageTool(args[0])
+		if out := RedactCommand(args); len(out) != 1 && (!whole || len(out) != len(args)) {
 			t.Errorf("%d arguments of %d", len(out), len(args))
+		}
+		const secret = "hunter2hunter2"
+		out := RedactCommand([]string{"mount", "-o", strings.ReplaceAll(text, secret, "") + ",password=" + secret, "/mnt"})
+		if strings.Contains(out[2], secret) {
+			t.Errorf("%q gives %q", text, out[2])
 		}
 	})
 }

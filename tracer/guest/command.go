@@ -9,12 +9,31 @@ import (
 	"github.com/bootrace/bootrace/tracer/devmap"
 )
 
-// RedactCommand returns the argument list of any other program without what
-// looks like a secret: it is for the processes that change a mapping, such as
-// dmsetup (the keys in its tables), cryptsetup, lvm, and the agents and scripts
-// that run them. The list of a hypervisor is redacted as its own. args is not
-// changed.
-func RedactCommand(args []string) []string { return Parser{}.Redact(args) }
+// RedactCommand returns what may be told of the command line of any program: that
+// of a hypervisor as Redact tells it; that of a tool of storage (StorageTool) without
+// what looks like a secret; of all others argv[0] alone, since there is no end to
+// the ways in which programs take secrets. args is not changed.
+func RedactCommand(args []string) []string {
+	if len(args) == 0 {
+		return args
+	}
+	// By its name only: any program can have options that look like qemu's.
+	h := known(args[0])
+	switch {
+	case h != nil:
+		return h.redact(args)
+	case StorageTool(args[0]):
+		return redactAny(args)
+	}
+	return []string{programName(args[0])}
+}
+
+// programName is what argv[0] says of a program. Some write more into it: what
+// they are doing, or their whole command line.
+func programName(arg string) string {
+	name, _, _ := strings.Cut(strings.TrimLeft(arg, " \t\n"), " ")
+	return redactArgument(name)
+}
 
 func redactAny(args []string) []string {
 	out := slices.Clone(args)
@@ -22,6 +41,8 @@ func redactAny(args []string) []string {
 		switch {
 		case i > 0 && takesSecret(args[i-1]):
 			out[i] = Redacted
+		case i > 0 && isMountOptions(args, i):
+			out[i] = redactMountOptions(args[i])
 		case i > 1 && isScript(args, i):
 			out[i] = redactScript(args[i])
 		default:
@@ -111,8 +132,11 @@ func isNumber(s string) bool {
 
 // takesSecret reports whether the next argument is a secret.
 func takesSecret(arg string) bool {
-	return strings.HasPrefix(arg, "-") && !strings.Contains(arg, "=") && secretWord(arg)
+	return strings.HasPrefix(arg, "-") && !strings.Contains(arg, "=") && !slices.Contains(switches, arg) && secretWord(arg)
 }
+
+// switches are options of cryptsetup that sound like secrets and take no value.
+var switches = []string{"--test-passphrase", "--verify-passphrase", "--force-password", "--dump-master-key", "--dump-volume-key"}
 
 // secretWord is isSecret for the options and variables of any program:
 // --passphrase, DB_PASSWORD, X-Auth-Token. Names of files, ids and sizes of
@@ -120,6 +144,7 @@ func takesSecret(arg string) bool {
 func secretWord(word string) bool {
 	word = strings.ToLower(strings.TrimLeft(word, "-"))
 	word = strings.ReplaceAll(word, "_", "-")
+	word = strings.TrimRight(word, "0123456789") // cifs has a password2
 	if isSecret(word) {
 		return true
 	}
@@ -150,4 +175,40 @@ func redactScript(script string) string {
 		}
 	}
 	return redactText(script)
+}
+
+// isMountOptions reports whether args[i] has the options of a mount: the value of
+// -o or --options, or that option and its value in one.
+func isMountOptions(args []string, i int) bool {
+	if name := fileName(args[0]); !strings.HasPrefix(name, "mount") {
+		return false
+	}
+	before, arg := args[i-1], args[i]
+	if strings.HasPrefix(arg, "--") {
+		return strings.HasPrefix(arg, "--options=")
+	}
+	return strings.HasPrefix(arg, "-o") || before == "--options" || len(before) > 1 && before[0] == '-' && before[1] != '-' && strings.HasSuffix(before, "o")
+}
+
+// redactMountOptions redacts a list of options, as mount(8) takes them. cifs takes
+// a password after the user's name (user=NAME%PASSWORD), and a file system of FUSE
+// a command to execute.
+func redactMountOptions(list string) string {
+	options := strings.Split(list, ",")
+	for n, option := range options {
+		key, value, ok := strings.Cut(option, "=")
+		name := strings.TrimPrefix(strings.TrimPrefix(key, "--options"), "-o")
+		switch user, _, password := strings.Cut(value, "%"); {
+		case !ok || value == "":
+		case name == "" && n == 0: // --options=KEY=VALUE
+			options[n] = key + "=" + redactMountOptions(value)
+		case secretWord(name), strings.ContainsAny(value, " \t\n"):
+			options[n] = key + "=" + Redacted
+		case password && strings.HasPrefix(name, "user"):
+			options[n] = key + "=" + user + "%" + Redacted
+		default:
+			options[n] = key + "=" + redactArgument(value)
+		}
+	}
+	return strings.Join(options, ",")
 }

@@ -11,6 +11,7 @@ import (
 	"github.com/bootrace/bootrace/tracer/blockdev"
 	"github.com/bootrace/bootrace/tracer/devmap"
 	"github.com/bootrace/bootrace/tracer/event"
+	"github.com/bootrace/bootrace/tracer/guest"
 )
 
 // NeverStarted is a volume that somebody looked for in vain, and that no guest
@@ -197,23 +198,19 @@ func vain(o *event.OpenInfo) bool {
 	return false
 }
 
-// housekeepers are programs that look at any device as a part of their own
-// work, and start no guests: LVM, udev and what its rules run, what mounts and
-// checks the host's own file systems. Names as the kernel has them, which cuts
-// them to 15 bytes; one that ends in "*" stands for all that begin with it.
+// housekeepers are programs that look at any device as a part of their own work,
+// and start no guests, beside the tools of storage (guest.StorageTool): udev and
+// what its rules run, what checks the host's own file systems. Names as the kernel
+// has them, which cuts them to 15 bytes; one that ends in "*" stands for all that
+// begin with it.
 var housekeepers = []string{
-	"lvm*", "vgchange", "vgscan", "vgs", "vgcreate", "vgextend", "vgreduce", "vgremove", "vgrename", "vgexport",
-	"vgimport*", "vgcfg*", "vgck", "vgdisplay", "vgmknodes", "vgmerge", "vgsplit", "vgconvert",
-	"lvchange", "lvcreate", "lvs", "lvscan", "lvdisplay", "lvextend", "lvreduce", "lvresize", "lvremove", "lvrename", "lvconvert",
-	"pvscan", "pvs", "pvcreate", "pvdisplay", "pvchange", "pvck", "pvmove", "pvremove", "pvresize",
-	"dmsetup", "dmeventd", "dmstats", "blkdeactivate", "fsadm", "thin_*", "cache_*", "pdata_tools", "era_*",
+	"fsadm", "thin_*", "cache_*", "pdata_tools", "era_*",
 	"systemd*", "(udev-worker)", "(sd-*", "(systemd)", "udevd", "udevadm", "eudevd", "mdev",
 	"ata_id", "scsi_id", "dmi_memory_id", "mtd_probe", "cdrom_id", "v4l_id",
-	"blkid", "lsblk", "findmnt", "mount*", "umount*", "fsck*", "e2fsck", "xfs_*", "btrfs", "dosfsck", "swapon", "swapoff",
-	"losetup", "blockdev", "wipefs", "fdisk", "sfdisk", "cfdisk", "gdisk", "sgdisk", "parted", "partprobe", "partx", "kpartx",
-	"mdadm", "mdmon", "multipath*", "mpathpersist", "cryptsetup*", "integritysetup", "veritysetup", "bcache-*",
-	"probe-bcache", "zvol_id", "drbdadm*", "drbdsetup*", "drbdmeta*", "drbd-*", "rbd", "rbdmap", "rbd-nbd", "ceph-rbdnamer",
-	"udisksd", "smartd", "smartctl", "hdparm", "sdparm", "iscsid", "iscsiadm", "nvme", "grub*", "os-prober", "zpool", "zfs", "zed",
+	"blkid", "lsblk", "findmnt", "fsck*", "e2fsck", "xfs_*", "btrfs", "dosfsck", "swapon", "swapoff",
+	"losetup", "blockdev", "wipefs", "fdisk", "sfdisk", "cfdisk", "gdisk", "sgdisk", "parted", "partprobe", "partx",
+	"bcache-*", "probe-bcache", "zvol_id", "drbd-*", "ceph-rbdnamer",
+	"udisksd", "smartd", "smartctl", "hdparm", "sdparm", "iscsid", "iscsiadm", "nvme", "grub*", "os-prober", "zed",
 	"plymouthd", "bootrace*",
 }
 
@@ -224,10 +221,10 @@ var udevWorkers = []string{"(udev-worker)", "systemd-udevd", "udevd", "eudevd"}
 // Housekeeper reports whether a process looks at devices as a part of its own
 // work.
 func Housekeeper(p *event.Proc) bool {
-	if slices.Contains(udevWorkers, p.Parent) {
+	comm := p.Comm
+	if slices.Contains(udevWorkers, p.Parent) || guest.StorageTool(comm) {
 		return true
 	}
-	comm := p.Comm
 	return slices.ContainsFunc(housekeepers, func(name string) bool {
 		if prefix, ok := strings.CutSuffix(name, "*"); ok {
 			return strings.HasPrefix(comm, prefix)
