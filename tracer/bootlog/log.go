@@ -326,7 +326,37 @@ func (p *part) text(all bool) (io.Reader, func(), error) {
 	if err != nil {
 		return nil, nil, err
 	}
-	return d, d.Close, nil
+	info, err := p.file.Stat()
+	if err != nil {
+		d.Close()
+		return nil, nil, err
+	}
+	limit := max(minText, maxRatio*info.Size())
+	return &boundedText{d, limit, limit}, d.Close, nil
+}
+
+// The text of a compressed log is read up to minText bytes, or to maxRatio times
+// the file. An event has a number and a time that the one before it has not, so
+// that real logs come to 10 to 350 times (350: of lines of 4 KiB). 64 KiB of
+// zstd can stand for 2 GiB of zeros.
+const (
+	minText  = 64 << 20
+	maxRatio = 500
+)
+
+// boundedText ends with an error where a text is longer than a log can be.
+type boundedText struct {
+	text        io.Reader
+	limit, left int64
+}
+
+func (b *boundedText) Read(p []byte) (int, error) {
+	if b.left == 0 {
+		return 0, fmt.Errorf("it goes on after %d MiB of text, which no log of this size does", b.limit>>20)
+	}
+	n, err := b.text.Read(p[:min(int64(len(p)), b.left)])
+	b.left -= int64(n)
+	return n, err
 }
 
 // summary is what a compressed log says about itself before its text, in a

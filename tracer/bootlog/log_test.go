@@ -513,3 +513,45 @@ func TestZeros(t *testing.T) {
 		}
 	}
 }
+
+// A small file that stands for very much text is read as far as a log can go,
+// and what is not read is a loss.
+func TestCompressedBomb(t *testing.T) {
+	events := opens(3)
+	var out bytes.Buffer
+	z, err := zstd.NewWriter(&out)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for name, filling := range map[string][]byte{
+		"zeros": make([]byte, 1<<20),
+		"lines": bytes.Repeat([]byte("{}\n"), 1<<20/3),
+	} {
+		out.Reset()
+		z.Reset(&out)
+		_, _ = z.Write(logText(t, header(bootA), events))
+		written := 0
+		for written < 256<<20 {
+			n, _ := z.Write(filling)
+			written += n
+		}
+		if err := z.Close(); err != nil {
+			t.Fatal(err)
+		}
+		if out.Len() > 64<<10 {
+			t.Fatalf("%s: %d bytes", name, out.Len())
+		}
+		got := read(t, writeFile(t, "log.zst", out.Bytes()))
+		wantEvents(t, got.events, events)
+		if len(got.losses) != 1 || !strings.Contains(got.losses[0].Loss.Why, "it goes on after") {
+			t.Errorf("%s: losses %+v", name, got.losses)
+		}
+		var read int64
+		for _, d := range got.damage {
+			read = max(read, d.Offset+d.Bytes)
+		}
+		if limit := max(minText, maxRatio*int64(out.Len())); read > limit {
+			t.Errorf("%s: %d bytes of text were read, more than %d", name, read, limit)
+		}
+	}
+}

@@ -203,6 +203,13 @@ func (c *chunk) decode(d *event.Decoder) {
 }
 
 func (c *chunk) bad(from, to int, why string, tail bool) {
+	// Millions of short lines that are no events are one stretch.
+	if n := len(c.damage); n > 0 {
+		if last := &c.damage[n-1]; last.before == len(c.events) && last.why == why && last.tail == tail && last.offset+last.bytes == c.offset+int64(from) {
+			last.bytes += int64(to - from)
+			return
+		}
+	}
 	c.damage = append(c.damage, damage{len(c.events), c.offset + int64(from), int64(to - from), why, tail})
 }
 
