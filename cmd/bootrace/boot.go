@@ -15,6 +15,7 @@ import (
 	"github.com/bootrace/bootrace/exporters/delivery"
 	"github.com/bootrace/bootrace/exporters/json"
 	"github.com/bootrace/bootrace/exporters/text"
+	"github.com/bootrace/bootrace/exporters/words"
 	"github.com/bootrace/bootrace/tracer/bootlog"
 	"github.com/bootrace/bootrace/tracer/config"
 	"github.com/bootrace/bootrace/tracer/control"
@@ -155,7 +156,7 @@ func nearMiss(c *cli.Context) (time.Duration, error) {
 // output says how to write to the command's standard output.
 func output(c *cli.Context) text.Options {
 	opts := text.Options{}
-	if f, ok := c.App.Writer.(*os.File); ok {
+	if f, ok := words.Raw(c.App.Writer).(*os.File); ok {
 		opts = text.DetectTerminal(f, os.Getenv)
 	}
 	opts.Location = time.Local

@@ -13,6 +13,7 @@ import (
 	"github.com/urfave/cli/v2"
 	"golang.org/x/term"
 
+	"github.com/bootrace/bootrace/exporters/words"
 	"github.com/bootrace/bootrace/tracer/timeline"
 )
 
@@ -120,10 +121,14 @@ func exportFile(c *cli.Context, f format, b *openedBoot) error {
 	path := c.Path("output")
 	write := func(w io.Writer) error { return f.export(w, b) }
 	if path == "" || path == "-" {
-		if out, ok := c.App.Writer.(*os.File); ok && f.binary && path == "" && term.IsTerminal(int(out.Fd())) {
+		if out, ok := words.Raw(c.App.Writer).(*os.File); ok && f.binary && path == "" && term.IsTerminal(int(out.Fd())) {
 			return usageError("export: %s is not for a terminal: name a file with -o", f.name)
 		}
-		return buffered(c.App.Writer, write)
+		out := c.App.Writer
+		if f.binary {
+			out = words.Raw(out)
+		}
+		return buffered(out, write)
 	}
 	if err := writeFile(path, write); err != nil {
 		return fmt.Errorf("export to %s: %w", path, withoutPath(err))

@@ -14,6 +14,8 @@ import (
 	"syscall"
 
 	"github.com/urfave/cli/v2"
+
+	"github.com/bootrace/bootrace/exporters/words"
 )
 
 // version is set by the linker.
@@ -25,8 +27,10 @@ func main() {
 	os.Exit(run(ctx, os.Args, os.Stdout, os.Stderr))
 }
 
-// run is the program; it returns the exit status.
+// run is the program; it returns the exit status. What it prints is clean,
+// whoever wrote the names in it (words.Cleaner).
 func run(ctx context.Context, args []string, stdout, stderr io.Writer) int {
+	stdout, stderr = words.TextWriter(stdout), words.TextWriter(stderr)
 	app := newApp(stdout, stderr)
 	err := app.RunContext(ctx, arrange(app.Commands, args))
 	var status *exitError

@@ -9,6 +9,8 @@ import (
 
 	"github.com/dustin/go-humanize"
 	"golang.org/x/term"
+
+	"github.com/bootrace/bootrace/exporters/words"
 )
 
 // progress tells a person at a terminal how far long work has come. Everywhere
@@ -27,8 +29,8 @@ const progressEvery = 500 * time.Millisecond
 // newProgress returns a progress like "read 1,000 events".
 func newProgress(w io.Writer, verb, what string) *progress {
 	p := &progress{verb: verb, what: what, next: time.Now().Add(progressEvery)}
-	if f, ok := w.(*os.File); ok && term.IsTerminal(int(f.Fd())) {
-		p.to = w
+	if f, ok := words.Raw(w).(*os.File); ok && term.IsTerminal(int(f.Fd())) {
+		p.to = f
 	}
 	return p
 }

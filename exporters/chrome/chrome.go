@@ -13,6 +13,7 @@ import (
 	"strconv"
 
 	"github.com/bootrace/bootrace/exporters/tracks"
+	"github.com/bootrace/bootrace/exporters/words"
 	"github.com/bootrace/bootrace/tracer/event"
 	"github.com/bootrace/bootrace/tracer/timeline"
 )
@@ -39,7 +40,7 @@ type header struct {
 
 // Write writes tl.
 func Write(w io.Writer, tl *timeline.Timeline) error {
-	out := bufio.NewWriter(w)
+	out := bufio.NewWriter(words.JSONWriter(w))
 	if err := write(out, tl); err != nil {
 		return fmt.Errorf("write the trace: %w", err)
 	}

@@ -90,7 +90,7 @@ func Write(w io.Writer, tl *timeline.Timeline) error {
 		Data:     newData(t, tl),
 	}
 	p.addFindings(t, tl)
-	if err := pageTemplate.Execute(w, p); err != nil {
+	if err := pageTemplate.Execute(words.PageWriter(w), p); err != nil {
 		return fmt.Errorf("write the page: %w", err)
 	}
 	return nil

@@ -15,6 +15,7 @@ import (
 	"github.com/go-json-experiment/json/jsontext"
 	v1 "github.com/go-json-experiment/json/v1"
 
+	"github.com/bootrace/bootrace/exporters/words"
 	"github.com/bootrace/bootrace/tracer/timeline"
 )
 
@@ -40,9 +41,10 @@ func Write(w io.Writer, tl *timeline.Timeline) error { return Encode(w, tl) }
 
 // Encode writes v, a struct or a pointer to one, the way that all of the
 // program's JSON is written: with the version of the format, and indented,
-// because people read it, too. The text is what encoding/json makes of v; that
-// package holds all of it in memory, twice, before it writes the first byte.
+// because people read it, too. The text is what encoding/json makes of v, with
+// escapes for whatever a terminal does not show as it is; that package holds all of it in memory, twice, before it writes the first byte.
 func Encode[T any](w io.Writer, v T) error {
+	w = words.JSONWriter(w)
 	err := json.MarshalWrite(w, document[T]{FormatVersion, v}, v1.DefaultOptionsV1(),
 		jsontext.WithIndent("  "), jsontext.EscapeForHTML(false), jsontext.EscapeForJS(true))
 	if err == nil {

@@ -9,6 +9,7 @@ import (
 
 	"github.com/google/go-cmp/cmp"
 
+	"github.com/bootrace/bootrace/exporters/words"
 	"github.com/bootrace/bootrace/tracer/timeline"
 )
 
@@ -34,7 +35,7 @@ func TestWrite(t *testing.T) {
 			t.Errorf("%s (-want +got):\n%s", name, diff)
 		}
 		var standard bytes.Buffer
-		e := json.NewEncoder(&standard)
+		e := json.NewEncoder(words.JSONWriter(&standard))
 		e.SetIndent("", "  ")
 		e.SetEscapeHTML(false)
 		versioned := struct {

@@ -24,6 +24,7 @@ import (
 	"go.opentelemetry.io/collector/pdata/ptrace"
 	"go.opentelemetry.io/otel/trace"
 
+	"github.com/bootrace/bootrace/exporters/words"
 	"github.com/bootrace/bootrace/tracer/event"
 	"github.com/bootrace/bootrace/tracer/timeline"
 )
@@ -64,6 +65,7 @@ func EncodeAll(stands iter.Seq2[timeline.Stand, error]) iter.Seq2[ptrace.Traces,
 // WriteJSON writes requests as OTLP JSON lines, a request a line: what Jaeger's
 // upload and the collector's otlpjsonfile receiver take.
 func WriteJSON(w io.Writer, requests iter.Seq2[ptrace.Traces, error]) error {
+	w = words.JSONWriter(w)
 	m := ptrace.JSONMarshaler{}
 	for r, err := range requests {
 		if err != nil {

@@ -6,6 +6,8 @@ import (
 	"io"
 	"strconv"
 	"strings"
+
+	"github.com/bootrace/bootrace/exporters/words"
 )
 
 // page is a page of metrics in the text format, version 0.0.4.
@@ -28,7 +30,7 @@ func sample(value float64, labels ...string) line {
 		}
 		b.WriteString(labels[i])
 		b.WriteString(`="`)
-		b.WriteString(escape.Replace(strings.ToValidUTF8(labels[i+1], "\ufffd")))
+		b.WriteString(escape.Replace(words.Clean(labels[i+1])))
 		b.WriteByte('"')
 	}
 	return line{b.String(), value}

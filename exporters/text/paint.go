@@ -45,7 +45,8 @@ var paints = [numStyles]string{
 	step:   ansi.NewStyle().ForegroundColor(ansi.Cyan).String(),
 }
 
-// printer is the one way out: it cuts lines to the width and paints them.
+// printer is the one way out: it cuts lines to the width, cleans them and paints
+// them. Only its own colours are sequences that a terminal understands.
 // Write errors stay in the buffered writer until flush.
 type printer struct {
 	w      *bufio.Writer
@@ -56,7 +57,7 @@ type printer struct {
 }
 
 func newPrinter(w io.Writer, opts Options) *printer {
-	p := &printer{w: bufio.NewWriterSize(w, 64<<10), opts: opts, width: opts.width(), signs: &unicodeSigns}
+	p := &printer{w: bufio.NewWriterSize(words.Raw(w), 64<<10), opts: opts, width: opts.width(), signs: &unicodeSigns}
 	p.teller = &words.Teller{Signs: words.Unicode, Name: p.name}
 	if opts.ASCII {
 		p.signs, p.teller.Signs = &asciiSigns, words.ASCII
@@ -101,6 +102,7 @@ func (p *printer) paint(s span) {
 	if s.Text == "" {
 		return
 	}
+	s.Text = words.Clean(s.Text)
 	if !p.opts.Color || s.Style == plain {
 		_, _ = p.w.WriteString(s.Text)
 		return

@@ -12,7 +12,7 @@ import (
 // bidi controls, zero-width and unassigned runes, bytes that are not UTF-8.
 // A backslash stays as it is: systemd and udev escape names with it.
 func Clean(s string) string {
-	if printableASCII(s) {
+	if printableASCII(s) || plainlyVisible(s) {
 		return s
 	}
 	var b strings.Builder
@@ -27,9 +27,8 @@ func Clean(s string) string {
 		switch {
 		case r == utf8.RuneError && n == 1:
 			fmt.Fprintf(&b, `\x%02x`, s[i])
-		case !unicode.IsPrint(r) || unicode.Is(unicode.Variation_Selector, r) || marks > 2 || marks > 0 && b.Len() == 0:
-			// Terminals disagree about the width of variation selectors, and
-			// a heap of combining marks is as high as it is long.
+		case !visible(r) || marks > 2 || marks > 0 && b.Len() == 0:
+			// A heap of combining marks is as high as it is long.
 			b.WriteString(escapeRune(r))
 		default:
 			b.WriteRune(r)
@@ -37,6 +36,25 @@ func Clean(s string) string {
 		i += n
 	}
 	return b.String()
+}
+
+// visible decides for all output what a reader can see. Terminals disagree about
+// the width of variation selectors.
+func visible(r rune) bool {
+	return unicode.IsPrint(r) && !unicode.Is(unicode.Variation_Selector, r)
+}
+
+// plainlyVisible reports whether nothing in s needs an escape, and nothing is a
+// mark, which may.
+func plainlyVisible(s string) bool {
+	for i := 0; i < len(s); {
+		r, n := utf8.DecodeRuneInString(s[i:])
+		if r == utf8.RuneError && n == 1 || !visible(r) || unicode.Is(unicode.M, r) {
+			return false
+		}
+		i += n
+	}
+	return true
 }
 
 // CleanASCII is Clean for a terminal that has nothing but ASCII.

@@ -1,8 +1,11 @@
 package words
 
 import (
+	"encoding/json"
+	"io"
 	"strings"
 	"testing"
+	"unicode"
 	"unicode/utf8"
 )
 
@@ -69,4 +72,60 @@ func TestTell(t *testing.T) {
 			t.Errorf("%q tells %q, want %q", template, got, want)
 		}
 	}
+}
+
+// A Cleaner gets text in any pieces, and cleans it the same.
+func TestCleaner(t *testing.T) {
+	in := "a\u009bb\x7f\x1b[0m\u202e\U000e0041 é中🚀\xffz\n\ttab\u00a0"
+	for name, c := range map[string]struct {
+		make func(io.Writer) *Cleaner
+		want string
+	}{
+		"text": {TextWriter, `a\u009bb\x7f\x1b[0m\u202e\U000e0041 é中🚀\xffz` + "\n\ttab" + `\u00a0`},
+		"json": {JSONWriter, `a\u009bb\u007f\u001b[0m\u202e\udb40\udc41 é中🚀` + "\ufffdz\n\ttab" + `\u00a0`},
+		"page": {PageWriter, `a\u009bb\u007f\u001b[0m\u202e\udb40\udc41 é中🚀` + "\ufffdz\n\ttab\u00a0"},
+	} {
+		for size := 1; size <= len(in); size++ {
+			var out strings.Builder
+			w := c.make(c.make(&out)) // twice is as once
+			for rest := in; rest != ""; {
+				n := min(size, len(rest))
+				if wrote, err := w.Write([]byte(rest[:n])); err != nil || wrote != n {
+					t.Fatal(wrote, err)
+				}
+				rest = rest[n:]
+			}
+			if out.String() != c.want {
+				t.Fatalf("%s, %d bytes at a time: %q, want %q", name, size, out.String(), c.want)
+			}
+		}
+	}
+}
+
+// FuzzCleaner: a JSON text says the same afterwards.
+func FuzzCleaner(f *testing.F) {
+	f.Add("a\u009b\x7f\u202e\U000e0041\"\\\xff", 3)
+	f.Fuzz(func(t *testing.T, s string, size int) {
+		s = strings.ToValidUTF8(s, "")
+		text, err := json.Marshal(s)
+		if err != nil {
+			t.Skip()
+		}
+		var out strings.Builder
+		w := JSONWriter(&out)
+		for len(text) > 0 {
+			n := min(max(size, 1), len(text))
+			_, _ = w.Write(text[:n])
+			text = text[n:]
+		}
+		var back string
+		if err := json.Unmarshal([]byte(out.String()), &back); err != nil || back != s {
+			t.Fatalf("%q became %q: %v", s, out.String(), err)
+		}
+		for _, r := range out.String() {
+			if !unicode.IsPrint(r) {
+				t.Fatalf("%U passed", r)
+			}
+		}
+	})
 }
