@@ -125,6 +125,8 @@ type maker struct {
 	mappings map[string]*timeline.Mapping
 	used     map[string]bool
 	findings map[string][]*timeline.Finding
+	// unused are the findings about no guest, by the group that they are told with.
+	unused map[string][]*timeline.Finding
 	// key are the instants that decide what is worth seeing.
 	key []event.Time
 }
@@ -136,12 +138,17 @@ func newData(t *words.Teller, tl *timeline.Timeline) *data {
 		mappings: make(map[string]*timeline.Mapping, len(tl.Mappings)),
 		used:     make(map[string]bool),
 		findings: make(map[string][]*timeline.Finding),
+		unused:   make(map[string][]*timeline.Finding),
 	}
 	m.text("")
 	for _, mp := range tl.Mappings {
 		m.mappings[mp.ID] = mp
 	}
 	for _, f := range tl.Findings {
+		if f.GuestID == "" {
+			m.unused[unusedKey(f)] = append(m.unused[unusedKey(f)], f)
+			continue
+		}
 		m.findings[f.GuestID] = append(m.findings[f.GuestID], f)
 	}
 	m.span()
@@ -154,6 +161,7 @@ func newData(t *words.Teller, tl *timeline.Timeline) *data {
 	m.record()
 	m.guests()
 	m.others()
+	m.absent()
 	m.view()
 	return m.d
 }
@@ -207,14 +215,7 @@ func (m *maker) guests() {
 func (m *maker) guest(g *timeline.Guest) group {
 	fs := m.findings[g.ID]
 	out := group{id: guestKey(g.ID), Kind: "guest"}
-	if len(fs) > 0 {
-		out.Class = classes[words.Worst(fs)]
-	}
-	for _, f := range fs {
-		if kind := name(f.Kind, words.NameCols); !slices.Contains(out.Kinds, kind) {
-			out.Kinds = append(out.Kinds, kind)
-		}
-	}
+	out.classify(fs)
 	out.Lanes = append(out.Lanes, m.guestLane(g, fs))
 	search := []string{g.Name, g.Identity, g.UUID, g.ID, g.Binary}
 	for i := range g.Disks {
@@ -241,10 +242,66 @@ func (m *maker) others() {
 		if ready := readyBy(mp, ""); ready != nil {
 			m.result(&l, m.t.Ready(ready))
 		}
-		m.d.Groups = append(m.d.Groups, group{
-			id: mappingKey(mp.ID), Kind: "mapping", Private: mp.Layer != "", Lanes: []lane{l},
+		fs := m.unused[mappingKey(mp.ID)]
+		m.looks(&l, fs)
+		out := group{
+			id: mappingKey(mp.ID), Kind: "mapping", Private: mp.Layer != "" && len(fs) == 0, Lanes: []lane{l},
 			Search: strings.ToLower(whole(mp.Name + "\n" + mp.ID)),
-		})
+		}
+		out.classify(fs)
+		m.d.Groups = append(m.d.Groups, out)
+	}
+}
+
+// absent are the disks that somebody looked for in vain, and that never existed
+// in this boot: nothing else has a lane for them.
+func (m *maker) absent() {
+	for _, f := range m.tl.Findings {
+		key := unusedKey(f)
+		if f.GuestID != "" || f.Disk == "" || m.mappings[f.Mapping] != nil || m.unused[key] == nil {
+			continue
+		}
+		l := lane{Label: whole(f.Disk), Spans: []bar{}, Marks: []mark{}}
+		fs := m.unused[key]
+		delete(m.unused, key) // one lane for all that is said of it
+		m.looks(&l, fs)
+		m.result(&l, m.t.Ready(nil))
+		out := group{id: key, Kind: "mapping", Lanes: []lane{l}, Search: strings.ToLower(whole(f.Disk))}
+		out.classify(fs)
+		m.d.Groups = append(m.d.Groups, out)
+	}
+}
+
+// looks marks when somebody looked in vain for a disk that no guest uses, and
+// the time until it was ready.
+func (m *maker) looks(l *lane, fs []*timeline.Finding) {
+	for _, f := range fs {
+		what := "looked for " + whole(f.Disk)
+		if f.Error != "" {
+			what += ": " + whole(f.Error)
+		}
+		m.key = append(m.key, bound(f.At))
+		l.Marks = append(l.Marks, mark{int64(bound(f.At)), 0, markFailed, 0, m.text(what, by(f.By), "no guest ran on it in this boot")})
+		if f.Ready == nil {
+			continue
+		}
+		m.key = append(m.key, bound(f.Ready.At))
+		if from, to := bound(f.At), bound(f.Ready.At); from < to && f.Margin != nil {
+			l.Spans = append(l.Spans, bar{int64(from), int64(to), barEarly, m.text(m.t.Margin(f.Margin, words.Plain).Long)})
+			m.result(l, m.t.Margin(f.Margin, words.Bad))
+		}
+	}
+}
+
+// classify notes which findings the group is about.
+func (g *group) classify(fs []*timeline.Finding) {
+	if len(fs) > 0 {
+		g.Class = classes[words.Worst(fs)]
+	}
+	for _, f := range fs {
+		if kind := name(f.Kind, words.NameCols); !slices.Contains(g.Kinds, kind) {
+			g.Kinds = append(g.Kinds, kind)
+		}
 	}
 }
 

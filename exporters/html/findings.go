@@ -74,8 +74,17 @@ func (p places) of(f *timeline.Finding) (int, bool) {
 	if at, ok := p[guestKey(f.GuestID)]; ok {
 		return at, true
 	}
-	at, ok := p[mappingKey(f.Mapping)]
+	at, ok := p[unusedKey(f)]
 	return at, ok
+}
+
+// unusedKey is the group of what a finding without a guest is about: the mapping,
+// or where that never existed the path that was looked for.
+func unusedKey(f *timeline.Finding) string {
+	if f.Mapping != "" {
+		return mappingKey(f.Mapping)
+	}
+	return "disk " + f.Disk
 }
 
 // open is the number of findings that are in view at once.

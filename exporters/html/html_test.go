@@ -8,6 +8,7 @@ import (
 	"strings"
 	"testing"
 
+	"github.com/google/go-cmp/cmp"
 	"golang.org/x/net/html"
 
 	"github.com/bootrace/bootrace/exporters/internal/samples"
@@ -224,6 +225,25 @@ func TestLane(t *testing.T) {
 		if !slices.Contains(kinds, want) {
 			t.Errorf("the late disk's bars are of the kinds %v, want %d too", kinds, want)
 		}
+	}
+}
+
+// A volume that somebody looked for in vain, and on which no guest ran, is in the
+// picture with its finding: also one that never existed.
+func TestNeverStarted(t *testing.T) {
+	got := map[string]string{}
+	for _, g := range parse(t, write(t, samples.Load(t, "neverstarted"))).content(t).Groups {
+		if slices.Contains(g.Kinds, timeline.NeverStarted) && len(g.Findings) == 1 &&
+			slices.ContainsFunc(g.Lanes[0].Marks, func(m mark) bool { return m[2] == markFailed }) {
+			got[g.Lanes[0].Label] = g.Class + ", " + g.Lanes[0].Result
+		}
+	}
+	want := map[string]string{
+		"vg-late": "warning, 3.009 s too early", "vg-gone": "warning, ready 7.008 s",
+		"/dev/vg/never": "warning, never ready", "/dev/vg/unasked": "unsure, never ready",
+	}
+	if diff := cmp.Diff(want, got); diff != "" {
+		t.Error(diff)
 	}
 }
 

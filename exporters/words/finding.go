@@ -202,12 +202,24 @@ func (t *Teller) What(f *timeline.Finding) Paragraph {
 	return p
 }
 
-const briefText = "{guest}, {disk}[, {early} too early][, {spare} to spare][, between {worst} too early and {best} to spare]"
+const (
+	briefText   = "{guest}, {disk}" + briefMargin
+	unusedText  = "no guest ran on {disk}" + briefMargin // nobody's disk: a volume that was looked for in vain
+	unseenText  = "starts went on without being looked at[: {reason}]"
+	briefMargin = "[, {early} too early][, {spare} to spare][, between {worst} too early and {best} to spare]"
+)
 
 // Brief tells f in as few words as it takes.
 func (t *Teller) Brief(f *timeline.Finding) Paragraph {
 	var p Paragraph
-	p.tell(briefText, t.says(f))
+	text := briefText
+	switch {
+	case f.Guest == "" && f.Disk != "":
+		text = unusedText
+	case f.Guest == "":
+		text = unseenText
+	}
+	p.tell(text, t.says(f))
 	if s := f.Decisive(); s != nil {
 		p.Join(":", Plain)
 		p.tell(" "+delay(s), t.saysStep(s))
