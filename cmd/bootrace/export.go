@@ -25,11 +25,11 @@ func exportCommand() *cli.Command {
 		Description: "With --endpoint it is sent there over OTLP; OTEL_EXPORTER_OTLP_* variables count, too.\n" +
 			"Otherwise it is written in the format.",
 		Flags: sourceFlags(append([]cli.Flag{
-			&cli.StringFlag{Name: "format", Value: formats()[0].name, Usage: formatList()},
+			&cli.StringFlag{Name: "format", Value: formats()[0].name, Usage: formatList() + "; without it the ending of FILE says it"},
 			&cli.PathFlag{Name: "output", Aliases: []string{"o"}, Usage: "write to this `FILE`, - for standard output"},
 		}, sendFlags()...)...),
 		Action: func(c *cli.Context) error {
-			f, err := formatNamed(c.String("format"))
+			f, err := chooseFormat(c)
 			if err != nil {
 				return err
 			}

@@ -3,7 +3,11 @@ package main
 import (
 	"io"
 	"iter"
+	"path/filepath"
+	"slices"
 	"strings"
+
+	"github.com/urfave/cli/v2"
 
 	"github.com/bootrace/bootrace/exporters/chrome"
 	"github.com/bootrace/bootrace/exporters/html"
@@ -17,6 +21,8 @@ import (
 type format struct {
 	name  string
 	usage string // for whom or what, a few words
+	// endings are those of the files that hold it: `-o boot.html` asks for a page.
+	endings []string
 	// binary is set where it is not for a terminal.
 	binary bool
 	// write writes the boot as it stands; stands, set instead of it, writes how
@@ -29,11 +35,11 @@ type format struct {
 // is a package under exporters and a line here.
 func formats() []format {
 	return []format{
-		{name: formatOTLP, usage: "OpenTelemetry's JSON lines, as Jaeger's upload takes them", stands: exportOTLP},
-		{name: "json", usage: "for programs, as show --format json", write: json.Write},
-		{name: "html", usage: "a page for a browser, in one file", write: html.Write},
-		{name: "perfetto", usage: "for ui.perfetto.dev", binary: true, write: perfetto.Write},
-		{name: "chrome", usage: "Chrome's trace events, for any trace viewer", write: chrome.Write},
+		{name: formatOTLP, usage: "OpenTelemetry's JSON lines, as Jaeger's upload takes them", endings: []string{".jsonl", ".otlp"}, stands: exportOTLP},
+		{name: "json", usage: "for programs, as show --format json", endings: []string{".json"}, write: json.Write},
+		{name: "html", usage: "a page for a browser, in one file", endings: []string{".html", ".htm"}, write: html.Write},
+		{name: "perfetto", usage: "for ui.perfetto.dev", endings: []string{".pftrace", ".perfetto-trace"}, binary: true, write: perfetto.Write},
+		{name: "chrome", usage: "Chrome's trace events, for any trace viewer", endings: []string{".trace"}, write: chrome.Write},
 	}
 }
 
@@ -42,6 +48,24 @@ const formatOTLP = "otlp"
 
 func exportOTLP(w io.Writer, stands iter.Seq2[timeline.Stand, error]) error {
 	return otlp.WriteJSON(w, otlp.EncodeAll(stands))
+}
+
+// chooseFormat returns the format that the flags ask for: by its name, else by the
+// ending of the file to write, else the first.
+func chooseFormat(c *cli.Context) (format, error) {
+	path := c.Path("output")
+	ending := strings.ToLower(filepath.Ext(path))
+	if c.IsSet("format") || ending == "" {
+		return formatNamed(c.String("format"))
+	}
+	var known []string
+	for _, f := range formats() {
+		if slices.Contains(f.endings, ending) {
+			return f, nil
+		}
+		known = append(known, f.endings[0])
+	}
+	return format{}, usageError("export: which format %s is to have is not known by its ending: end it in %s, or give --format", path, strings.Join(known, ", "))
 }
 
 // formatNamed returns the format of that name.
