@@ -26,7 +26,7 @@
 
   const state = {
     view: data.view.slice(), groups: [], rows: [], tops: [], height: 0, width: 0,
-    current: -1, mark: -1, narrow: false, kinds: new Set(), finding: -1,
+    current: -1, mark: null, narrow: false, kinds: new Set(), finding: -1,
   };
   const lanes = byId("lanes"), tip = byId("tip"), axis = byId("axis"), cursor = byId("cursor");
   const shown = new Map(); // row index -> element
@@ -227,6 +227,7 @@
     drawWindow();
     for (const [i, e] of shown) fill(e, state.rows[i]);
     place();
+    if (state.mark && !tip.hidden) tellChosen();
   }
 
   // place keeps the lanes in view as elements, and no others.
@@ -264,7 +265,7 @@
     e.style.top = row.y + "px";
     e.style.height = row.height + "px";
     const label = box("label", "", e);
-    if (row.kind === "guest") sign(label, row.group.class);
+    if (row.kind === "guest" || row.group.class && row.kind === "mapping") sign(label, row.group.class);
     const text = document.createElement("span");
     text.textContent = state.narrow || row.kind !== "disk" ? row.lane.label : ending(row.lane.label);
     label.append(text);
@@ -301,7 +302,7 @@
     for (const b of blocks) block(svg, b, height);
     for (const b of row.lane.spans) if (!wide(b)) bar(svg, b, middle);
     for (const b of blocks) blockText(svg, b, middle, row.placed);
-    row.placed.forEach((p, i) => markInto(svg, p, middle, i === state.mark && row === state.rows[state.current]));
+    for (const p of row.placed) markInto(svg, p, middle, row === state.rows[state.current] && p.with.includes(state.mark));
   }
 
   // extent is where a bar is drawn, null where it is out of view.
@@ -475,7 +476,7 @@
     if (before) { before.classList.remove("current"); before.setAttribute("aria-selected", false); }
     const old = state.current;
     state.current = index;
-    state.mark = markIndex;
+    state.mark = null;
     if (old >= 0 && shown.has(old)) fill(shown.get(old), state.rows[old]);
     if (index < 0) { lanes.removeAttribute("aria-activedescendant"); return; }
     const row = state.rows[index];
@@ -492,10 +493,20 @@
     reveal(row);
     if (markIndex < 0) { hideTip(); return; }
     const p = row.placed[markIndex];
-    tell(p.with);
-    const track = e.querySelector("svg.track").getBoundingClientRect();
-    tipAt(track.left + p.px, track.top, track.bottom);
+    state.mark = p.m;
+    fill(e, row);
+    tellChosen();
     byId("said").textContent = p.with.map((m) => data.texts[m[4]].replaceAll("\n", ", ") + ", " + when(m)).join("; ");
+  }
+  // chosen is the place of the chosen mark among those drawn, -1 where it is out of
+  // view. Which marks are drawn together changes with the view, the mark does not.
+  const chosen = () => state.mark ? state.rows[state.current].placed.findIndex((p) => p.with.includes(state.mark)) : -1;
+  function tellChosen() {
+    const i = chosen(), e = shown.get(state.current);
+    if (i < 0 || !e) { hideTip(); return; }
+    const p = state.rows[state.current].placed[i], track = e.querySelector("svg.track").getBoundingClientRect();
+    tell(p.with);
+    tipAt(track.left + p.px, track.top, track.bottom);
   }
   function reveal(row) {
     const top = lanes.getBoundingClientRect().top + row.y, head = byId("head").offsetHeight + 20;
@@ -505,7 +516,7 @@
   const step = (by) => state.rows.length && select(clamp(state.current + by, 0, state.rows.length - 1));
   function stepMark(by) {
     if (state.current < 0) return step(1);
-    const row = state.rows[state.current], next = state.mark < 0 && by < 0 ? row.placed.length - 1 : state.mark + by;
+    const row = state.rows[state.current], at = chosen(), next = at < 0 && by < 0 ? row.placed.length - 1 : at + by;
     if (next >= 0 && next < row.placed.length) return select(state.current, next);
     // Beyond what is in view: bring the next one in.
     const out = row.lane.marks.map((m) => m[0]).filter((t) => by > 0 ? t > state.view[1] : t < state.view[0]);

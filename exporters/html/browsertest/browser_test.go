@@ -435,6 +435,22 @@ func TestKeys(t *testing.T) {
 		t.Errorf("a screen reader is told %q", said)
 	}
 	shoot(t, ctx, "keys-1280-light")
+	// Where the view changes, what is ringed is still what is told.
+	ringed := func() float64 {
+		return evaluate[float64](t, ctx, `(() => { const r = document.querySelector(".lane.current .m.at")?.getBoundingClientRect(); return r ? r.left + r.width / 2 : -1 })()`)
+	}
+	told := func() float64 {
+		return evaluate[float64](t, ctx, `(() => { const r = document.getElementById("tip").getBoundingClientRect(); return r.left + r.width / 2 })()`)
+	}
+	shown := func() string {
+		return evaluate[string](t, ctx, `document.getElementById("tip").hidden ? "" : document.getElementById("tip").textContent`)
+	}
+	for _, key := range []string{kb.Enter, "+", "-", "0"} {
+		press(key)
+		if ring, tip := ringed(), told(); ring < 0 || tip-ring > 60 || ring-tip > 60 || !strings.Contains(shown(), "event 135") {
+			t.Errorf("after %q the ring is at %.0f, and the tooltip at %.0f says %q", key, ring, tip, shown())
+		}
+	}
 
 	before := ticks()
 	press("+")

@@ -85,7 +85,11 @@ func addFindings(tl *timeline.Timeline, g *timeline.Guest, m *timeline.Mapping, 
 		At: u.At, Margin: u.Margin, Ready: u.Ready, Errno: u.Errno, Error: u.Error, State: "absent", Exit: g.Exit,
 		Evidence: []uint64{g.Exec.Event, u.Event, life.Live.Event}, Late: late,
 	})
-	tl.Verdicts = append(tl.Verdicts, &timeline.Verdict{Guest: g.Name, GuestID: g.ID, AtRisk: u.NS >= 0, Causes: []*timeline.Cause{{
+	outcome := timeline.OutcomeFailed
+	if u.NS >= 0 {
+		outcome = timeline.OutcomeAtRisk
+	}
+	tl.Verdicts = append(tl.Verdicts, &timeline.Verdict{Guest: g.Name, GuestID: g.ID, Outcome: outcome, Causes: []*timeline.Cause{{
 		Kind: timeline.CauseTooLate, Disks: []string{g.Disks[0].Path}, Findings: []string{kind}, Step: &late.Steps[4],
 		Cures: []string{timeline.CureHold, timeline.CureUdev},
 	}}})
