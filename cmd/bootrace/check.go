@@ -4,11 +4,11 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"io"
 	"time"
 
 	"github.com/urfave/cli/v2"
 
+	"github.com/bootrace/bootrace/exporters/text"
 	"github.com/bootrace/bootrace/tracer/check"
 	"github.com/bootrace/bootrace/tracer/config"
 	"github.com/bootrace/bootrace/tracer/control"
@@ -44,7 +44,7 @@ func checkCommand() *cli.Command {
 			if asJSON {
 				err = writeJSON(c.App.Writer, report)
 			} else {
-				err = writeReport(c.App.Writer, &report)
+				err = text.Check(c.App.Writer, &report, output(c))
 			}
 			if err != nil {
 				return err
@@ -54,15 +54,14 @@ func checkCommand() *cli.Command {
 	}
 }
 
-// statusLimit is how long the service may take to say what it does.
-const statusLimit = 5 * time.Second
+// statusLimit is how long the service may take to say what it does. It takes
+// milliseconds, and a stopped one never answers.
+const statusLimit = 2 * time.Second
 
 // askService adds what the running service says.
 func askService(ctx context.Context, socket string, limit time.Duration, o *check.Options) {
-	ctx, cancel := context.WithTimeout(ctx, limit)
-	defer cancel()
 	var st service.Status
-	switch err := control.Call(ctx, socket, control.Request{Do: control.Status}, &st); {
+	switch err := askStatus(ctx, socket, limit, &st); {
 	case errors.Is(err, control.ErrNoService):
 		return
 	case err != nil:
@@ -77,32 +76,6 @@ func askService(ctx context.Context, socket string, limit time.Duration, o *chec
 func verdict(r *check.Report) error {
 	if !r.Trace || !r.Enforce {
 		return &exitError{status: exitTrouble}
-	}
-	return nil
-}
-
-// writeReport writes one line a check, and the remedy below it.
-func writeReport(w io.Writer, r *check.Report) error {
-	marks := map[check.Grade]string{check.Good: "ok", check.Warning: "!", check.Bad: "NO"}
-	can := "can be traced, but guests can't be held"
-	switch {
-	case !r.Trace:
-		can = "can't be traced"
-	case r.Enforce:
-		can = "can be traced, and guests be held"
-	}
-	if _, err := fmt.Fprintf(w, "This host (kernel %s) %s.\n\n", r.Kernel, can); err != nil {
-		return err
-	}
-	for _, i := range r.Items {
-		if _, err := fmt.Fprintf(w, "%-3s %-22s %s\n", marks[i.Grade], i.Name, i.Text); err != nil {
-			return err
-		}
-		if i.Remedy != "" {
-			if _, err := fmt.Fprintf(w, "%27s%s\n", "-> ", i.Remedy); err != nil {
-				return err
-			}
-		}
 	}
 	return nil
 }

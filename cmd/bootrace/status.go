@@ -1,6 +1,7 @@
 package main
 
 import (
+	"context"
 	"errors"
 	"fmt"
 	"io"
@@ -44,7 +45,7 @@ func statusCommand() *cli.Command {
 				return err
 			}
 			var st fullStatus
-			if err := control.Call(c.Context, control.Socket, control.Request{Do: control.Status}, &st.Status); err != nil {
+			if err := askStatus(c.Context, control.Socket, statusLimit, &st.Status); err != nil {
 				return err
 			}
 			if export, err := delivery.ReadStatus(filepath.Join(service.StateDir, deliveryDir)); err == nil {
@@ -61,6 +62,20 @@ func statusCommand() *cli.Command {
 			return outcome(st.sees())
 		},
 	}
+}
+
+// errNoAnswer says that the service is there, and does not say what it does.
+var errNoAnswer = errors.New("the service does not answer: `systemctl status bootrace` says how it stands, and `systemctl restart bootrace` starts it anew; starts that it holds go on then")
+
+// askStatus asks the service at that socket what it does, for limit at the most.
+func askStatus(ctx context.Context, socket string, limit time.Duration, st *service.Status) error {
+	ctx, cancel := context.WithTimeout(ctx, limit)
+	defer cancel()
+	err := control.Call(ctx, socket, control.Request{Do: control.Status}, st)
+	if err != nil && errors.Is(ctx.Err(), context.DeadlineExceeded) {
+		return errNoAnswer
+	}
+	return err
 }
 
 // sees says whether the service records all that there is: what it lost, can't

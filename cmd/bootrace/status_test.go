@@ -1,9 +1,15 @@
 package main
 
 import (
+	"errors"
+	"net"
+	"path/filepath"
 	"testing"
+	"time"
 
+	"github.com/bootrace/bootrace/tracer/control"
 	"github.com/bootrace/bootrace/tracer/event"
+	"github.com/bootrace/bootrace/tracer/service"
 	"github.com/bootrace/bootrace/tracer/timeline"
 )
 
@@ -26,5 +32,26 @@ func TestStatusOutcome(t *testing.T) {
 		if got := st.sees(); got != c.want {
 			t.Errorf("%s: %s, want %s", name, got, c.want)
 		}
+	}
+}
+
+// A service that is stopped (SIGSTOP, a hung disk) is said to give no answer, soon;
+// one that is not there is said not to run.
+func TestStatusOfStoppedService(t *testing.T) {
+	socket := filepath.Join(t.TempDir(), "control")
+	var st service.Status
+	if err := askStatus(t.Context(), socket, time.Minute, &st); !errors.Is(err, control.ErrNoService) {
+		t.Errorf("no service: %v", err)
+	}
+	stopped, err := net.Listen("unix", socket) // the kernel accepts, and nobody answers
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer stopped.Close()
+	if err := askStatus(t.Context(), socket, 50*time.Millisecond, &st); !errors.Is(err, errNoAnswer) {
+		t.Errorf("a stopped service: %v", err)
+	}
+	if statusLimit > 2*time.Second {
+		t.Errorf("a person waits %s for that", statusLimit)
 	}
 }
