@@ -77,7 +77,7 @@ func findBoot(c *cli.Context) (bootlog.Boot, time.Duration, error) {
 	spendMemory()
 	store := bootStore(c)
 	syncLog(c.Context)
-	boot, err := store.Find(ref)
+	boot, err := findLog(c, &store, ref)
 	return boot, threshold, err
 }
 

@@ -32,7 +32,7 @@ func diffCommand() *cli.Command {
 			store := bootStore(c)
 			var both [2]*timeline.Timeline
 			for i := range both {
-				boot, err := store.Find(c.Args().Get(i))
+				boot, err := findLog(c, &store, c.Args().Get(i))
 				if err != nil {
 					return err
 				}

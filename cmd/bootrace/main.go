@@ -60,7 +60,9 @@ func newApp(stdout, stderr io.Writer) *cli.App {
 		Usage:   "trace LVM, udev and guests while a virtualization host boots",
 		Version: version,
 		Description: "BOOT names a recorded boot: a boot id, the beginning of one, 0 for this boot,\n" +
-			"-1 for the one before, or a log file.",
+			"-1 for the one before, a log file (packed with zstd, gzip or xz, too), or - for\n" +
+			"a log from standard input.",
+		Reader:               os.Stdin,
 		Writer:               stdout,
 		ErrWriter:            stderr,
 		HideHelpCommand:      true,

@@ -38,6 +38,9 @@ func showCommand() *cli.Command {
 			if err != nil {
 				return err
 			}
+			if err := within(c, tl); err != nil {
+				return err
+			}
 			if asJSON {
 				err = writeJSON(c.App.Writer, tl)
 			} else {
@@ -51,6 +54,19 @@ func showCommand() *cli.Command {
 			return outcome(tl.Summary.Outcome)
 		},
 	}
+}
+
+// within refuses a part of the boot that the record does not reach: a picture of
+// it would look like a boot in which nothing happened.
+func within(c *cli.Context, tl *timeline.Timeline) error {
+	from, to := sinceBoot(c.Duration("from")), sinceBoot(c.Duration("to"))
+	switch {
+	case from > tl.Last:
+		return usageError("show: --from %s is after the end of the record, %s", words.Seconds(from), words.Seconds(tl.Last))
+	case to != 0 && to < tl.First:
+		return usageError("show: --to %s is before the record begins, %s", words.Seconds(to), words.Seconds(tl.First))
+	}
+	return nil
 }
 
 // racesJSON is what `races --format json` prints: the findings, what they come

@@ -1,0 +1,178 @@
+package main
+
+import (
+	"bufio"
+	"bytes"
+	"cmp"
+	"errors"
+	"fmt"
+	"io"
+	"io/fs"
+	"os"
+	"os/exec"
+	"strings"
+
+	"github.com/dustin/go-humanize"
+	"github.com/klauspost/compress/gzip"
+	"github.com/urfave/cli/v2"
+	"golang.org/x/sys/unix"
+	"golang.org/x/term"
+
+	"github.com/bootrace/bootrace/tracer/bootlog"
+)
+
+// fromStdin is the BOOT that is read from standard input.
+const fromStdin = "-"
+
+// maxUnpacked is as large as a log may be that is unpacked for one command, in
+// bytes: sixteen times what a boot may log by default. A small file can unpack to
+// any size.
+const maxUnpacked = 1 << 30
+
+// findLog is Store.Find, which knows of the store's own form of logs: a log can
+// also come by mail, packed as its sender packs, or from a pipe.
+func findLog(c *cli.Context, store *bootlog.Store, ref string) (bootlog.Boot, error) {
+	if ref == fromStdin {
+		in, ok := c.App.Reader.(*os.File)
+		if ok && term.IsTerminal(int(in.Fd())) {
+			return bootlog.Boot{}, usageError("%s -: reads a log from standard input, which is a terminal: redirect a file or a pipe into it", c.Command.Name)
+		}
+		return unpack(store, c.App.Reader, "from standard input")
+	}
+	boot, err := store.Find(ref)
+	if err == nil || !packed(ref) {
+		return boot, err
+	}
+	f, openErr := os.Open(ref)
+	if openErr != nil {
+		return boot, cmp.Or(err, openErr)
+	}
+	defer f.Close()
+	return unpack(store, f, ref)
+}
+
+// What a packed log begins with.
+var (
+	gzipMagic = []byte{0x1f, 0x8b}
+	xzMagic   = []byte{0xfd, '7', 'z', 'X', 'Z', 0}
+)
+
+// packed reports whether path is a file that unpack unpacks.
+func packed(path string) bool {
+	// Opening a pipe that nobody writes would wait for ever.
+	f, err := os.OpenFile(path, os.O_RDONLY|unix.O_NONBLOCK, 0)
+	if err != nil {
+		return false
+	}
+	defer f.Close()
+	if info, err := f.Stat(); err != nil || !info.Mode().IsRegular() {
+		return false
+	}
+	var head [6]byte
+	n, _ := f.ReadAt(head[:], 0)
+	return bytes.HasPrefix(head[:n], gzipMagic) || bytes.HasPrefix(head[:n], xzMagic)
+}
+
+// unpack has in, which may be packed, as a file that the store can read as often
+// as it wants, and that is gone when the program ends. name is what errors call it.
+func unpack(store *bootlog.Store, in io.Reader, name string) (bootlog.Boot, error) {
+	path, err := unpackedFile(in)
+	if err != nil {
+		return bootlog.Boot{}, fmt.Errorf("open boot log %s: %w", name, err)
+	}
+	boot, err := store.Find(path)
+	if err != nil { // it names a path that means nothing to a reader
+		return boot, errors.New(strings.ReplaceAll(err.Error(), path, name))
+	}
+	return boot, nil
+}
+
+func unpackedFile(in io.Reader) (path string, err error) {
+	text := bufio.NewReaderSize(in, 64<<10)
+	head, err := text.Peek(len(xzMagic))
+	if err != nil && !errors.Is(err, io.EOF) {
+		return "", err
+	}
+	f, err := os.CreateTemp("", "bootrace-*")
+	if err != nil {
+		return "", err
+	}
+	defer f.Close()
+	if err := os.Remove(f.Name()); err != nil {
+		return "", err
+	}
+	out := &bounded{to: f, left: maxUnpacked}
+	switch {
+	case bytes.HasPrefix(head, gzipMagic):
+		err = gunzip(out, text)
+	case bytes.HasPrefix(head, xzMagic):
+		err = unxz(out, text)
+	default:
+		_, err = io.Copy(out, text)
+	}
+	if errors.Is(err, errTooLarge) || out.full {
+		return "", errTooLarge
+	}
+	var pathErr *fs.PathError
+	if errors.As(err, &pathErr) { // such as a full disk; the path is gone already
+		return "", fmt.Errorf("unpack it into %s: %w", os.TempDir(), pathErr.Err)
+	}
+	if err != nil {
+		return "", err
+	}
+	// A number of its own, which no finalizer closes: the log is opened again and
+	// again until the program ends.
+	fd, err := unix.FcntlInt(f.Fd(), unix.F_DUPFD_CLOEXEC, 3)
+	if err != nil {
+		return "", err
+	}
+	return fmt.Sprintf("/proc/self/fd/%d", fd), nil
+}
+
+func gunzip(to io.Writer, from io.Reader) error {
+	r, err := gzip.NewReader(from)
+	if err != nil {
+		return fmt.Errorf("unpack gzip: %w", err)
+	}
+	defer r.Close()
+	if _, err := io.Copy(to, r); err != nil {
+		return fmt.Errorf("unpack gzip: %w", err)
+	}
+	return nil
+}
+
+// unxz has xz do it, whose memory can be bounded: a file says itself how much it
+// wants, and `xz -9` 65 MiB.
+func unxz(to io.Writer, from io.Reader) error {
+	var said bytes.Buffer
+	cmd := exec.Command("xz", "--decompress", "--stdout", "--memlimit-decompress=128MiB")
+	cmd.Stdin, cmd.Stdout, cmd.Stderr = from, to, &bounded{to: &said, left: 4096}
+	err := cmd.Run()
+	switch {
+	case errors.Is(err, exec.ErrNotFound):
+		return errors.New("it is packed with xz, which is not installed here: install xz-utils, or unpack it elsewhere")
+	case said.Len() > 0:
+		return fmt.Errorf("unpack xz: %s", strings.TrimSpace(said.String()))
+	case err != nil:
+		return fmt.Errorf("unpack xz: %w", err)
+	}
+	return nil
+}
+
+var errTooLarge = errors.New("it unpacks to more than " + humanize.IBytes(maxUnpacked) + ", which no boot's log is: unpack it yourself if it is one")
+
+// bounded takes no more than left bytes.
+type bounded struct {
+	to   io.Writer
+	left int64
+	full bool
+}
+
+func (b *bounded) Write(p []byte) (int, error) {
+	if int64(len(p)) > b.left {
+		b.full = true
+		return 0, errTooLarge
+	}
+	b.left -= int64(len(p))
+	return b.to.Write(p)
+}
