@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io"
 	"log/slog"
 	"os"
 	"os/signal"
@@ -11,6 +12,7 @@ import (
 	"syscall"
 	"time"
 
+	"github.com/dustin/go-humanize"
 	"github.com/urfave/cli/v2"
 
 	"github.com/bootrace/bootrace/exporters/delivery"
@@ -86,6 +88,9 @@ func deliverAs(ctx context.Context, c *cli.Context, cfg config.Config, log *slog
 	if err != nil {
 		return err
 	}
+	if to.Endpoint == "" && c.Bool("once") {
+		return fmt.Errorf("deliver: nothing is sent: no endpoint is configured: set export: endpoint: in %s, or OTEL_EXPORTER_OTLP_ENDPOINT", c.Path("config"))
+	}
 	if to.Endpoint == "" {
 		log.Info("nothing is sent: no endpoint is configured (export: endpoint)")
 		return nil
@@ -106,10 +111,34 @@ func deliverAs(ctx context.Context, c *cli.Context, cfg config.Config, log *slog
 		return err
 	}
 	if c.Bool("once") {
-		return d.Once(ctx)
+		return deliverOnce(ctx, d, c.App.Writer)
 	}
 	log.Info("delivering", "to", client.Address())
 	return d.Run(ctx)
+}
+
+// deliverOnce sends what there is, and fails where some of it could not be sent:
+// who runs it once has nobody else to notice.
+func deliverOnce(ctx context.Context, d *delivery.Delivery, w io.Writer) error {
+	before := d.Status()
+	if err := d.Once(ctx); err != nil {
+		return err
+	}
+	st := d.Status()
+	sent := humanize.Comma(int64(st.Sent - before.Sent))
+	switch {
+	case st.SendError != "":
+		return fmt.Errorf("deliver: sent %s spans, %d requests wait: %s", sent, st.Waiting, st.SendError)
+	case st.Refused > before.Refused:
+		return fmt.Errorf("deliver: sent %s spans, %d requests were refused: %s", sent, st.Refused-before.Refused, st.LastRefusal)
+	case st.Waiting > 0: // it was told to stop
+		return fmt.Errorf("deliver: sent %s spans, %d requests wait", sent, st.Waiting)
+	case st.Sent == before.Sent:
+		fmt.Fprintln(w, "nothing new to send: what has settled of the recorded boots was sent before")
+	default:
+		fmt.Fprintf(w, "sent %s spans\n", sent)
+	}
+	return nil
 }
 
 // otlpConfig is the configuration, and where that is silent the environment.

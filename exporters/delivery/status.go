@@ -43,12 +43,18 @@ func ReadStatus(dir string) (Status, error) {
 	return s, nil
 }
 
-// saveStatus writes the status where it changed. It need not outlive a power
-// cut.
-func (d *Delivery) saveStatus() {
+// Status is how it stands: not for while it runs.
+func (d *Delivery) Status() Status {
 	s := d.status
 	s.Waiting, s.WaitingBytes = d.spool.Depth()
 	s.Refused = d.spool.Refused()
+	return s
+}
+
+// saveStatus writes the status where it changed. It need not outlive a power
+// cut.
+func (d *Delivery) saveStatus() {
+	s := d.Status()
 	if d.saved != nil && s == *d.saved {
 		return
 	}
