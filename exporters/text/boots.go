@@ -2,6 +2,7 @@ package text
 
 import (
 	"io"
+	"slices"
 	"strconv"
 	"strings"
 	"time"
@@ -115,8 +116,8 @@ func number(n int, st style) span {
 }
 
 // Boots writes the recorded boots, a line each. Where the window is narrow,
-// columns are left out, the least important first. A question mark after the
-// time says that the clock was not synchronized.
+// columns are left out, the least important first. A line below says what the
+// question marks in it mean.
 func Boots(w io.Writer, rows []BootRow, opts Options) error {
 	p := newPrinter(w, opts)
 	if len(rows) == 0 {
@@ -134,7 +135,29 @@ func Boots(w io.Writer, rows []BootRow, opts Options) error {
 	for _, row := range cells {
 		p.row(row, widths)
 	}
+	p.questionMarks(rows, widths)
 	return p.flush()
+}
+
+// questionMarks says what the question marks in the list mean.
+func (p *printer) questionMarks(rows []BootRow, widths []int) {
+	var clock, log bool
+	for i := range rows {
+		clock = clock || !rows[i].Start.IsZero() && !rows[i].Trusted
+		log = log || rows[i].Problem != ""
+	}
+	booted := slices.IndexFunc(bootColumns, func(c column) bool { return c.title == "BOOTED" })
+	var t paragraph
+	if clock && widths[booted] > 0 {
+		t.Say("? after a time: by a clock that was not synchronized.", dim)
+	}
+	if log {
+		t.Say("? for a number: not known, the log can't be read.", dim)
+	}
+	if len(t.Words) > 0 {
+		p.line()
+		p.write(t, 0)
+	}
 }
 
 func titles() []span {

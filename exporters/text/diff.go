@@ -19,6 +19,7 @@ func Diff(w io.Writer, d *diff.Diff, opts Options) error {
 	p := newPrinter(w, opts)
 	p.bootLine("before", &d.Before)
 	p.bootLine("after", &d.After)
+	p.alike(&d.Before, &d.After)
 	p.diffMappings(d.Mappings)
 	p.diffGuests(d.Guests)
 	p.diffFindings(d.Findings)
@@ -38,6 +39,24 @@ func (p *printer) bootLine(which string, b *diff.Boot) {
 		t.Say("(record not complete: what seems to have gone may not have been seen)", warn)
 	}
 	p.write(t, 8)
+}
+
+// alike says what makes the comparison another than it seems to be.
+func (p *printer) alike(before, after *diff.Boot) {
+	var t paragraph
+	switch {
+	case before.BootID == after.BootID:
+		t.Say("That is one boot twice: nothing can differ.", warn)
+	case before.Host != "" && after.Host != "" && before.Host != after.Host:
+		t.Say("These are two hosts,", warn)
+		t.Add(p.name(before.Host, words.NameCols), warn)
+		t.Say("and", warn)
+		t.Add(p.name(after.Host, words.NameCols)+":", warn)
+		t.Say("what came or went may only be of the other host.", warn)
+	default:
+		return
+	}
+	p.write(t, 2)
 }
 
 // section writes a heading, with how many are equal.

@@ -40,7 +40,7 @@ refused() { # WHAT: the start fails; what libvirt says, and how long it took, in
 }
 
 checked() { # TEXT: what check says of libvirt
-	bootrace check >/run/check || true
+	COLUMNS=400 bootrace check >/run/check || true
 	grep -q "libvirt .*$1" /run/check || fail "check does not say $1: $(cat /run/check)"
 }
 
