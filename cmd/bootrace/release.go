@@ -105,7 +105,7 @@ func writeReasons(w io.Writer, reasons []string, more int) {
 	}
 }
 
-func age(d event.Duration) string { return d.Round(time.Second / 10).String() }
+func age(d event.Duration) string { return words.Unicode.Round(max(d.Round(time.Second/10), 0)) }
 
 func listOrNone(list []string) string {
 	if len(list) == 0 {
@@ -117,7 +117,7 @@ func listOrNone(list []string) string {
 func countStarts(c *hold.Counts) string {
 	parts := []string{fmt.Sprintf("%d looked at: %d held now, %d were held, %d went on at once", c.Seen, c.Holding, c.Held, c.Passed)}
 	if c.Passed > 0 {
-		parts[0] += fmt.Sprintf(" (after %v at the most)", c.SlowestPass.Round(time.Millisecond/100))
+		parts[0] += fmt.Sprintf(" (after %s at the most)", words.Unicode.Duration(c.SlowestPass))
 	}
 	for _, more := range []struct {
 		n    uint64

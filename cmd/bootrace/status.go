@@ -16,6 +16,7 @@ import (
 	"github.com/urfave/cli/v2"
 
 	"github.com/bootrace/bootrace/exporters/delivery"
+	"github.com/bootrace/bootrace/exporters/words"
 	"github.com/bootrace/bootrace/tracer/control"
 	"github.com/bootrace/bootrace/tracer/event"
 	"github.com/bootrace/bootrace/tracer/hold"
@@ -143,7 +144,7 @@ func sinceWhen(st *service.Status) string {
 	if st.Ready == 0 {
 		return when + ", not ready yet"
 	}
-	return fmt.Sprintf("%s, attached %s later", when, st.Ready.Sub(st.Start).Round(time.Millisecond))
+	return fmt.Sprintf("%s, attached %s later", when, words.Unicode.Duration(st.Ready.Sub(st.Start).Round(time.Millisecond)))
 }
 
 func countEvents(events map[event.Kind]uint64) string {

@@ -11,6 +11,7 @@ import (
 
 	"github.com/urfave/cli/v2"
 
+	"github.com/bootrace/bootrace/exporters/words"
 	"github.com/bootrace/bootrace/tracer/control"
 	"github.com/bootrace/bootrace/tracer/event"
 	"github.com/bootrace/bootrace/tracer/guest"
@@ -163,7 +164,7 @@ func notReady(v *readiness.Verdict, err error, timeout time.Duration) error {
 			text += fmt.Sprintf("; and %d more", more)
 		}
 	}
-	return &exitError{fmt.Errorf("not ready after %s: %s", timeout, text), exitNotYet}
+	return &exitError{fmt.Errorf("not ready after %s: %s", words.Unicode.Round(timeout), text), exitNotYet}
 }
 
 // unwaitable is the error of disks of which nothing can be expected: a guest

@@ -57,7 +57,10 @@
     if (ns < 1e3) return ns + " ns";
     if (ns < 1e6) return (ns / 1e3).toPrecision(3) + " µs";
     if (ns < 1e9) return (ns / 1e6).toPrecision(3) + " ms";
-    return (ns / 1e9).toFixed(3) + " s";
+    if (ns < 100e9) return (ns / 1e9).toFixed(3) + " s";
+    const s = Math.round(ns / 1e9), two = (large, name, small, smallName) =>
+      `${Math.floor(s / large)} ${name}` + (Math.floor(s % large / small) ? ` ${Math.floor(s % large / small)} ${smallName}` : "");
+    return s < 3600 ? two(60, "min", 1, "s") : s < 48 * 3600 ? two(3600, "h", 60, "min") : two(24 * 3600, "days", 3600, "h");
   }
   function wall(ns) {
     if (!data.wall) return "";

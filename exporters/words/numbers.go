@@ -2,6 +2,7 @@ package words
 
 import (
 	"strconv"
+	"strings"
 	"time"
 
 	"github.com/dustin/go-humanize"
@@ -31,6 +32,16 @@ func (s *Signs) Duration(d event.Duration) string {
 	return Long(d)
 }
 
+// Round is a duration that is known to be round, such as one that a person chose:
+// without the zeros that only a measurement has.
+func (s *Signs) Round(d event.Duration) string {
+	number, unit, ok := strings.Cut(s.Duration(d), " ")
+	if !ok || !strings.Contains(number, ".") {
+		return s.Duration(d)
+	}
+	return strings.TrimRight(strings.TrimRight(number, "0"), ".") + " " + unit
+}
+
 func digits(v float64) string {
 	switch {
 	case v < 10:
@@ -47,11 +58,20 @@ func Long(d event.Duration) string {
 	case d < time.Minute:
 		return itoa(int(d/time.Second)) + " s"
 	case d < time.Hour:
-		return itoa(int(d/time.Minute)) + "m " + itoa(int(d%time.Minute/time.Second)) + "s"
+		return two(d, time.Minute, "min", time.Second, "s")
 	case d < 48*time.Hour:
-		return itoa(int(d/time.Hour)) + "h " + itoa(int(d%time.Hour/time.Minute)) + "m"
+		return two(d, time.Hour, "h", time.Minute, "min")
 	}
-	return itoa(int(d/(24*time.Hour))) + "d " + itoa(int(d%(24*time.Hour)/time.Hour)) + "h"
+	return two(d, 24*time.Hour, "days", time.Hour, "h")
+}
+
+// two is d in two units, the second only where there is any of it.
+func two(d, large event.Duration, largeName string, small event.Duration, smallName string) string {
+	text := itoa(int(d/large)) + " " + largeName
+	if rest := int(d % large / small); rest > 0 {
+		text += " " + itoa(rest) + " " + smallName
+	}
+	return text
 }
 
 // Count is "1 race", "2 races".

@@ -6,7 +6,10 @@ import (
 	"strings"
 	"testing"
 	"unicode"
+	"time"
 	"unicode/utf8"
+
+	"github.com/bootrace/bootrace/tracer/event"
 )
 
 func TestClean(t *testing.T) {
@@ -128,4 +131,24 @@ func FuzzCleaner(f *testing.F) {
 			}
 		}
 	})
+}
+
+// All of the program tells durations in one form: a number, a blank and a unit.
+func TestDuration(t *testing.T) {
+	for d, want := range map[event.Duration]string{
+		7: "7 ns", 1500: "1.50 µs", 2_500_000: "2.50 ms", 18_321_000_000: "18.321 s", 60 * time.Second: "60.000 s",
+		166 * time.Second: "2 min 46 s", 3600 * time.Second: "1 h", 3725 * time.Second: "1 h 2 min", 49 * time.Hour: "2 days 1 h",
+	} {
+		if got := Unicode.Duration(d); got != want {
+			t.Errorf("%d ns: %q, want %q", d, got, want)
+		}
+	}
+	for d, want := range map[event.Duration]string{50 * time.Millisecond: "50 ms", 80 * time.Second: "80 s", 100 * time.Second: "1 min 40 s", 18_300 * time.Millisecond: "18.3 s"} {
+		if got := Unicode.Round(d); got != want {
+			t.Errorf("%s, round: %q, want %q", d, got, want)
+		}
+	}
+	if got := Long(60 * time.Second); got != "1 min" {
+		t.Errorf("a minute is %q", got)
+	}
 }

@@ -129,7 +129,7 @@ say "enforce mode, and the policy is to deny"
 configure "mode: enforce" "enforce: {deadline: 2s, on-timeout: deny}"
 refused "deny"
 case $said in
-*"not ready after 2s: /dev/vg0/web"*) ;;
+*"not ready after 2 s: /dev/vg0/web"*) ;;
 *) fail "libvirt does not say why" ;;
 esac
 
