@@ -5,8 +5,8 @@ import (
 	"io"
 	"strings"
 	"testing"
-	"unicode"
 	"time"
+	"unicode"
 	"unicode/utf8"
 
 	"github.com/bootrace/bootrace/tracer/event"
