@@ -31,7 +31,7 @@ LIBEXECDIR := $(PREFIX)/libexec/bootrace
 export CGO_ENABLED := 0
 
 .DEFAULT_GOAL := help
-.PHONY: help build generate generate-check matrix test unit lab-test browser-test demo soak soak-enforce fuzz bench bench-boot bench-latency lint judge lab install uninstall clean
+.PHONY: help build generate generate-check matrix test unit lab-test browser-test demo soak soak-enforce disks-test fuzz bench bench-boot bench-latency lint judge lab install uninstall clean
 
 help: ## this list
 	@grep -hE '^[a-z0-9-]+:.*##' $(MAKEFILE_LIST) | sort | awk -F ':.*## ' '{printf "  %-16s %s\n", $$1, $$2}'
@@ -113,6 +113,9 @@ soak: ## clean boots and power cuts, twenty of each, and every cause five times 
 
 soak-enforce: ## enforce mode with 500 random orders of activation and start (a quarter of an hour)
 	BOOTRACE_LAB=1 BOOTRACE_ORDERS=500 BOOTRACE_KERNEL=$(KERNEL) $(GO) test -count=1 -timeout 3h -v -run 'TestEnforce' ./kernels/scenarios
+
+disks-test: build ## a guest on each kind of disk, in time, late and never, traced and held (a quarter of an hour)
+	BOOTRACE_LAB=1 BOOTRACE_DISKS=1 BOOTRACE_KERNEL=$(KERNEL) $(GO) test -count=1 -timeout 2h -v -run 'TestDisks$$' ./kernels/scenarios
 
 FUZZTIME ?= 30s
 fuzz: ## each fuzz target for FUZZTIME

@@ -74,7 +74,7 @@ func TestDisks(t *testing.T) { testDisks(t, asked()) }
 
 func testDisks(t *testing.T, w watch) {
 	if os.Getenv("BOOTRACE_DISKS") == "" {
-		t.Skip("NOT RUN: not every kind of disk is followed yet; BOOTRACE_DISKS=1 runs it")
+		t.Skip("NOT RUN: two long boots; `make disks-test` runs it")
 	}
 	out := w.play(t, "disks", func(o *lab.Options) {
 		o.Packages, o.Timeout = diskPackages, 40*time.Minute
