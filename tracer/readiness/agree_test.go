@@ -420,19 +420,44 @@ func (d *simDisk) remembered(path string) *event.MemoryDisk {
 
 // device makes a device, or a file, that comes, goes and changes.
 func (s *sim) device(i int) simDisk {
-	switch s.rng.IntN(7) {
-	case 0, 1:
+	switch n := s.rng.IntN(20); {
+	case n < 5:
 		return s.mapping(i)
-	case 2:
-		return s.other(fmt.Sprint("sd", string(rune('b'+i))), event.Dev{Major: 8, Minor: uint32(16 * (i + 1))}, fmt.Sprint("/dev/disk/by-id/wwn-0x", i))
-	case 3:
-		return s.other(fmt.Sprint("md", 120+i), event.Dev{Major: 9, Minor: uint32(120 + i)}, fmt.Sprint("/dev/md/r", i))
-	case 4:
-		return s.other(fmt.Sprint("loop", i), event.Dev{Major: 7, Minor: uint32(i)}, "")
-	case 5:
+	case n < 7:
 		return s.file(i)
-	default:
+	case n < 9:
 		return s.foreign(i)
+	default:
+		return s.otherKind(i, n-9)
+	}
+}
+
+// otherKind makes a device that is no mapping: n of 11 says which.
+func (s *sim) otherKind(i, n int) simDisk {
+	minor := uint32(16 * (i + 1))
+	switch n {
+	case 0:
+		return s.other(fmt.Sprint("md", 120+i), event.Dev{Major: 9, Minor: uint32(120 + i)}, fmt.Sprint("/dev/md/r", i))
+	case 1:
+		return s.other(fmt.Sprint("loop", i), event.Dev{Major: 7, Minor: uint32(i)}, "")
+	case 2:
+		return s.other(fmt.Sprintf("nvme%dn1", i), event.Dev{Major: 259, Minor: uint32(i)}, fmt.Sprint("/dev/disk/by-id/nvme-eui.", i))
+	case 3:
+		return s.other(fmt.Sprint("nbd", i), event.Dev{Major: 43, Minor: minor}, "")
+	case 4:
+		return s.other(fmt.Sprint("zram", i), event.Dev{Major: 251, Minor: uint32(i)}, "")
+	case 5:
+		return s.other(fmt.Sprint("drbd", i), event.Dev{Major: 147, Minor: uint32(i)}, fmt.Sprintf("/dev/drbd/by-res/r%d/0", i))
+	case 6:
+		return s.other(fmt.Sprint("rbd", i), event.Dev{Major: 250, Minor: minor}, fmt.Sprint("/dev/rbd/pool/image", i))
+	case 7:
+		return s.other(fmt.Sprint("zd", minor), event.Dev{Major: 230, Minor: minor}, fmt.Sprint("/dev/zvol/tank/vm", i))
+	case 8:
+		return s.other(fmt.Sprint("bcache", i), event.Dev{Major: 249, Minor: minor}, fmt.Sprint("/dev/bcache/by-uuid/", i))
+	case 9:
+		return s.other(fmt.Sprintf("sd%c1", 'b'+i), event.Dev{Major: 8, Minor: minor + 1}, fmt.Sprintf("/dev/disk/by-id/wwn-0x%d-part1", i))
+	default:
+		return s.other(fmt.Sprintf("sd%c", 'b'+i), event.Dev{Major: 8, Minor: minor}, fmt.Sprint("/dev/disk/by-id/wwn-0x", i))
 	}
 }
 
@@ -712,6 +737,7 @@ type simDevice struct {
 	kind blockdev.Kind
 	here bool
 	life int
+	role bool // it has a disk, and lacks its role
 }
 
 func (s *sim) other(name string, dev event.Dev, link string) simDisk {
@@ -727,7 +753,14 @@ func (s *sim) other(name string, dev event.Dev, link string) simDisk {
 	return simDisk{paths: paths}
 }
 
-func (d *simDevice) late() bool { return d.kind == blockdev.Loop || d.kind == blockdev.Array }
+// late: the device is there before something is behind it.
+func (d *simDevice) late() bool {
+	switch d.kind {
+	case blockdev.Loop, blockdev.Array, blockdev.NBD, blockdev.Zram, blockdev.DRBD:
+		return true
+	}
+	return false
+}
 
 func (d *simDevice) set(used bool) {
 	d.s.made[d.dev] = false
@@ -739,6 +772,12 @@ func (d *simDevice) set(used bool) {
 		attrs[blockdev.AttrArrayState] = "clear"
 		if used {
 			attrs[blockdev.AttrArrayState] = "clean"
+		}
+	}
+	if d.kind == blockdev.DRBD {
+		attrs[blockdev.AttrDRBDVersion], attrs[blockdev.AttrReadOnly] = "8.4.11", "0"
+		if d.role = used && d.s.chance(50); d.role { // attached, and not primary yet
+			attrs[blockdev.AttrReadOnly] = "1"
 		}
 	}
 	d.s.w.disk(d.name, d.dev, attrs)
@@ -753,6 +792,9 @@ func (d *simDevice) announce(action string) {
 	life := d.life
 	dev := d.dev
 	u := event.DevInfo{Name: d.name, Type: "disk", Dev: &dev}
+	if d.kind == blockdev.Partition {
+		u.Type = "partition"
+	}
 	if now, err := d.s.w.Device(dev); err == nil && action != "remove" {
 		u.Attrs = now.Attrs
 	}
@@ -795,14 +837,33 @@ func (d *simDevice) come() {
 // use puts something behind the device.
 func (d *simDevice) use() {
 	d.set(true)
-	d.announce("change")
-	if d.s.chance(25) {
+	d.changed()
+	switch {
+	case d.role:
+		d.s.in(d.s.someTime(), d.promote)
+	case d.s.chance(25):
 		d.s.in(d.s.someTime(), func() {
 			d.set(false)
-			d.announce("change")
+			d.changed()
 			d.s.in(d.s.soon(), d.use)
 		})
 	}
+}
+
+// changed: a size that was 0, or is now, is announced by each kind of driver itself,
+// and not by zram's (set_capacity_and_notify, block/genhd.c).
+func (d *simDevice) changed() {
+	if d.kind == blockdev.Zram {
+		d.s.made[d.dev] = d.used()
+		return
+	}
+	d.announce("change")
+}
+
+func (d *simDevice) promote() {
+	d.role = false
+	d.s.w.disks[d.dev].Attrs[blockdev.AttrReadOnly] = "0"
+	d.announce("change")
 }
 
 func (d *simDevice) leave() {
