@@ -88,7 +88,7 @@ var settingTexts = map[string]string{
 // inferredTexts are sentences: what follows from the record, and not from LVM's
 // answer alone.
 var inferredTexts = map[string]string{
-	timeline.SettingNotAnnounced:   "udev did not tell that {devices} is LVM's (its event has no ID_FS_TYPE=LVM2_member), so the rule that activates the group never ran for that disk.",
+	timeline.SettingNotAnnounced:   "udev did not tell that {devices} is LVM's (its event has no ID_FS_TYPE=LVM2_member), so the rule that activates the group did not run for that disk.",
 	timeline.SettingFilterLinks:    "LVM's filter rejects {devices} by its own name[ ({filter})] and accepts it only by a link, which udev has not made yet when its rule asks LVM about the disk.",
 	timeline.SettingPool:           "The metadata of its thin pool {pool} came up and was taken down again, and the pool did not come up: a check that failed, as a rule.",
 	timeline.SettingPoolUnfinished: "The parts of its thin pool {pool} came up, and the pool itself did not: its check still ran, or hung, when the record ended.",

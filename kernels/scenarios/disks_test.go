@@ -458,6 +458,9 @@ func checkRefused(t *testing.T, b *diskBoot) {
 				if c.Kind == timeline.CauseNeither || len(c.Cures) == 0 || c.Cures[0] == timeline.CureOrder {
 					t.Errorf("%s: %s, cures %v", guest, c.Kind, c.Cures)
 				}
+				if guest == "noblkid" && !slices.Contains(c.Settings, timeline.SettingNotAnnounced) {
+					t.Errorf("%s: settings %v", guest, c.Settings)
+				}
 			}
 		}
 	}

@@ -297,9 +297,10 @@ type diskEvent struct {
 	done    bool // udev has finished with it
 	pv      bool // and knows it as a physical volume
 	removed bool
-	// found is set where a snapshot saw that udev had finished with it, empty where
-	// nothing was behind it, or that is not known of its kind.
-	found, empty bool
+	// found is set where a snapshot saw that udev had finished with it, usable says
+	// whether something was behind it; a medium can be changed, so that is not known.
+	found  bool
+	usable blockdev.Usable
 }
 
 // disk is a device as it was at some time: when it was first seen since it last
@@ -349,7 +350,7 @@ func (d *disk) see(e *diskEvent) {
 		d.told = &e.stamp
 	}
 	if (e.done || e.found) && !e.pv && d.pv == nil {
-		d.blank, d.empty = &e.stamp, e.empty
+		d.blank, d.empty = &e.stamp, e.usable != blockdev.InUse
 	}
 	if e.done && e.pv && d.pv == nil {
 		d.pv = &e.stamp

@@ -235,11 +235,14 @@ func (b *Builder) addDisk(d *event.DevInfo, s stamp, kind event.Kind) {
 		known = &diskFact{}
 		b.disks[*d.Dev] = known
 	}
-	device := blockdev.DeviceKind(d)
+	usable := blockdev.UsableBy(d)
+	if blockdev.DeviceKind(d).Removable() {
+		usable = blockdev.NotKnown
+	}
 	known.events = append(known.events, diskEvent{
 		stamp: s, name: b.names.add(d.Name), done: kind == event.Udev, removed: d.Action == "remove", pv: d.Props["ID_FS_TYPE"] == "LVM2_member",
-		found: kind == event.Backfill && progressOf(kind, d) == blockdev.Finished,
-		empty: blockdev.UsableBy(d) != blockdev.InUse || device.Removable(),
+		found:  kind == event.Backfill && progressOf(kind, d) == blockdev.Finished,
+		usable: usable,
 	})
 }
 

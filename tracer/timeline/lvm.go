@@ -8,6 +8,7 @@ import (
 	"strings"
 	"time"
 
+	"github.com/bootrace/bootrace/tracer/blockdev"
 	"github.com/bootrace/bootrace/tracer/devmap"
 	"github.com/bootrace/bootrace/tracer/event"
 )
@@ -382,23 +383,25 @@ func (l *lvmFacts) config(vg, lv string, s stamp) (config map[string]string, id 
 }
 
 // unannounced returns udev's last word on a disk that is a physical volume, if
-// udev never called it one. LVM's rule then never ran for it: the rule goes by
-// ID_FS_TYPE (69-dm-lvm.rules, before lvm2 2.03.14 69-dm-lvm-metad.rules).
+// udev does not call it one there. LVM's rule then did not run for it: the rule
+// goes by ID_FS_TYPE (69-dm-lvm.rules, before lvm2 2.03.14 69-dm-lvm-metad.rules).
+// What udev said before does not count: the number may have been another disk's,
+// as that of a loop device, and pvcreate itself has udev look.
 func (f *diskFact) unannounced() *diskEvent {
-	var last *diskEvent
 	if f == nil {
 		return nil
 	}
-	for i := range f.events {
+	for i := range slices.Backward(f.events) {
 		e := &f.events[i]
-		if e.pv {
+		switch {
+		case e.removed, !e.done && !e.found:
+		case e.pv || e.usable == blockdev.Empty:
 			return nil
-		}
-		if e.done && !e.removed {
-			last = e
+		default:
+			return e
 		}
 	}
-	return last
+	return nil
 }
 
 // poolFault is what kept a thin pool from being there.
