@@ -92,7 +92,8 @@ func (c *Counts) add(o Outcome) {
 // Runs says whether a guest runs at the end of the record.
 type Runs string
 
-// The answers. Whether it runs is not known where its exit may have been missed.
+// The answers. Whether it runs is not known where its exit may have been missed, or
+// where its start is still held, or was let go, when the record ends.
 const (
 	RunsYes     Runs = "yes"
 	RunsNo      Runs = "no"
@@ -145,13 +146,21 @@ func (r *record) summarize(t *Timeline) Summary {
 	for _, g := range r.guests {
 		starts[g.out.ID] = g
 	}
+	held := map[string]*unstarted{}
+	for _, u := range r.unstarted {
+		held[u.out.ID] = u
+	}
 	for i := range s.Guests {
 		g := &s.Guests[i]
 		for _, n := range g.Verdicts {
-			if life := starts[t.Verdicts[n].GuestID]; life != nil {
+			id := t.Verdicts[n].GuestID
+			if life := starts[id]; life != nil {
 				if runs := r.runs(life); runs != RunsNo {
 					g.Runs, g.Since = runs, &life.out.Exec.At
 				}
+			}
+			if u := held[id]; u != nil && u.open() && g.Runs == RunsNo {
+				g.Runs = RunsUnknown
 			}
 		}
 		s.Counts.add(g.Outcome)
@@ -213,6 +222,13 @@ func (r *record) runs(g *guestLife) Runs {
 		return RunsUnknown
 	}
 	return RunsYes
+}
+
+// open reports whether what became of a start that was held is not recorded: it
+// still waits, or was let go, and its exec is not in the record.
+func (u *unstarted) open() bool {
+	n := len(u.out.Holds)
+	return n > 0 && !(u.out.Holds[n-1].Outcome == event.HoldDenied || u.out.Holds[n-1].Outcome == event.HoldGone)
 }
 
 // missedExit says why g can have ended without the record telling, empty if it
