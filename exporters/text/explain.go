@@ -200,6 +200,19 @@ func listed(notes []string) paragraph {
 	return t
 }
 
+// unclear reports whether the guest may have disks that are not among those that
+// were understood.
+func unclear(g *guest.Guest) bool { return g.Unknown != "" || len(g.NotUnderstood) > 0 }
+
+func (p *printer) whyUnclear(t *paragraph, g *guest.Guest) {
+	if g.Unknown != "" {
+		t.Add(p.name(g.Unknown, words.MaxBytes)+".", plain)
+	}
+	if len(g.NotUnderstood) > 0 {
+		t.Say("A part of its command line was not understood, and can name disks.", plain)
+	}
+}
+
 func (p *printer) verdict(g *guest.Guest, chains []*image.Chain) {
 	if !g.IsGuest {
 		return
@@ -207,18 +220,18 @@ func (p *printer) verdict(g *guest.Guest, chains []*image.Chain) {
 	needed, hidden := needs(g, chains)
 	var t paragraph
 	switch {
-	case needed == 0 && g.Unknown != "":
+	case needed == 0 && unclear(g):
 		t.Say("Not known: which disks it has, and what to wait for before it starts:", warn)
-		t.Add(p.name(g.Unknown, words.MaxBytes)+".", plain)
+		p.whyUnclear(&t, g)
 	case needed == 0:
 		t.Say("There is no path to wait for before it starts.", plain)
 	default:
 		t.Add(words.Count(needed, "path has", "paths have"), strong)
 		t.Say("to be there before it starts.", plain)
 	}
-	if needed > 0 && g.Unknown != "" {
+	if needed > 0 && unclear(g) {
 		t.Say("It may have further disks:", warn)
-		t.Add(p.name(g.Unknown, words.MaxBytes)+".", plain)
+		p.whyUnclear(&t, g)
 	}
 	if hidden {
 		t.Say("An image may name further files in its header, as qcow2 does: they can be read once it is there.", dim)
