@@ -127,11 +127,14 @@ type maker struct {
 	findings map[string][]*timeline.Finding
 	// unused are the findings about no guest, by the group that they are told with.
 	unused map[string][]*timeline.Finding
+	bytes    int // of what is in the page so far, about
+	left     int // groups without room
 	// key are the instants that decide what is worth seeing.
 	key []event.Time
 }
 
-func newData(t *words.Teller, tl *timeline.Timeline) *data {
+// newData returns what the page draws, and how many groups it has no room for.
+func newData(t *words.Teller, tl *timeline.Timeline) (*data, int) {
 	m := &maker{
 		t: t, tl: tl, d: &data{Gaps: []gap{}, Groups: []group{}},
 		texts:    make(map[string]int64),
@@ -163,7 +166,32 @@ func newData(t *words.Teller, tl *timeline.Timeline) *data {
 	m.others()
 	m.absent()
 	m.view()
-	return m.d
+	return m.d, m.left
+}
+
+// The room of a page: a lane has so many bars and marks, and all lanes together,
+// with what is said about them, so many bytes. What has no room is counted.
+const (
+	maxMarks = 1000
+	maxBytes = 16 << 20
+)
+
+// add adds a group, as far as there is room.
+func (m *maker) add(g group) {
+	size := 100 + len(g.Search)
+	for i := range g.Lanes {
+		l := &g.Lanes[i]
+		if cut := max(len(l.Spans)-maxMarks, 0) + max(len(l.Marks)-maxMarks, 0); cut > 0 {
+			l.Spans, l.Marks = l.Spans[:min(len(l.Spans), maxMarks)], l.Marks[:min(len(l.Marks), maxMarks)]
+			l.Title = strings.TrimPrefix(l.Title+"\n"+words.Count(cut, "bar or mark", "bars and marks")+" left out", "\n")
+		}
+		size += 100 + len(l.Label) + len(l.Title) + len(l.Result) + 50*len(l.Spans) + 60*len(l.Marks)
+	}
+	if m.bytes += size; m.bytes > maxBytes {
+		m.left++
+		return
+	}
+	m.d.Groups = append(m.d.Groups, g)
 }
 
 // text returns the place of s among the texts.
@@ -180,6 +208,7 @@ func (m *maker) text(lines ...string) int64 {
 		at = int64(len(m.d.Texts))
 		m.texts[s] = at
 		m.d.Texts = append(m.d.Texts, s)
+		m.bytes += len(s)
 	}
 	return at
 }
@@ -208,7 +237,7 @@ func (m *maker) guests() {
 		for i := range g.Disks {
 			m.used[g.Disks[i].Mapping] = true
 		}
-		m.d.Groups = append(m.d.Groups, m.guest(g))
+		m.add(m.guest(g))
 	}
 }
 
@@ -249,7 +278,7 @@ func (m *maker) others() {
 			Search: strings.ToLower(whole(mp.Name + "\n" + mp.ID)),
 		}
 		out.classify(fs)
-		m.d.Groups = append(m.d.Groups, out)
+		m.add(out)
 	}
 }
 
@@ -268,7 +297,7 @@ func (m *maker) absent() {
 		m.result(&l, m.t.Ready(nil))
 		out := group{id: key, Kind: "mapping", Lanes: []lane{l}, Search: strings.ToLower(whole(f.Disk))}
 		out.classify(fs)
-		m.d.Groups = append(m.d.Groups, out)
+		m.add(out)
 	}
 }
 

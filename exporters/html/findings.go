@@ -140,7 +140,6 @@ func (p *page) addVerdicts(t *words.Teller, tl *timeline.Timeline, place places)
 			p.MoreVerdicts = append(p.MoreVerdicts, out)
 		}
 	}
-	p.Sound = runs(t.Sound(tl))
 }
 
 // risk orders outcomes, the worst first.

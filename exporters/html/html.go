@@ -49,6 +49,8 @@ type page struct {
 	Complete bool
 	Tally    []run
 	Coverage []run
+	// Left says what the page has no room for.
+	Left []run
 	// Kinds count the findings, for choosing among them.
 	Kinds []kindCount
 	// Findings are the worst, More the rest of the certain ones; Withheld are
@@ -77,6 +79,8 @@ func headline(t *words.Teller, tl *timeline.Timeline) words.Paragraph {
 // Write writes tl as a page.
 func Write(w io.Writer, tl *timeline.Timeline) error {
 	t := &words.Teller{Signs: words.Unicode, Name: name}
+	shown, left := tl.Most(words.MaxGuests)
+	drawn, undrawn := newData(t, shown)
 	p := &page{
 		Policy:   policy(),
 		Style:    template.CSS(styleText),
@@ -86,10 +90,15 @@ func Write(w io.Writer, tl *timeline.Timeline) error {
 		Complete: tl.Complete,
 		Tally:    runs(headline(t, tl)),
 		Coverage: runs(t.Coverage(tl)),
-		Kinds:    countKinds(tl.Findings),
-		Data:     newData(t, tl),
+		Left:     runs(t.LeftOut(left)),
+		Kinds:    countKinds(shown.Findings),
+		Data:     drawn,
 	}
-	p.addFindings(t, tl)
+	if undrawn > 0 {
+		p.Left = append(p.Left, run{"warn", " The lanes of " + words.Count(undrawn, "guest or device", "guests and devices") + " are left out: the page is as large as a browser can take."})
+	}
+	p.addFindings(t, shown)
+	p.Sound = runs(t.Sound(tl))
 	if err := pageTemplate.Execute(words.PageWriter(w), p); err != nil {
 		return fmt.Errorf("write the page: %w", err)
 	}
@@ -172,6 +181,7 @@ const longWord = 24
 
 // runs turns a paragraph into text, a run for each change of style.
 func runs(p words.Paragraph) []run {
+	p = p.Bounded()
 	var list []run
 	add := func(class, text string) {
 		if n := len(list); n > 0 && list[n-1].Class == class {

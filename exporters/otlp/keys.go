@@ -81,4 +81,5 @@ const (
 	keySource   = attribute.Key("bootrace.source")
 	keyText     = attribute.Key("bootrace.text")
 	keyCut      = attribute.Key("bootrace.cut")
+	keyLeftOut  = attribute.Key("bootrace.left_out") // what there is no room for
 )

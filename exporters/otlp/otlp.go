@@ -105,7 +105,9 @@ func Encode(tl timeline.Stand, memory *Memory) (iter.Seq[ptrace.Traces], error) 
 	if err != nil {
 		return nil, err
 	}
-	b.overview()
+	shown, left := tl.Most(words.MaxGuests)
+	b.overview(left)
+	b.tl = shown // from here on
 	b.mappings()
 	b.commands()
 	b.guests()

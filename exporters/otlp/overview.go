@@ -6,13 +6,14 @@ import (
 
 	"go.opentelemetry.io/otel/attribute"
 
+	"github.com/bootrace/bootrace/exporters/words"
 	"github.com/bootrace/bootrace/tracer/event"
 	"github.com/bootrace/bootrace/tracer/timeline"
 )
 
 // overview makes the boot's own span, the parent of all, and one for each part
-// that the record does not cover.
-func (b *boot) overview() {
+// that the record does not cover. left is what has no room in the trace.
+func (b *boot) overview(left timeline.Left) {
 	tl := b.tl
 	races := len(tl.Races())
 	s := &span{
@@ -36,6 +37,11 @@ func (b *boot) overview() {
 	}
 	if whys := reasons(tl.Incomplete); len(whys) > 0 {
 		s.attrs = append(s.attrs, keyIncomplete.StringSlice(whys))
+	}
+	if left.Any() {
+		teller := words.Teller{Signs: words.ASCII, Name: func(text string, _ int) string { return text }}
+		said := teller.LeftOut(left)
+		s.attrs = append(s.attrs, keyLeftOut.String(said.String()))
 	}
 	b.marks(s)
 	b.losses(s)

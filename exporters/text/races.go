@@ -30,12 +30,25 @@ func Races(w io.Writer, tl *timeline.Timeline, opts Options) error {
 
 // groups writes findings, a paragraph for what is alike.
 func (p *printer) groups(findings []*timeline.Finding) {
-	for _, g := range words.Group(findings) {
+	all := words.Group(findings)
+	for i, g := range all {
+		if i == words.MaxParagraphs {
+			p.left(len(all)-i, "reason", "reasons")
+			break
+		}
 		p.line()
 		t := p.opening(g.Findings[0])
 		t.Append(p.teller.Group(&g))
 		p.write(t, 2)
 	}
+}
+
+// left says that there is no room for all.
+func (p *printer) left(n int, one, many string) {
+	p.line()
+	var t paragraph
+	t.Say("And "+words.Count(n, "more "+one, "more "+many)+": --guest NAME tells one guest alone, --format json everything.", dim)
+	p.write(t, 2)
 }
 
 // verdicts writes what the findings come to, a paragraph for each reason.
@@ -47,7 +60,11 @@ func (p *printer) verdicts(tl *timeline.Timeline) {
 		t.Say("Cause and fix", strong)
 		p.write(t, 2)
 	}
-	for _, t := range verdicts {
+	for i, t := range verdicts {
+		if i == words.MaxParagraphs {
+			p.left(len(verdicts)-i, "cause", "causes")
+			break
+		}
 		p.line()
 		p.write(t, 2)
 	}

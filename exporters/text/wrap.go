@@ -15,6 +15,7 @@ type (
 
 // write writes a paragraph with every line but the first indented.
 func (p *printer) write(t paragraph, indent int) {
+	t = t.Bounded()
 	line := make([]span, 0, 32)
 	used := 0
 	flush := func() {

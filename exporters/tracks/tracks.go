@@ -54,9 +54,16 @@ type Instant struct {
 type Arg struct{ Name, Value string }
 
 // Of returns the tracks of tl.
+//
+// A viewer shows as many guests as there is room for; a track says what was left
+// out.
 func Of(tl *timeline.Timeline) []Track {
+	tl, left := tl.Most(words.MaxGuests)
 	b := &builder{tl: tl, end: end(tl), teller: &words.Teller{Signs: words.Unicode, Name: name}, flows: make(map[flowKey][]uint64)}
 	b.record()
+	if said := b.teller.LeftOut(left); len(said.Words) > 0 {
+		b.add(GroupRecord, "left out", nil, []Instant{{Name: said.String(), At: bound(tl.First)}})
+	}
 	for _, g := range tl.Guests {
 		b.guest(g)
 	}

@@ -430,8 +430,12 @@ func (t *Teller) many(p *Paragraph, group []telling, names []string, reasons int
 	p.Join(":", Plain)
 	t.names(p, names)
 	var down, unclear int
-	for _, name := range names {
-		i := slices.IndexFunc(group, func(a telling) bool { return a.name == name })
+	seen := make(map[string]bool, len(names))
+	for i := range group {
+		if seen[group[i].name] {
+			continue
+		}
+		seen[group[i].name] = true
 		switch s := group[i].guest; {
 		case s == nil || s.Guest == "":
 		case s.Runs == timeline.RunsNo:

@@ -281,7 +281,7 @@ func (b *Builder) addExec(e *event.Event) {
 		return
 	}
 	f := execFact{
-		stamp: stampOf(e), pid: e.Proc.PID, parent: e.Proc.PPID,
+		stamp: stampOf(e), pid: e.Proc.PID, parent: e.Proc.PPID, uid: e.Proc.UID,
 		binary: strings.Clone(e.Exec.Filename), guest: guest.Parser{Program: e.Exec.Filename, Watched: true}.Parse(cloned(e.Exec.Args)),
 		truncated: e.Exec.Truncated, backfilled: e.Kind == event.Backfill,
 	}

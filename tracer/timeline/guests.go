@@ -20,6 +20,7 @@ import (
 type execFact struct {
 	stamp
 	pid, parent int
+	uid         uint32
 	binary      string
 	guest       guest.Guest
 	truncated   bool
@@ -178,7 +179,7 @@ func newGuest(f *execFact) *Guest {
 		ID:       fmt.Sprintf("%d@%d", f.pid, f.at),
 		Identity: f.guest.Identity.Value, IdentityFrom: f.guest.Identity.Kind,
 		Name: f.guest.Name, UUID: f.guest.UUID, Binary: cmp.Or(f.binary, f.guest.Binary),
-		PID: f.pid, PPID: f.parent, Exec: f.instant(),
+		PID: f.pid, PPID: f.parent, UID: f.uid, Exec: f.instant(),
 		Hypervisor: f.guest.Hypervisor, Unknown: f.unknown(),
 		Backfilled: f.backfilled, Truncated: f.truncated, Disks: []Disk{},
 	}

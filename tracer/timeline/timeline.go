@@ -209,6 +209,7 @@ type Guest struct {
 	Binary       string `json:"binary,omitempty"`
 	PID          int    `json:"pid"`
 	PPID         int    `json:"ppid,omitempty"`
+	UID          uint32 `json:"uid,omitempty"` // of the process as it was executed
 	// Forks are the further processes of this guest (-daemonize).
 	Forks []int   `json:"forks,omitempty"`
 	Exec  Instant `json:"exec"`
