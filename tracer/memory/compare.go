@@ -117,6 +117,57 @@ func Compare(last *event.MemoryInfo, now []event.MemoryDisk, exists func(*event.
 	return changes
 }
 
+// Unclear is a disk of which nothing tells whether it is the one of before.
+type Unclear struct {
+	Now  int // index of the disk in what Uncompared was given
+	Last event.MemoryDisk
+	// Why says what is missing; for people.
+	Why string
+}
+
+// Uncompared lists the disks that Compare can say nothing of: what takes their
+// place is remembered, and nothing tells whether it is the same. A file on the
+// root file system is none: that is always there. Parameters are as in Compare.
+func Uncompared(last *event.MemoryInfo, now []event.MemoryDisk) []Unclear {
+	if last == nil {
+		return nil
+	}
+	c := comparison{last: last.Disks, before: last.Before, now: now}
+	var list []Unclear
+	for _, p := range c.pairs() {
+		old, cur := &c.last[p.last], &now[p.now]
+		if relate(old, cur) != unknown {
+			continue
+		}
+		if old.DeviceKind == KindFile && (old.Mount == "" || old.Mount == "/") {
+			continue
+		}
+		why := unlike(old, cur)
+		if cur.Size > 0 && cur.Size < old.Size {
+			why += ", and it is smaller than that was"
+		}
+		list = append(list, Unclear{p.now, *old, why})
+	}
+	return list
+}
+
+// unlike says why two disks can't be compared.
+func unlike(old, cur *event.MemoryDisk) string {
+	what := "the device"
+	if cur.DeviceKind == KindFile {
+		what = "its file system"
+	}
+	switch {
+	case old.UUID == "" && cur.UUID == "":
+		return "nothing identifies " + what + " over reboots"
+	case cur.UUID == "":
+		return "nothing identifies " + what + " in this boot, where it was " + old.UUID + " before"
+	case old.UUID == "":
+		return "what it was before had nothing to identify it, and it is " + cur.UUID + " now"
+	}
+	return "it was " + old.UUID + " before, and is " + cur.UUID + " now, which can be two names of one"
+}
+
 // comparison is one Compare.
 type comparison struct {
 	last, before, now []event.MemoryDisk

@@ -139,3 +139,41 @@ func TestNamedTable(t *testing.T) {
 		t.Errorf("%q", got)
 	}
 }
+
+// Of a disk that nothing identifies it is said that it can't be compared, and why;
+// that is no change.
+func TestUncompared(t *testing.T) {
+	nbd := event.MemoryDisk{Path: "/dev/nbd0", DeviceKind: "nbd", Name: "nbd0", Size: 8}
+	small := nbd
+	small.Size = 4
+	serial := event.MemoryDisk{Path: "/dev/vdb", DeviceKind: "virtio", Name: "vdb", UUID: "serial:A"}
+	blank := event.MemoryDisk{Path: "/dev/vdb", DeviceKind: "virtio", Name: "vdb"}
+	file := event.MemoryDisk{Path: "/srv/a/b.raw", DeviceKind: KindFile, UUID: "u", Mount: "/srv/a"}
+	lost := event.MemoryDisk{Path: "/srv/a/b.raw", DeviceKind: KindFile}
+	rootFile := event.MemoryDisk{Path: "/srv/a/b.raw", DeviceKind: KindFile, Mount: "/"}
+	for _, tt := range []struct {
+		last, now event.MemoryDisk
+		why       string
+	}{
+		{nbd, nbd, "nothing identifies the device over reboots"},
+		{nbd, small, "nothing identifies the device over reboots, and it is smaller than that was"},
+		{serial, blank, "nothing identifies the device in this boot, where it was serial:A before"},
+		{blank, serial, "what it was before had nothing to identify it, and it is serial:A now"},
+		{file, lost, "nothing identifies its file system in this boot, where it was u before"},
+		{serial, serial, ""},
+		{file, file, ""},
+		{rootFile, lost, ""},
+	} {
+		last := event.MemoryInfo{Disks: []event.MemoryDisk{tt.last}}
+		list := Uncompared(&last, []event.MemoryDisk{tt.now})
+		switch {
+		case tt.why == "" && len(list) > 0, tt.why != "" && (len(list) != 1 || list[0].Why != tt.why):
+			t.Errorf("%+v, then %+v: %+v, want %q", tt.last, tt.now, list, tt.why)
+		case tt.why != "" && len(Compare(&last, []event.MemoryDisk{tt.now}, func(*event.MemoryDisk) bool { return true })) > 0:
+			t.Errorf("%+v, then %+v: it is an alarm, too", tt.last, tt.now)
+		}
+	}
+	if Uncompared(nil, []event.MemoryDisk{nbd}) != nil {
+		t.Error("without a memory there is nothing to compare")
+	}
+}

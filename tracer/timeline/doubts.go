@@ -38,6 +38,9 @@ func (r *record) doubts(g *guestLife, v *Verdict) []string {
 			doubt(r.doubt(g, d))
 		}
 	}
+	for _, why := range r.uncompared(g, v) {
+		doubt(why)
+	}
 	doubt(r.withheld([]string{whatOpen, whatExec}, g.out.Exec.From, last))
 	doubt(r.missedExit(g))
 	return whys
@@ -70,6 +73,8 @@ func (r *record) doubt(g *guestLife, d *Disk) string {
 	rt := r.route(g.names.add(clean(d.Path)))
 	l, way := rt.choose(u, r.h)
 	switch {
+	case l == nil && u.Type == "file" && !inDev(d.Path) && r.mountsUnread != "":
+		return "whether the file system of " + d.Path + " was mounted when it was opened is not known: " + r.mountsUnread
 	case l == nil && u.Type == "file":
 		return "" // opened with success: it was there
 	case l == nil && u.Dev != nil:

@@ -67,6 +67,9 @@ type record struct {
 	settled []event.Time
 	// mountsFrom is from when on mounts are recorded, nil if they are not.
 	mountsFrom *event.Time
+	// mountsUnread says why not all mounts of the host are recorded although
+	// somebody tried to, empty where they are, or nobody did.
+	mountsUnread string
 	// snapshots are the times at which what existed was looked at.
 	snapshots []event.Time
 	// census knows devices by what is remembered of them.

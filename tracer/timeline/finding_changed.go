@@ -2,6 +2,7 @@ package timeline
 
 import (
 	"cmp"
+	"fmt"
 	"slices"
 	"strings"
 
@@ -52,6 +53,30 @@ func (changed) find(r *record, report func(*Finding)) {
 	}
 }
 
+// uncompared says which disks of g are not known to be those that it should run
+// on, a reason each, but for those of which a cause in v speaks.
+func (r *record) uncompared(g *guestLife, v *Verdict) []string {
+	if g.memory == nil {
+		return nil
+	}
+	disks := r.ranOn(g)
+	now := make([]event.MemoryDisk, len(disks))
+	for i := range disks {
+		now[i] = disks[i].as
+	}
+	var whys []string
+	for _, u := range memory.Uncompared(&g.memory.info, now) {
+		told := slices.ContainsFunc(v.Causes, func(c *Cause) bool {
+			return (c.Kind == CauseAnotherDevice || c.Kind == CauseShorterDevice) && slices.Contains(c.Disks, disks[u.Now].disk.Path)
+		})
+		if told {
+			continue
+		}
+		whys = append(whys, fmt.Sprintf("whether %s is the disk that it ran on before is not known: %s", disks[u.Now].disk.Path, u.Why))
+	}
+	return whys
+}
+
 // belowMount makes a finding of a file that was opened in the folder below a mount
 // that was not there: it has the image's name, and is another file.
 func (r *record) belowMount(g *guestLife, o *ranOn) *Finding {
@@ -75,8 +100,11 @@ func (r *record) belowMount(g *guestLife, o *ranOn) *Finding {
 		}
 		f.after(l.over(o.stamp()))
 	}
-	if o.use.From < *r.mountsFrom {
+	switch {
+	case o.use.From < *r.mountsFrom:
 		f.Withheld = "mounts were not recorded yet"
+	case r.mountsUnread != "":
+		f.Withheld = r.mountsUnread
 	}
 	return f
 }

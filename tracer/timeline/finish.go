@@ -48,7 +48,7 @@ func (b *Builder) Timeline() *Timeline {
 			rec.settled = append(rec.settled, t.Marks[i].At)
 		}
 	}
-	rec.mountsFrom = cover.since(whatMount)
+	rec.mountsFrom, rec.mountsUnread = cover.since(whatMount), cover.partly(whatMount)
 	t.LVM = rec.lvm.list()
 	rec.mappings = map[string]*Mapping{}
 	for _, m := range all {

@@ -29,6 +29,7 @@ var needed = []string{whatDM, whatOpen, whatExec, whatExit, whatUevent, whatUdev
 // Names of sources and states that the record's coverage depends on.
 const (
 	sourceSnapshot = "snapshot"
+	sourceMounts   = "mounts"
 	stateAttached  = "attached"
 	stateUpgraded  = "upgraded"
 	stateEnded     = "ended"
@@ -218,6 +219,29 @@ func (c *coverage) since(what string) *event.Time {
 		}
 	}
 	return nil
+}
+
+// partly returns why a source does not see all of what, or does not see it at all,
+// empty where the last one does or none claims to.
+func (c *coverage) partly(what string) string {
+	why := ""
+	for _, f := range c.sources {
+		for _, a := range f.info.Abilities {
+			switch {
+			case f.info.State == stateEnded || a.Name != what:
+			case a.Why != "" || a.OK:
+				why = a.Why
+			default:
+				why = f.info.Name + " can't tell"
+			}
+		}
+	}
+	for i := range c.losses {
+		if l := &c.losses[i]; l.Source == sourceMounts && c.since(what) == nil {
+			why = lossReason(&l.LossInfo)
+		}
+	}
+	return why
 }
 
 // gaps returns, for each thing that is needed, the times in which no source

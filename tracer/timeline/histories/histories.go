@@ -317,15 +317,15 @@ func parseTime(s string) (event.Time, error) {
 
 func (p *Writer) sources(at event.Time) {
 	for _, name := range []string{"ebpf", "uevent", "udev", "snapshot"} {
-		p.events = append(p.events, event.Event{At: at, Kind: event.Source, Source: source(name, "attached", []string{"dm", "open", "exec", "exit", "link"})})
+		p.events = append(p.events, event.Event{At: at, Kind: event.Source, Source: source(name, "attached", []string{"dm", "open", "exec", "exit", "link"}, "")})
 	}
 }
 
 // source takes abilities by name, those that it has not with a "-" before.
-func source(name, state string, abilities []string) *event.SourceInfo {
+func source(name, state string, abilities []string, why string) *event.SourceInfo {
 	s := &event.SourceInfo{Name: name, State: state}
 	if name == "mounts" {
-		s.Abilities = []event.Ability{{Name: "mount", OK: true}}
+		s.Abilities = []event.Ability{{Name: "mount", OK: !slices.Contains(abilities, "-mount"), Why: why}}
 	}
 	if name == "ebpf" {
 		for _, a := range abilities {
@@ -446,7 +446,7 @@ func fill(e *event.Event, w *words) {
 		e.Proc = &event.Proc{PID: w.number("pid")}
 		e.Image = &event.ImageInfo{Disk: w.key("disk"), Cut: w.key("cut")}
 	case event.Source:
-		e.Source = source(w.word(0, "source"), w.word(1, "state"), w.list("abilities"))
+		e.Source = source(w.word(0, "source"), w.word(1, "state"), w.list("abilities"), w.text("why"))
 	case event.Mark:
 		e.Mark = &event.MarkInfo{Name: w.word(0, "mark"), Text: w.key("text")}
 	case event.LVM:
