@@ -127,8 +127,8 @@ type maker struct {
 	findings map[string][]*timeline.Finding
 	// unused are the findings about no guest, by the group that they are told with.
 	unused map[string][]*timeline.Finding
-	bytes    int // of what is in the page so far, about
-	left     int // groups without room
+	bytes  int // of what is in the page so far, about
+	left   int // groups without room
 	// key are the instants that decide what is worth seeing.
 	key []event.Time
 }
