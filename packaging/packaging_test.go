@@ -74,3 +74,41 @@ func runHook(t *testing.T, text string) string {
 	}
 	return string(got)
 }
+
+// What the units may do doesn't grow unnoticed: systemd-analyze says how exposed
+// each is, 0 to 10. bootrace.service says for each thing why it stays open.
+func TestUnitsAreNarrow(t *testing.T) {
+	analyze, err := exec.LookPath("systemd-analyze")
+	if err != nil {
+		t.Skip("NOT RUN: there is no systemd-analyze: install systemd")
+	}
+	if exec.Command(analyze, "security", "--help").Run() != nil || !offline(analyze) {
+		t.Skip("NOT RUN: systemd-analyze security knows no --offline: it takes systemd 250")
+	}
+	for unit, most := range map[string]string{
+		"bootrace.service": "55", "bootrace-early.service": "57", "bootrace-deliver.service": "39", "bootrace-metrics.service": "39",
+	} {
+		text, err := os.ReadFile("systemd/" + unit)
+		if err != nil {
+			t.Fatal(err)
+		}
+		path := filepath.Join(t.TempDir(), unit)
+		if err := os.WriteFile(path, []byte(strings.NewReplacer("@@LIBEXECDIR@/bootraced", "@/bin/sh", "@LIBEXECDIR@/bootraced", "/bin/sh", "@SBINDIR@/bootrace", "/bin/sh").Replace(string(text))), 0o644); err != nil {
+			t.Fatal(err)
+		}
+		out, err := exec.Command(analyze, "security", "--offline=true", "--no-pager", "--threshold="+most, path).CombinedOutput()
+		if err != nil {
+			t.Errorf("%s is more exposed than %s tenths: %v\n%s", unit, most, err, out)
+		}
+		for line := range strings.Lines(string(out)) {
+			if strings.Contains(line, "Failed to parse") || strings.Contains(line, "Unknown") {
+				t.Errorf("%s: %s", unit, line)
+			}
+		}
+	}
+}
+
+func offline(analyze string) bool {
+	out, _ := exec.Command(analyze, "--help").CombinedOutput()
+	return strings.Contains(string(out), "--offline")
+}

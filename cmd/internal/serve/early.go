@@ -13,6 +13,7 @@ import (
 	"github.com/coreos/go-systemd/v22/daemon"
 	"golang.org/x/sys/unix"
 
+	"github.com/bootrace/bootrace/tracer/rights"
 	"github.com/bootrace/bootrace/tracer/service"
 )
 
@@ -25,6 +26,9 @@ func Early(ctx context.Context, version string) error {
 	release, err := detach()
 	if err != nil {
 		return fmt.Errorf("early: %w", err)
+	}
+	if err := rights.Confine(); err != nil { // it goes on with more than it needs
+		fmt.Fprintln(os.Stderr, "bootrace: early:", err)
 	}
 	f, err := parse(nil)
 	if err != nil {
