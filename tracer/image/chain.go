@@ -347,11 +347,8 @@ func (r Reader) open(m *Member, at *devmap.Resolution) *Header {
 	case m.Format != "" && m.Format != formatQCOW2:
 		m.State = StatePlain
 		return nil
-	case m.FromHeader && at.Mapping == nil:
-		m.State, m.Why = StateRefused, "a header names it, and it is no device-mapper node"
-		return nil
-	case !at.IsBlock() && !at.Mode.IsRegular():
-		m.State, m.Why = StateRefused, "neither a block device nor a regular file"
+	case m.refusal(at) != "":
+		m.State, m.Why = StateRefused, m.refusal(at)
 		return nil
 	}
 	head, err := r.header(m, at)

@@ -103,7 +103,7 @@ func describe(c *Chain) []string {
 	return lines
 }
 
-func disk(t *testing.T, drive string) *guest.Image {
+func disk(t testing.TB, drive string) *guest.Image {
 	t.Helper()
 	g := guest.Parse([]string{"qemu-system-x86_64", "-drive", drive})
 	if len(g.Disks) != 1 {
