@@ -124,7 +124,7 @@ func Open(ctx context.Context, o Options) (*Holder, error) {
 		o.Log.Warn("starts are held at the priority of everything else: on a busy host they may go on unseen", "error", err)
 	}
 	h := &Holder{
-		opts: o, way: way, gate: gate, nice: nice, restore: raiseProcessors(), reload: make(chan struct{}, 1), room: room{of: map[uint32]int{}}, readers: newReaders(), patience: readLimit, failed: make(chan error, 4),
+		opts: o, way: way, gate: gate, nice: nice, restore: raiseProcessors(), reload: make(chan struct{}, 1), room: room{of: map[uint32]load{}}, readers: newReaders(), patience: readLimit, failed: make(chan error, 4),
 		running: map[*hold]struct{}{}, letGo: map[process]letGo{}, waited: map[string]event.Time{},
 	}
 	h.cfg.Store(&o.Config)

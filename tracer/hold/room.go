@@ -11,6 +11,7 @@ import (
 	"time"
 
 	"github.com/bootrace/bootrace/tracer/event"
+	"github.com/bootrace/bootrace/tracer/guest"
 )
 
 // One user's starts must cost nobody else's. Whoever may execute a guarded program
@@ -19,40 +20,89 @@ import (
 // process is a share, and root, as which a host's own launchers run, has a reserve
 // that nobody else can take.
 
-// room is how many starts are looked at or held at a time, by user.
-type room struct {
-	mu     sync.Mutex
-	of     map[uint32]int
-	others int // of users other than root
+// load is what starts take: their number, for each takes a descriptor, and how much
+// memory, about, in bytes.
+type load struct {
+	starts int
+	memory int64
 }
 
-// take makes room for one start of a user, if there is any: all of capacity for
-// root; three quarters of it for all other users together, one quarter for each.
-func (r *room) take(uid uint32, capacity int) bool {
+func (l *load) add(o load, times int) {
+	l.starts += times * o.starts
+	l.memory += int64(times) * o.memory
+}
+
+// fits reports whether l and more are no more than these parts of all.
+func (l *load) fits(more, all load, num, den int) bool {
+	return (l.starts+more.starts)*den <= all.starts*num && (l.memory+more.memory)*int64(den) <= all.memory*int64(num)
+}
+
+const (
+	// heldMemory is what all starts together may take of this process's memory,
+	// which is some 20 MB without them: a start of four disks takes 23 KB.
+	heldMemory = 64 << 20
+	// What a start takes that waits: two goroutines, their stacks, and what else
+	// does not depend on its disks; and for each path that it waits for, which is
+	// in the verdict, and a key for who announces a device. A path's own text is
+	// in several of them, once with words around it. (Measured.)
+	memoryOfStart = 16 << 10
+	memoryOfPath  = 1536
+	copiesOfPath  = 4
+)
+
+// burden is what a start that waits for these disks takes beside memoryOfStart.
+func burden(disks []guest.Image) load {
+	l := load{}
+	for i := range disks {
+		d := guest.Disk{Image: disks[i]}
+		for image := range d.Images() {
+			l.memory += memoryOfPath + copiesOfPath*int64(len(image.Path))
+		}
+	}
+	return l
+}
+
+// room is what starts that are looked at or held take, by user.
+type room struct {
+	mu          sync.Mutex
+	of          map[uint32]load
+	all, others load // of all users, and of those other than root
+}
+
+// take makes room for more of a user's, if there is any: all of capacity for root;
+// three quarters of it for all other users together, one quarter for each.
+func (r *room) take(uid uint32, more, capacity load) bool {
 	r.mu.Lock()
 	defer r.mu.Unlock()
+	own := r.of[uid]
 	switch {
-	case r.of[0]+r.others >= capacity:
+	case !r.all.fits(more, capacity, 1, 1):
 		return false
-	case uid != 0 && (r.others >= capacity-capacity/4 || r.of[uid] >= max(capacity/4, 1)):
+	case uid != 0 && (!r.others.fits(more, capacity, 3, 4) || !own.fits(more, capacity, 1, 4)):
 		return false
 	}
-	r.of[uid]++
-	if uid != 0 {
-		r.others++
-	}
+	r.change(uid, more, 1)
 	return true
 }
 
-func (r *room) give(uid uint32) {
+func (r *room) give(uid uint32, back load) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
+	r.change(uid, back, -1)
+}
+
+// change adds to a user's load, or takes from it. The lock is held.
+func (r *room) change(uid uint32, l load, times int) {
+	r.all.add(l, times)
 	if uid != 0 {
-		r.others--
+		r.others.add(l, times)
 	}
-	if r.of[uid]--; r.of[uid] == 0 {
+	own := r.of[uid]
+	if own.add(l, times); own == (load{}) {
 		delete(r.of, uid)
+		return
 	}
+	r.of[uid] = own
 }
 
 // Reading the arguments of a start takes a thread for as long as its memory takes to
@@ -67,6 +117,7 @@ const (
 // place, and nobody waits for it.
 type readers struct {
 	root, others chan struct{}
+	long         [2]chan struct{} // root's, and that of the others: see understand
 
 	mu     sync.Mutex
 	of     map[uint32]*places
@@ -80,7 +131,34 @@ type places struct {
 }
 
 func newReaders() *readers {
-	return &readers{root: make(chan struct{}, readersOfRoot), others: make(chan struct{}, readersOfAll), of: map[uint32]*places{}}
+	return &readers{
+		root: make(chan struct{}, readersOfRoot), others: make(chan struct{}, readersOfAll), of: map[uint32]*places{},
+		long: [2]chan struct{}{make(chan struct{}, 1), make(chan struct{}, 1)},
+	}
+}
+
+// longArgs is what counts as long of a command line, in bytes: real ones have 2 to
+// 10 KB. To understand one takes many times its length of memory for a moment.
+const longArgs = 64 << 10
+
+// understand calls f, which is about arguments of a user. Long ones have their turns,
+// so that not all of them take memory at the same time.
+func (r *readers) understand(ctx context.Context, uid uint32, args []string, f func()) error {
+	size := 0
+	for _, arg := range args {
+		size += len(arg) + 1
+	}
+	if size > longArgs {
+		turn := r.long[min(uid, 1)]
+		select {
+		case turn <- struct{}{}:
+			defer func() { <-turn }()
+		case <-ctx.Done():
+			return fmt.Errorf("they are %d bytes, and other long ones come first: %w", size, ctx.Err())
+		}
+	}
+	f()
+	return nil
 }
 
 var errNoReader = errors.New("all threads that may read arguments for this user hang, or are busy")

@@ -11,10 +11,18 @@ import (
 
 // One user fills his share, all others together theirs, and root has the rest.
 func TestRoom(t *testing.T) {
-	r := room{of: map[uint32]int{}}
-	const capacity = 100
+	for what, c := range map[string]struct{ one, all load }{
+		"number": {load{starts: 1}, load{100, 1}},
+		"memory": {load{memory: 10}, load{1, 1000}},
+	} {
+		t.Run(what, func(t *testing.T) { checkRoom(t, c.one, c.all) })
+	}
+}
+
+func checkRoom(t *testing.T, one, capacity load) {
+	r := room{of: map[uint32]load{}}
 	fill := func(uid uint32) (n int) {
-		for r.take(uid, capacity) {
+		for r.take(uid, one, capacity) {
 			n++
 		}
 		return n
@@ -27,9 +35,17 @@ func TestRoom(t *testing.T) {
 			t.Errorf("user %d has %d, want %d", want.uid, n, want.n)
 		}
 	}
-	r.give(1000)
-	if r.take(1001, capacity) || !r.take(1000, capacity) {
+	r.give(1000, one)
+	if r.take(1001, one, capacity) || !r.take(1000, one, capacity) {
 		t.Error("what one user gave back another one has")
+	}
+	for uid, n := range map[uint32]int{0: 25, 1000: 25, 1001: 25, 1002: 25} {
+		for range n {
+			r.give(uid, one)
+		}
+	}
+	if len(r.of) > 0 || r.all != (load{}) || r.others != (load{}) {
+		t.Errorf("when all is given back, there is %+v", r.of)
 	}
 }
 
@@ -110,7 +126,7 @@ func TestHangingArguments(t *testing.T) {
 // What passes for lack of room is counted, and recorded once with its number.
 func TestNoRoom(t *testing.T) {
 	h := openHost(t, nil)
-	for h.room.take(0, h.gate.Capacity()) {
+	for h.room.take(0, load{starts: 1}, load{h.gate.Capacity(), heldMemory}) {
 		continue
 	}
 	h.run()

@@ -34,10 +34,11 @@ type hold struct {
 	allow, free, noExec atomic.Bool
 	clock               *time.Timer
 	uid                 uint32        // whose start it is
-	roomy               bool          // it takes room
 	done                chan struct{} // closed when it is answered
 
 	mu       sync.Mutex
+	takes    load // of the user's room
+	over     bool // and no more of it
 	told     bool // it is recorded as a hold
 	task     *Task
 	guest    guest.Guest
@@ -57,14 +58,12 @@ func (h *Holder) begin(e Exec) {
 	d.clock = time.AfterFunc(h.patience, func() { h.finish(d, d.allow.Load(), event.ReleaseDeadline) })
 	h.counts.seen.Add(1)
 	d.uid = uidOf(e.TID)
-	d.roomy = h.room.take(d.uid, h.gate.Capacity())
+	roomy := h.makeRoom(d, load{starts: 1, memory: memoryOfStart})
 	h.mu.Lock()
 	h.running[d] = struct{}{}
 	h.mu.Unlock()
-	if !d.roomy {
-		h.counts.unseen.Add(1)
-		h.missed.add(fmt.Sprintf("%s (user %d)", missedRoom, d.uid), d.since)
-		h.pass(d)
+	if !roomy {
+		h.noRoom(d)
 		return
 	}
 	h.workers.Go(func() {
@@ -76,6 +75,32 @@ func (h *Holder) begin(e Exec) {
 		}()
 		h.decide(d)
 	})
+}
+
+// makeRoom makes room for what a start takes, if its user may have more.
+func (h *Holder) makeRoom(d *hold, more load) bool {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	if d.over || !h.room.take(d.uid, more, load{h.gate.Capacity(), heldMemory}) {
+		return d.over // what was answered takes none
+	}
+	d.takes.add(more, 1)
+	return true
+}
+
+// leaveRoom gives back what a start took.
+func (h *Holder) leaveRoom(d *hold) {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	d.over = true
+	h.room.give(d.uid, d.takes)
+}
+
+// noRoom lets a start go on for which there is no room.
+func (h *Holder) noRoom(d *hold) {
+	h.counts.unseen.Add(1)
+	h.missed.add(fmt.Sprintf("%s (user %d)", missedRoom, d.uid), d.since)
+	h.pass(d)
 }
 
 // decide answers an exec, sooner or later, and at once where there is nothing
@@ -111,6 +136,10 @@ func (h *Holder) decide(d *hold) {
 	if policy.Identity == config.IdentityWarn && h.hasWaited(&g, task) {
 		h.pass(d)
 		h.opts.Log.Info("a start is not held a second time", "guest", name(&g))
+		return
+	}
+	if !h.makeRoom(d, burden(disks)) {
+		h.noRoom(d)
 		return
 	}
 	d.set(task, g, policy)
@@ -149,7 +178,9 @@ func (h *Holder) arguments(ctx context.Context, d *hold) (*Task, guest.Guest, er
 			answer <- u
 		}()
 		if u.task, u.err = h.way.arguments.Of(ctx, d.exec.TID); u.err == nil {
-			u.guest = parse(u.task) // it may read a file of the starting user's
+			u.err = h.readers.understand(ctx, d.uid, u.task.Args, func() {
+				u.guest = parse(u.task) // it may read a file of the starting user's
+			})
 		}
 	})
 	if err != nil {
@@ -385,9 +416,7 @@ func (h *Holder) finish(d *hold, allow bool, why event.HoldReason) {
 	h.mu.Lock()
 	delete(h.running, d)
 	h.mu.Unlock()
-	if d.roomy {
-		h.room.give(d.uid)
-	}
+	h.leaveRoom(d)
 	if err != nil && !errors.Is(err, os.ErrClosed) {
 		h.opts.Log.Error("a start was not answered", "error", err)
 	}
