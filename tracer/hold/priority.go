@@ -1,7 +1,9 @@
 package hold
 
 import (
+	"errors"
 	"fmt"
+	"io/fs"
 	"os"
 	"runtime"
 	"strconv"
@@ -33,6 +35,20 @@ func setNice(nice int) error {
 				return fmt.Errorf("set the priority: %w", err)
 			}
 		}
+	}
+	return setSessionNice(nice)
+}
+
+// setSessionNice does the same among sessions: where the kernel groups processes by
+// these (sched_autogroup_enabled), and no control group of the unit's own does, nice
+// values only count within one. It leaves a session alone that is not our own.
+func setSessionNice(nice int) error {
+	if session, err := unix.Getsid(0); err != nil || session != os.Getpid() {
+		return nil
+	}
+	err := os.WriteFile("/proc/self/autogroup", strconv.AppendInt(nil, int64(nice), 10), 0)
+	if err != nil && !errors.Is(err, fs.ErrNotExist) { // there: a kernel without
+		return fmt.Errorf("set the priority of the session: %w", err)
 	}
 	return nil
 }

@@ -1,0 +1,44 @@
+package hold
+
+import (
+	"io/fs"
+	"os"
+	"os/exec"
+	"strings"
+	"syscall"
+	"testing"
+)
+
+// The nice value of a service counts among sessions, too, as it leads one of its own.
+func TestSessionNice(t *testing.T) {
+	const child = "BOOTRACE_SESSION"
+	read := func() string {
+		text, err := os.ReadFile("/proc/self/autogroup")
+		if err != nil {
+			t.Fatal(err)
+		}
+		return strings.TrimSpace(string(text))
+	}
+	if os.Getenv(child) != "" {
+		if err := setNice(7); err != nil {
+			t.Fatal(err)
+		}
+		if text := read(); !strings.HasSuffix(text, " nice 7") {
+			t.Errorf("of its own session: %s", text)
+		}
+		return
+	}
+	if _, err := os.Stat("/proc/self/autogroup"); err != nil {
+		t.Skip("NOT RUN: this kernel does not group processes by sessions: ", err.(*fs.PathError).Err)
+	}
+	before := read()
+	cmd := exec.Command("/proc/self/exe", "-test.run=^TestSessionNice$")
+	cmd.Env = append(os.Environ(), child+"=yes")
+	cmd.SysProcAttr = &syscall.SysProcAttr{Setsid: true}
+	if out, err := cmd.CombinedOutput(); err != nil {
+		t.Errorf("%v: %s", err, out)
+	}
+	if after := read(); after != before {
+		t.Errorf("another session was %s, and is %s", before, after)
+	}
+}
