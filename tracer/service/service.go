@@ -119,11 +119,19 @@ func newService(opts Options) *Service {
 // What it leaves is given back with the first look at earlier boots.
 const startGarbage = 300
 
+// memoryLimit is how much memory Go takes before it collects garbage whatever startGarbage
+// says, in bytes: all that its users can have it keep (starts that are held, what waits for
+// the log's disk) fits in.
+const memoryLimit = 112 << 20
+
 // Run traces until ctx ends or a client asks it to stop.
 func Run(ctx context.Context, opts Options) error {
 	s := newService(opts)
 	s.garbage = debug.SetGCPercent(startGarbage)
 	defer debug.SetGCPercent(s.garbage)
+	if os.Getenv("GOMEMLIMIT") == "" {
+		defer debug.SetMemoryLimit(debug.SetMemoryLimit(memoryLimit))
+	}
 	cfg, err := opts.Config()
 	if err != nil {
 		return err
