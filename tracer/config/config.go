@@ -205,6 +205,35 @@ func (c *Config) Validate() error {
 var unknownField = regexp.MustCompile(` not found in type config\.[A-Za-z]+`)
 
 // oneLine folds the YAML library's several lines into one.
+// wrongType is what the decoder says of a value that its key can't have.
+var wrongType = regexp.MustCompile("^(line [0-9]+): cannot unmarshal !!(\\w+) `(.*)` into (.*)$")
+
+// rightForm says of such a value what would be right, and not its type in Go.
+func rightForm(problem string) string {
+	m := wrongType.FindStringSubmatch(problem)
+	if m == nil {
+		return problem
+	}
+	want := ""
+	switch kind := m[4]; {
+	case kind == "time.Duration" && (m[2] == "int" || m[2] == "float"):
+		want = "a duration needs a unit, such as " + m[3] + "s"
+	case kind == "time.Duration":
+		want = "want a duration, such as 80s, 1m30s or 500ms"
+	case strings.HasPrefix(kind, "int"), strings.HasPrefix(kind, "uint"):
+		want = "want a whole number"
+	case kind == "bool":
+		want = "want true or false"
+	case strings.HasPrefix(kind, "[]"):
+		want = "want a list, such as [a, b]"
+	case strings.HasPrefix(kind, "map["):
+		want = "want names with values, such as {name: value}"
+	default:
+		return problem
+	}
+	return m[1] + ": " + m[3] + ": " + want
+}
+
 func oneLine(err error) error {
 	var te *yaml.TypeError
 	if !errors.As(err, &te) {
@@ -212,7 +241,7 @@ func oneLine(err error) error {
 	}
 	parts := make([]string, len(te.Errors))
 	for i, e := range te.Errors {
-		parts[i] = unknownField.ReplaceAllString(e, " is not known")
+		parts[i] = rightForm(unknownField.ReplaceAllString(e, " is not known"))
 	}
 	return errors.New(strings.Join(parts, "; "))
 }

@@ -93,3 +93,20 @@ func TestHeadersAreSecret(t *testing.T) {
 		}
 	}
 }
+
+// A value of the wrong form is told with the right one.
+func TestRightForm(t *testing.T) {
+	for text, want := range map[string]string{
+		"near-miss: 1\n":                        "line 1: 1: a duration needs a unit, such as 1s",
+		"enforce:\n  deadline: 80\n":            "line 2: 80: a duration needs a unit, such as 80s",
+		"near-miss: soon\n":                     "line 1: soon: want a duration, such as 80s, 1m30s or 500ms",
+		"keep-boots: few\n":                     "line 1: few: want a whole number",
+		"guest-binaries: kvm\n":                 "line 1: kvm: want a list, such as [a, b]",
+		"metrics: {every: 5}\n":                 "line 1: 5: a duration needs a unit, such as 5s",
+		"enforce:\n  guests: [{deadline: 7}]\n": "line 2: 7: a duration needs a unit, such as 7s",
+	} {
+		if _, err := Parse([]byte(text)); err == nil || err.Error() != want {
+			t.Errorf("%q: %v, want %s", text, err, want)
+		}
+	}
+}
