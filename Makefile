@@ -16,11 +16,12 @@ KERNEL  ?= 6.1
 PROBES  ?=
 OUT     ?= build/lab
 
-VERSION  := $(shell git describe --tags --always --dirty 2>/dev/null || echo unknown)
+VERSION  := $(shell sh packaging/version.sh)
 UNITDIR  := $(PREFIX)/lib/systemd/system
 INITTOOLS := /usr/share/initramfs-tools
 DRACUTDIR := /usr/lib/dracut
 LIBVIRTDIR := /etc/libvirt
+BUILT    ?= build
 BINARY   := build/bootrace
 # The service alone, which boots have to wait for.
 SERVICE  := build/bootraced
@@ -36,7 +37,7 @@ export CGO_ENABLED := 0
 help: ## this list
 	@grep -hE '^[a-z0-9-]+:.*##' $(MAKEFILE_LIST) | sort | awk -F ':.*## ' '{printf "  %-16s %s\n", $$1, $$2}'
 
-GOBUILD  := $(GO) build -trimpath -tags urfave_cli_no_docs -ldflags '-s -w -X main.version=$(VERSION)'
+GOBUILD  := $(GO) build -trimpath -tags urfave_cli_no_docs -ldflags '-s -w -X github.com/bootrace/bootrace/cmd/internal/version.linked=$(VERSION)'
 
 build: ## the program, build/bootrace, and the service alone, build/bootraced
 	$(GOBUILD) -o $(BINARY) ./cmd/bootrace
@@ -143,58 +144,38 @@ lab: build ## boot a host in a virtual machine: SCENARIO=DIR [KERNEL=6.1] OUT=DI
 	$(GO) build -o build/lab-command ./kernels/cmd/lab
 	build/lab-command -scenario $(SCENARIO) -kernel $(KERNEL) -out $(OUT)
 
-# What the installed files are made from, with the place of the program put in.
-define place
-	install -d $(DESTDIR)$(dir $(3))
-	sed 's|@SBINDIR@|$(SBINDIR)|g; s|@LIBEXECDIR@|$(LIBEXECDIR)|g; s|@UNITDIR@|$(UNITDIR)|g' $(2) > $(DESTDIR)$(3).new
-	chmod $(1) $(DESTDIR)$(3).new
-	mv $(DESTDIR)$(3).new $(DESTDIR)$(3)
-endef
+# packaging/files lists what is installed where.
+PLACES = DESTDIR='$(DESTDIR)' BUILT='$(BUILT)' SBINDIR='$(SBINDIR)' LIBEXECDIR='$(LIBEXECDIR)' UNITDIR='$(UNITDIR)' \
+	PRESETDIR='$(PREFIX)/lib/systemd/system-preset' SYSUSERSDIR='$(PREFIX)/lib/sysusers.d' \
+	DATADIR='$(PREFIX)/share' MANDIR='$(PREFIX)/share/man' DOCDIR='$(PREFIX)/share/doc/bootrace'
 
-install: build ## the program, its units and its early start: DESTDIR, PREFIX, INITRAMFS, DRACUT and LIBVIRT=auto|yes|no
-	install -D -m 0755 $(BINARY) $(DESTDIR)$(SBINDIR)/bootrace
-	install -D -m 0755 $(SERVICE) $(DESTDIR)$(LIBEXECDIR)/bootraced
-	$(call place,0644,packaging/systemd/bootrace.service,$(UNITDIR)/bootrace.service)
-	$(call place,0644,packaging/systemd/bootrace-attached.target,$(UNITDIR)/bootrace-attached.target)
-	$(call place,0644,packaging/systemd/bootrace-flush.socket,$(UNITDIR)/bootrace-flush.socket)
-	$(call place,0644,packaging/systemd/bootrace-flush.service,$(UNITDIR)/bootrace-flush.service)
-	$(call place,0644,packaging/systemd/bootrace-deliver.service,$(UNITDIR)/bootrace-deliver.service)
-	$(call place,0644,packaging/systemd/bootrace-metrics.service,$(UNITDIR)/bootrace-metrics.service)
-	test -e $(DESTDIR)/etc/bootrace/config.yaml || install -D -m 0644 packaging/config/config.yaml $(DESTDIR)/etc/bootrace/config.yaml
-ifneq ($(INITRAMFS),no)
-	if [ $(INITRAMFS) = yes ] || [ -d $(DESTDIR)$(INITTOOLS) ]; then $(MAKE) --no-print-directory install-initramfs; fi
-endif
-ifneq ($(DRACUT),no)
-	if [ $(DRACUT) = yes ] || [ -d $(DESTDIR)$(DRACUTDIR) ]; then $(MAKE) --no-print-directory install-dracut; fi
-endif
-ifneq ($(LIBVIRT),no)
-	if [ $(LIBVIRT) = yes ] || [ -d $(DESTDIR)$(LIBVIRTDIR) ]; then $(MAKE) --no-print-directory install-libvirt; fi
-endif
+# wanted has the part $(1) where $(2) is yes, or not no and the host has $(3).
+wanted = $(if $(filter yes,$(2)),$(1),$(if $(filter no,$(2)),,$(if $(wildcard $(DESTDIR)$(3)),$(1))))
+
+install: ## what `make build` built, its units and its early start: DESTDIR, PREFIX, INITRAMFS, DRACUT and LIBVIRT=auto|yes|no
+	@$(PLACES) sh packaging/install.sh install $(call wanted,initramfs,$(INITRAMFS),$(INITTOOLS)) $(call wanted,dracut,$(DRACUT),$(DRACUTDIR)) $(call wanted,libvirt,$(LIBVIRT),$(LIBVIRTDIR))
 	@[ -n "$(DESTDIR)" ] || echo "Installed. Next: systemctl enable --now bootrace; update-initramfs -u, or dracut --force"
 
-.PHONY: install-initramfs
-install-initramfs:
-	$(call place,0755,packaging/initramfs-tools/hooks/bootrace,$(INITTOOLS)/hooks/bootrace)
-	$(call place,0755,packaging/initramfs-tools/init-top/bootrace,$(INITTOOLS)/scripts/init-top/bootrace)
-
-.PHONY: install-dracut
-install-dracut:
-	$(call place,0755,packaging/dracut/module-setup.sh,$(DRACUTDIR)/modules.d/90bootrace/module-setup.sh)
-	$(call place,0644,packaging/systemd/bootrace-early.service,$(UNITDIR)/bootrace-early.service)
-
-.PHONY: install-libvirt
-install-libvirt:
-	$(call place,0755,packaging/libvirt/bootrace,$(LIBVIRTDIR)/hooks/qemu.d/bootrace)
-
 uninstall: ## everything that install put in place, but the recorded boots and the configuration
-	rm -f $(DESTDIR)$(SBINDIR)/bootrace $(DESTDIR)$(LIBEXECDIR)/bootraced
+	@$(PLACES) sh packaging/install.sh remove
 	rm -f $(DESTDIR)$(PREFIX)/lib/bootrace/bootraced # where it was until November 2026
-	rm -f $(DESTDIR)$(UNITDIR)/bootrace.service $(DESTDIR)$(UNITDIR)/bootrace-attached.target $(DESTDIR)$(UNITDIR)/bootrace-flush.socket $(DESTDIR)$(UNITDIR)/bootrace-flush.service
-	rm -f $(DESTDIR)$(UNITDIR)/bootrace-deliver.service $(DESTDIR)$(UNITDIR)/bootrace-metrics.service
-	rm -f $(DESTDIR)$(LIBVIRTDIR)/hooks/qemu.d/bootrace
-	rm -f $(DESTDIR)$(INITTOOLS)/hooks/bootrace $(DESTDIR)$(INITTOOLS)/scripts/init-top/bootrace
-	rm -rf $(DESTDIR)$(DRACUTDIR)/modules.d/90bootrace $(DESTDIR)$(UNITDIR)/bootrace-early.service
 	@[ -n "$(DESTDIR)" ] || echo "Removed. Next: systemctl daemon-reload; update-initramfs -u, or dracut --force"
+
+# Where the packages are made, and what they are made with: a tool with
+# dependencies of its own, which are not the program's.
+PACKAGES := build/packages
+NFPM     := build/nfpm
+
+$(NFPM): packaging/nfpm.mod
+	$(GO) build -modfile=packaging/nfpm.mod -trimpath -o $(NFPM) github.com/goreleaser/nfpm/v2/cmd/nfpm
+
+.PHONY: packages packages-test
+packages: $(NFPM) ## .deb and .rpm packages and a static tarball, for amd64 and arm64, in build/packages
+	GO=$(GO) NFPM=$(NFPM) sh packaging/packages.sh $(PACKAGES)
+
+packages-test: packages ## the packages installed, upgraded and purged in a root of their own, and judged by lintian and rpmlint
+	$(call need,mmdebstrap lintian rpm rpmlint)
+	BOOTRACE_PACKAGES=$(CURDIR)/$(PACKAGES) $(GO) test -count=1 -v -run 'TestPackages' ./packaging
 
 clean: ## what was built here
 	rm -rf build

@@ -2,6 +2,8 @@
 package packaging
 
 import (
+	"errors"
+	"io/fs"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -27,7 +29,7 @@ func TestConfigInInitramfs(t *testing.T) {
 		"quoted": "\"export\":\n  headers: {authorization: Bearer hunter2}\n",
 	} {
 		t.Run(name, func(t *testing.T) {
-			text := runHook(t, "# hunter2\n"+export+settings)
+			text := runHook(t, "# hunter2\n"+export+settings, true)
 			if strings.Contains(text, "hunter2") {
 				t.Errorf("a token is in the initramfs:\n%s", text)
 			}
@@ -42,9 +44,16 @@ func TestConfigInInitramfs(t *testing.T) {
 	}
 }
 
+// Where the service is not enabled, nothing starts in the initramfs.
+func TestNotEnabled(t *testing.T) {
+	if text := runHook(t, "mode: enforce\n", false); text != "" {
+		t.Errorf("the initramfs has bootrace:\n%s", text)
+	}
+}
+
 // runHook returns the configuration that the hook puts into an initramfs. The
 // places outside a test's folder are replaced in it.
-func runHook(t *testing.T, text string) string {
+func runHook(t *testing.T, text string, enabled bool) string {
 	t.Helper()
 	hook, err := os.ReadFile("initramfs-tools/hooks/bootrace")
 	if err != nil {
@@ -55,6 +64,7 @@ func runHook(t *testing.T, text string) string {
 		". /usr/share/initramfs-tools/hook-functions", "copy_exec() { :; }",
 		"@LIBEXECDIR@/bootraced", "/bin/sh",
 		"config=/etc", "config="+host+"/etc",
+		"-L /etc/systemd/", "-L "+host+"/etc/systemd/",
 		`"$DESTDIR$config"`, `"$DESTDIR/etc/bootrace/config.yaml"`,
 	).Replace(string(hook))
 	if err := os.MkdirAll(filepath.Join(host, "etc/bootrace"), 0o755); err != nil {
@@ -63,13 +73,22 @@ func runHook(t *testing.T, text string) string {
 	if err := os.WriteFile(filepath.Join(host, "etc/bootrace/config.yaml"), []byte(text), 0o600); err != nil {
 		t.Fatal(err)
 	}
+	wants := filepath.Join(host, "etc/systemd/system/sysinit.target.wants")
+	if err := os.MkdirAll(wants, 0o755); err != nil {
+		t.Fatal(err)
+	}
+	if enabled {
+		if err := os.Symlink("/usr/lib/systemd/system/bootrace.service", filepath.Join(wants, "bootrace.service")); err != nil {
+			t.Fatal(err)
+		}
+	}
 	cmd := exec.CommandContext(t.Context(), "sh", "-c", script)
 	cmd.Env = append(os.Environ(), "DESTDIR="+initramfs)
 	if out, err := cmd.CombinedOutput(); err != nil || len(out) > 0 {
 		t.Fatalf("the hook: %v: %s", err, out)
 	}
 	got, err := os.ReadFile(filepath.Join(initramfs, "etc/bootrace/config.yaml"))
-	if err != nil {
+	if err != nil && (enabled || !errors.Is(err, fs.ErrNotExist)) {
 		t.Fatal(err)
 	}
 	return string(got)

@@ -15,11 +15,9 @@ import (
 
 	"github.com/urfave/cli/v2"
 
+	"github.com/bootrace/bootrace/cmd/internal/version"
 	"github.com/bootrace/bootrace/exporters/words"
 )
-
-// version is set by the linker.
-var version = "unknown"
 
 func main() {
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
@@ -58,7 +56,7 @@ func newApp(stdout, stderr io.Writer) *cli.App {
 	return &cli.App{
 		Name:    "bootrace",
 		Usage:   "trace LVM, udev and guests while a virtualization host boots",
-		Version: version,
+		Version: version.String(),
 		Description: "BOOT names a recorded boot: a boot id, the beginning of one, 0 for this boot,\n" +
 			"-1 for the one before, a log file (packed with zstd, gzip or xz, too), or - for\n" +
 			"a log from standard input.",
@@ -78,7 +76,7 @@ func newApp(stdout, stderr io.Writer) *cli.App {
 		Commands: withUsageErrors(
 			withoutArgs(runCommand()), bootsCommand(), showCommand(), racesCommand(), diffCommand(), exportCommand(), metricsCommand(), deliverCommand(),
 			explainCommand(), waitCommand(), statusCommand(), releaseCommand(), acceptCommand(), checkCommand(),
-			relinquishCommand(), libvirtHookCommand(),
+			versionCommand(), relinquishCommand(), libvirtHookCommand(),
 		),
 	}
 }

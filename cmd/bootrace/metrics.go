@@ -13,6 +13,7 @@ import (
 
 	"github.com/urfave/cli/v2"
 
+	"github.com/bootrace/bootrace/cmd/internal/version"
 	"github.com/bootrace/bootrace/exporters/delivery"
 	"github.com/bootrace/bootrace/exporters/prometheus"
 	"github.com/bootrace/bootrace/tracer/bootlog"
@@ -104,7 +105,7 @@ type meter struct {
 }
 
 func newMeter(c *cli.Context) *meter {
-	return &meter{store: bootStore(c), stateDir: service.StateDir, stats: &prometheus.Stats{Version: version, Boots: -1}}
+	return &meter{store: bootStore(c), stateDir: service.StateDir, stats: &prometheus.Stats{Version: version.String(), Boots: -1}}
 }
 
 func (m *meter) last() *prometheus.Stats {
@@ -144,7 +145,7 @@ func (m *meter) keep(ctx context.Context, cfg config.Metrics) {
 
 // ask asks the service, and looks what is kept.
 func (m *meter) ask(ctx context.Context) *prometheus.Stats {
-	s := &prometheus.Stats{Version: version, Boots: -1}
+	s := &prometheus.Stats{Version: version.String(), Boots: -1}
 	if boots, err := m.store.List(); err == nil {
 		s.Boots = len(boots)
 	}

@@ -7,6 +7,7 @@ import (
 	"github.com/urfave/cli/v2"
 
 	"github.com/bootrace/bootrace/cmd/internal/serve"
+	"github.com/bootrace/bootrace/cmd/internal/version"
 )
 
 // runCommand is the service; package serve has its flags.
@@ -17,7 +18,7 @@ func runCommand() *cli.Command {
 		Usage: "trace this host, in the foreground (systemd runs this)",
 		Flags: flagsOf(set),
 		Action: func(c *cli.Context) error {
-			return serve.Run(c.Context, version, given(c, set), c.App.ErrWriter)
+			return serve.Run(c.Context, version.String(), given(c, set), c.App.ErrWriter)
 		},
 	}
 }

@@ -15,10 +15,8 @@ import (
 	"syscall"
 
 	"github.com/bootrace/bootrace/cmd/internal/serve"
+	"github.com/bootrace/bootrace/cmd/internal/version"
 )
-
-// version is set by the linker.
-var version = "unknown"
 
 // The exit statuses.
 const (
@@ -47,11 +45,11 @@ func run(ctx context.Context, args []string, stdout io.Writer) error {
 	}
 	switch command {
 	case "run":
-		return serve.Run(ctx, version, args, os.Stderr)
+		return serve.Run(ctx, version.String(), args, os.Stderr)
 	case "early":
-		return serve.Early(ctx, version)
+		return serve.Early(ctx, version.String())
 	case "--version":
-		_, err := fmt.Fprintln(stdout, "bootraced "+version)
+		_, err := fmt.Fprintln(stdout, "bootraced "+version.String())
 		return err
 	}
 	return &serve.UsageError{Err: fmt.Errorf("bootraced has the commands run and early, not %q: `bootrace --help` has the others", command)}

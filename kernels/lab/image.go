@@ -28,12 +28,12 @@ var guest embed.FS
 // "make install DESTDIR=root" does. root is empty at first.
 type Install func(ctx context.Context, root string) error
 
-// MakeInstall is "make install" in the sources at repo, with further make
+// MakeInstall is "make build install" in the sources at repo, with further make
 // variables such as "INITRAMFS=no". The initramfs part is installed unless they
 // say otherwise: the machine has initramfs-tools.
 func MakeInstall(repo string, vars ...string) Install {
 	return func(ctx context.Context, root string) error {
-		args := append([]string{"--silent", "-C", repo, "install", "DESTDIR=" + root, "INITRAMFS=yes"}, vars...)
+		args := append([]string{"--silent", "-C", repo, "build", "install", "DESTDIR=" + root, "INITRAMFS=yes"}, vars...)
 		return host{}.run(ctx, nil, "make", args...)
 	}
 }

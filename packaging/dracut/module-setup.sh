@@ -5,6 +5,8 @@
 # shellcheck disable=SC2154 # dracut sets initdir and systemdsystemunitdir
 
 check() {
+	# Where nobody enabled the service, none would take over what starts early.
+	[ -L /etc/systemd/system/sysinit.target.wants/bootrace.service ] || return 1
 	[ -x @LIBEXECDIR@/bootraced ] && [ -r @UNITDIR@/bootrace-early.service ]
 }
 
