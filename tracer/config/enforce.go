@@ -10,6 +10,7 @@ import (
 
 	"go.yaml.in/yaml/v3"
 
+	"github.com/bootrace/bootrace/tracer/event"
 	"github.com/bootrace/bootrace/tracer/guest"
 )
 
@@ -48,8 +49,8 @@ type Decision string
 
 // The decisions.
 const (
-	Allow Decision = "allow"
-	Deny  Decision = "deny"
+	Allow Decision = event.TimeoutAllows
+	Deny  Decision = event.TimeoutDenies
 )
 
 // Set checks and sets the decision; it makes Decision a flag.
@@ -152,11 +153,11 @@ func setNode(v interface{ Set(string) error }, n *yaml.Node) error {
 	return nil
 }
 
-// defaultEnforce leaves room below systemd's default start timeout of 90 s.
 func defaultEnforce() Enforce {
+	usual := event.UsualPolicy(guest.Places())
 	return Enforce{
-		Deadline: 80 * time.Second, OnTimeout: Allow, Identity: IdentityWarn,
-		ActivateAlso: []Unwilling{}, Binaries: guest.Places(), Guests: []GuestRule{},
+		Deadline: usual.Deadline, OnTimeout: Decision(usual.OnTimeout), Identity: IdentityPolicy(usual.Identity),
+		ActivateAlso: []Unwilling{}, Binaries: usual.Programs, Guests: []GuestRule{},
 	}
 }
 
@@ -186,15 +187,8 @@ func (e *Enforce) For(name, uuid string) Policy {
 }
 
 func (r *GuestRule) fits(name, uuid string) bool {
-	return fits(r.Name, name) && fits(strings.ToLower(r.UUID), uuid)
-}
-
-func fits(pattern, text string) bool {
-	if pattern == "" {
-		return true
-	}
-	ok, err := path.Match(pattern, text)
-	return ok && err == nil // Validate has checked it
+	recorded := event.PolicyRule{Name: r.Name, UUID: r.UUID}
+	return recorded.Fits(name, uuid)
 }
 
 func (r *GuestRule) change(p *Policy) {

@@ -109,7 +109,7 @@ func (c *Cause) holdRemedies() []string {
 		return []string{CureWait}
 	case !enough:
 		return []string{CureLongerHold}
-	case a.Mode == modeTrace:
+	case a.Mode == event.ModeTrace:
 		return []string{CureHold}
 	}
 	return nil // it was held, or looked at, and that did not help

@@ -1,9 +1,6 @@
 package timeline
 
-import (
-	"github.com/bootrace/bootrace/tracer/config"
-	"github.com/bootrace/bootrace/tracer/event"
-)
+import "github.com/bootrace/bootrace/tracer/event"
 
 // WouldHold says, of a boot in trace mode, that enforce mode would have held this
 // start: a disk was not ready when the guest's program began. Disk is the one
@@ -16,7 +13,7 @@ type wouldHold struct{}
 func (wouldHold) find(r *record, report func(*Finding)) {
 	for _, g := range r.guests {
 		policy := r.policies.at(g.out.Exec.At)
-		if g.out.Backfilled || len(g.out.Holds) > 0 || policy == nil || policy.Mode != modeTrace {
+		if g.out.Backfilled || len(g.out.Holds) > 0 || policy == nil || policy.Mode != event.ModeTrace {
 			continue
 		}
 		how := rulingOf(policy, g.out)
@@ -29,7 +26,7 @@ func (wouldHold) find(r *record, report func(*Finding)) {
 	}
 	for _, u := range r.unstarted {
 		policy := r.policies.at(u.out.Exec.At)
-		if u.call == nil || len(u.out.Holds) > 0 || policy == nil || policy.Mode != modeTrace {
+		if u.call == nil || len(u.out.Holds) > 0 || policy == nil || policy.Mode != event.ModeTrace {
 			continue
 		}
 		how := rulingOf(policy, u.out) // the hook holds every domain
@@ -219,7 +216,7 @@ func (p *plan) tell(f *Finding, w *waited, how *ruling) {
 	f.Held, f.Reason, f.Outcome = p.wait(), string(event.ReleaseReady), event.HoldAllowed
 	if p.ready == nil || f.Held > how.Deadline {
 		f.Held, f.Reason, f.InVain = how.Deadline, string(event.ReleaseDeadline), true
-		if how.OnTimeout == config.Deny {
+		if how.OnTimeout == event.TimeoutDenies {
 			f.Outcome = event.HoldDenied
 		}
 	}

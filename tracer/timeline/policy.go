@@ -3,8 +3,8 @@ package timeline
 import (
 	"slices"
 
-	"github.com/bootrace/bootrace/tracer/config"
 	"github.com/bootrace/bootrace/tracer/event"
+	"github.com/bootrace/bootrace/tracer/guest"
 )
 
 // policies says at each time what enforce mode did, or would have done.
@@ -13,10 +13,7 @@ type policies struct {
 	modes []Mark
 }
 
-const (
-	markMode  = "mode"
-	modeTrace = string(config.Trace)
-)
+const markMode = "mode"
 
 func clonePolicy(p *event.PolicyInfo) event.PolicyInfo {
 	out := *p
@@ -57,8 +54,7 @@ func (p *policies) at(at event.Time) *event.PolicyInfo {
 	if mode == "" {
 		return nil
 	}
-	usual := config.Default()
-	assumed := usual.Recorded()
+	assumed := event.UsualPolicy(guest.Places())
 	if len(p.facts) > 0 { // it is recorded right after the first mode
 		assumed = clonePolicy(&p.facts[0].info)
 	}
@@ -66,20 +62,12 @@ func (p *policies) at(at event.Time) *event.PolicyInfo {
 	return &assumed
 }
 
-// rule is what the policy comes to for one guest.
+// ruling is what the policy comes to for one guest.
 type ruling struct {
-	config.Policy
-	mode    string
+	event.PolicyRule
 	covered bool // a pattern names its program
 }
 
-// of returns what p says of a guest. The deadline is the one that this kernel
-// allows.
 func rulingOf(p *event.PolicyInfo, g *Guest) ruling {
-	cfg := config.EnforceOf(p)
-	r := ruling{Policy: cfg.For(g.Name, g.UUID), mode: p.Mode, covered: cfg.Covers(g.Binary)}
-	if p.Longest > 0 {
-		r.Deadline = min(r.Deadline, p.Longest)
-	}
-	return r
+	return ruling{PolicyRule: p.For(g.Name, g.UUID), covered: p.Covers(g.Binary)}
 }

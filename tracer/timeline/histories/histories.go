@@ -40,9 +40,9 @@ import (
 	"github.com/rogpeppe/go-internal/txtar"
 	"golang.org/x/sys/unix"
 
-	"github.com/bootrace/bootrace/tracer/config"
 	"github.com/bootrace/bootrace/tracer/devmap"
 	"github.com/bootrace/bootrace/tracer/event"
+	"github.com/bootrace/bootrace/tracer/guest"
 )
 
 // History is a boot that was written down.
@@ -568,8 +568,7 @@ func fillProcess(e *event.Event, w *words) {
 // [programs=PATTERN,...] [spare=NAME]", where spare is a guest whose deadline is
 // 0; the rest is as without a configuration.
 func fillPolicy(e *event.Event, w *words) {
-	cfg := config.Default()
-	p := cfg.Recorded()
+	p := event.UsualPolicy(guest.Places())
 	p.Mode = w.word(0, "mode")
 	p.OnTimeout = cmp.Or(w.key("on-timeout"), p.OnTimeout)
 	if programs := w.list("programs"); programs != nil {
