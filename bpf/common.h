@@ -10,18 +10,69 @@ struct {
 	__uint(max_entries, 4 << 20);
 } events SEC(".maps");
 
-/* Events that could not be delivered, by kind. The ring itself does not count
- * what it refuses. A variable, because while a process asks the kernel for an
- * entry of a map, programs of tracepoints and kprobes are skipped on that
- * processor (bpf_disable_instrumentation), and the process can be preempted. */
+/* Events that could not be delivered, by kind: root's, and all that are not known
+ * to be a single user's. The ring itself does not count what it refuses. A variable,
+ * because while a process asks the kernel for an entry of a map, programs of
+ * tracepoints and kprobes are skipped on that processor (bpf_disable_instrumentation),
+ * and the process can be preempted. */
 __u64 losses[KIND_MAX];
 
-/* Thread groups that are guests, or children of one. */
+/* What one user can cost the others is bounded. Room in maps is counted by user,
+ * and a quarter of it is root's alone. Of the ring a user gets a share each second,
+ * which is small while the ring fills up; what is left then is for others, in
+ * this order: for who looks for devices, guests of users, and root's guests and
+ * device-mapper. What a user has no room for is counted for that user. */
+#define OWNERS 1024
+#define GUESTS 16384
+#define GUESTS_OF_USERS (GUESTS / 4 * 3)
+#define CALLS 8192
+#define CALLS_OF_USERS (CALLS / 4 * 3)
+/* Records a second: of guests (a qemu opens some 200 files as it starts), and of
+ * others; and each while the ring is filled to a quarter. */
+#define TOLD_OF_GUESTS 32768
+#define TOLD_OF_GUESTS_BUSY 1024
+#define TOLD_OF_OTHERS 1024
+#define TOLD_OF_OTHERS_BUSY 64
+
+/* What a user may have in guests and in calls. Tests set less. */
+volatile const __u32 guests_of_user = 4096;
+volatile const __u32 calls_of_user = 1024;
+
+/* A user other than root. */
+struct owner {
+	__u64 second; /* in which the two below were told */
+	__u32 of_guests;
+	__u32 of_others;
+	__u32 guests; /* entries in guests */
+	__u32 calls; /* entries in calls */
+	__u64 lost[KIND_MAX];
+};
+
+/* By owner_key. Entries stay. */
 struct {
 	__uint(type, BPF_MAP_TYPE_HASH);
-	__uint(max_entries, 8192);
+	__uint(max_entries, OWNERS);
 	__type(key, __u32);
-	__type(value, __u8);
+	__type(value, struct owner);
+} owners SEC(".maps");
+
+/* The users that have no entry of their own, since there are too many. User space
+ * makes this entry. */
+#define OWNER_REST 0xffffffff
+
+/* The sum of all lost in owners: whether to look. */
+__u64 owners_lost;
+
+__u32 guests_of_users;
+__u32 calls_of_users;
+
+/* Thread groups that are guests, or children of one, and the user whose count they
+ * are in. */
+struct {
+	__uint(type, BPF_MAP_TYPE_HASH);
+	__uint(max_entries, GUESTS);
+	__type(key, __u32);
+	__type(value, __u32);
 } guests SEC(".maps");
 
 enum call_kind {
@@ -44,17 +95,32 @@ struct call {
 	__u32 data_start;
 	__u32 targets;
 	__u32 cookie;
+	__u32 uid;
+	__u32 pad;
 };
 
-/* Keyed by pid_tgid: a thread is in one system call at a time. */
+/* Set before loading: whether a call is kept with its task. Then nobody's calls can
+ * take the room of another's, however long they take. Kernels that can't do that
+ * have a map for all, with a share for each user. */
+volatile const bool task_storage;
+
+/* A thread is in one system call at a time: in none if kind is 0. */
+struct {
+	__uint(type, BPF_MAP_TYPE_TASK_STORAGE);
+	__uint(map_flags, BPF_F_NO_PREALLOC);
+	__type(key, int);
+	__type(value, struct call);
+} task_calls SEC(".maps");
+
+/* The same by pid_tgid. */
 struct {
 	__uint(type, BPF_MAP_TYPE_HASH);
-	__uint(max_entries, 4096);
+	__uint(max_entries, CALLS);
 	__type(key, __u64);
 	__type(value, struct call);
 } calls SEC(".maps");
 
-/* Entries in calls. While it is 0 the exit probes, which see
+/* Calls under way. While it is 0 the exit probes, which see
  * every ioctl of every virtual CPU, have nothing to look up. */
 __u64 calls_open;
 
@@ -118,9 +184,80 @@ static __always_inline __u32 at_most(__u64 n, const __u32 max)
 	return low;
 }
 
+/* owner_key is the number of a user; from 100000 on, of the block of 65536 that
+ * one user was given for his containers (subuid(5)), which are all his. */
+static __always_inline __u32 owner_key(__u32 uid)
+{
+	return uid < 100000 ? uid : 100000 + (uid - 100000) / 65536;
+}
+
+/* owner_of finds the entry of a user who is not root. */
+static __always_inline struct owner *owner_of(__u32 uid)
+{
+	__u32 key = owner_key(uid), rest = OWNER_REST;
+	struct owner none = {};
+	struct owner *o = bpf_map_lookup_elem(&owners, &key);
+
+	if (o)
+		return o;
+	bpf_map_update_elem(&owners, &key, &none, BPF_NOEXIST);
+	o = bpf_map_lookup_elem(&owners, &key);
+	return o ? o : bpf_map_lookup_elem(&owners, &rest);
+}
+
+/* lost counts an event of the current process. */
 static __always_inline void lost(const __u32 kind)
 {
-	__sync_fetch_and_add(&losses[kind], 1);
+	__u32 uid = bpf_get_current_uid_gid();
+	struct owner *o = uid ? owner_of(uid) : NULL;
+
+	if (!o) {
+		__sync_fetch_and_add(&losses[kind], 1);
+		return;
+	}
+	__sync_fetch_and_add(&o->lost[kind], 1);
+	__sync_fetch_and_add(&owners_lost, 1);
+}
+
+/* within reports whether the ring has room for a record of the current process:
+ * of a guest, or of another. */
+static __always_inline bool within(bool guest)
+{
+	__u64 used = bpf_ringbuf_query(&events, BPF_RB_AVAIL_DATA);
+	__u64 quarter = bpf_ringbuf_query(&events, BPF_RB_RING_SIZE) / 4;
+	__u32 uid = bpf_get_current_uid_gid();
+	bool busy = used >= quarter;
+	struct owner *o;
+	__u64 second;
+
+	if (!guest && used >= 2 * quarter)
+		return false;
+	if (!uid)
+		return true;
+	o = owner_of(uid);
+	if (!o || used >= 3 * quarter)
+		return false;
+	/* Two processors can both begin a second: some more are told then. */
+	second = bpf_ktime_get_boot_ns() >> 30;
+	if (o->second != second) {
+		o->second = second;
+		o->of_guests = o->of_others = 0;
+	}
+	if (guest) {
+		__sync_fetch_and_add(&o->of_guests, 1);
+		return o->of_guests <= (busy ? TOLD_OF_GUESTS_BUSY : TOLD_OF_GUESTS);
+	}
+	__sync_fetch_and_add(&o->of_others, 1);
+	return o->of_others <= (busy ? TOLD_OF_OTHERS_BUSY : TOLD_OF_OTHERS);
+}
+
+/* may_tell is within, and counts what has no room. */
+static __always_inline bool may_tell(const __u32 kind, bool guest)
+{
+	if (within(guest))
+		return true;
+	lost(kind);
+	return false;
 }
 
 static __always_inline void emit(const __u32 kind, void *record, __u64 size)
@@ -143,12 +280,49 @@ static __always_inline bool is_guest(__u32 tgid)
 	return bpf_map_lookup_elem(&guests, &tgid) != NULL;
 }
 
+/* add_guest makes a guest of a process of the current user. */
 static __always_inline void add_guest(__u32 tgid)
 {
-	__u8 one = 1;
+	__u32 uid = bpf_get_current_uid_gid();
+	struct owner *o = NULL;
 
-	if (bpf_map_update_elem(&guests, &tgid, &one, BPF_ANY))
+	if (is_guest(tgid))
+		return;
+	if (uid) {
+		o = owner_of(uid);
+		if (!o || o->guests >= guests_of_user || guests_of_users >= GUESTS_OF_USERS) {
+			lost(KIND_GUEST);
+			return;
+		}
+	}
+	if (bpf_map_update_elem(&guests, &tgid, &uid, BPF_NOEXIST)) {
 		lost(KIND_GUEST);
+		return;
+	}
+	if (o) {
+		__sync_fetch_and_add(&o->guests, 1);
+		__sync_fetch_and_add(&guests_of_users, 1);
+	}
+}
+
+/* remove_guest reports whether it was this caller who removed it. */
+static __always_inline bool remove_guest(__u32 tgid)
+{
+	__u32 *entry = bpf_map_lookup_elem(&guests, &tgid);
+	struct owner *o;
+	__u32 uid;
+
+	if (!entry)
+		return false;
+	uid = *entry;
+	if (bpf_map_delete_elem(&guests, &tgid))
+		return false;
+	o = uid ? owner_of(uid) : NULL;
+	if (o && o->guests && guests_of_users) {
+		__sync_fetch_and_add(&o->guests, -1);
+		__sync_fetch_and_add(&guests_of_users, -1);
+	}
+	return true;
 }
 
 static __always_inline void fill_header(struct header *h, __u32 kind, __u64 from, long ret)
@@ -167,18 +341,66 @@ static __always_inline void fill_header(struct header *h, __u32 kind, __u64 from
 	bpf_get_current_comm(h->comm, sizeof(h->comm));
 }
 
-static __always_inline void call_enter(struct call *c, const __u32 lossy)
+/* keep_call keeps a call in the map for all. */
+static __always_inline void keep_call(struct call *c, const __u32 lossy)
 {
 	__u64 id = bpf_get_current_pid_tgid();
+	struct owner *o = NULL;
 
-	c->from = bpf_ktime_get_boot_ns();
+	c->uid = bpf_get_current_uid_gid();
+	if (c->uid) {
+		o = owner_of(c->uid);
+		if (!o || o->calls >= calls_of_user || calls_of_users >= CALLS_OF_USERS) {
+			lost(lossy);
+			return;
+		}
+	}
 	if (!bpf_map_update_elem(&calls, &id, c, BPF_NOEXIST)) {
 		__sync_fetch_and_add(&calls_open, 1);
+		if (o) {
+			__sync_fetch_and_add(&o->calls, 1);
+			__sync_fetch_and_add(&calls_of_users, 1);
+		}
 		return;
 	}
 	/* The exit of the thread's last call was missed, or the map is full. */
 	lost(lossy);
 	bpf_map_update_elem(&calls, &id, c, BPF_EXIST);
+}
+
+static __always_inline void call_enter(struct call *c, const __u32 lossy)
+{
+	struct call *kept;
+
+	c->from = bpf_ktime_get_boot_ns();
+	if (!task_storage) {
+		keep_call(c, lossy);
+		return;
+	}
+	kept = bpf_task_storage_get(&task_calls, bpf_get_current_task_btf(), NULL, BPF_LOCAL_STORAGE_GET_F_CREATE);
+	if (!kept) {
+		lost(lossy);
+		return;
+	}
+	if (kept->kind) /* the exit of the thread's last call was missed */
+		lost(lossy);
+	else
+		__sync_fetch_and_add(&calls_open, 1);
+	__builtin_memcpy(kept, c, sizeof(*c));
+}
+
+/* this_call is the call that the thread is in, if any. */
+static __always_inline struct call *this_call(void)
+{
+	struct call *c;
+	__u64 id;
+
+	if (task_storage) {
+		c = bpf_task_storage_get(&task_calls, bpf_get_current_task_btf(), NULL, 0);
+		return c && c->kind ? c : NULL;
+	}
+	id = bpf_get_current_pid_tgid();
+	return bpf_map_lookup_elem(&calls, &id);
 }
 
 static __always_inline bool any_call(void)
@@ -190,18 +412,30 @@ static __always_inline bool any_call(void)
  * none of this kind. */
 static __always_inline bool call_exit(struct call *out, __u32 kind)
 {
-	__u64 id;
 	struct call *c;
+	struct owner *o;
+	__u64 id;
 
 	if (!any_call())
 		return false;
-	id = bpf_get_current_pid_tgid();
-	c = bpf_map_lookup_elem(&calls, &id);
+	c = this_call();
 	if (!c)
 		return false;
 	__builtin_memcpy(out, c, sizeof(*out));
-	if (!bpf_map_delete_elem(&calls, &id))
+	if (task_storage) {
+		c->kind = 0;
 		__sync_fetch_and_add(&calls_open, -1);
+		return out->kind == kind;
+	}
+	id = bpf_get_current_pid_tgid();
+	if (bpf_map_delete_elem(&calls, &id))
+		return out->kind == kind;
+	__sync_fetch_and_add(&calls_open, -1);
+	o = out->uid ? owner_of(out->uid) : NULL;
+	if (o && o->calls && calls_of_users) {
+		__sync_fetch_and_add(&o->calls, -1);
+		__sync_fetch_and_add(&calls_of_users, -1);
+	}
 	return out->kind == kind;
 }
 

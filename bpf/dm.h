@@ -283,8 +283,7 @@ int probe_exit_ioctl(struct pt_regs *ctx)
 SEC("kprobe/dm_kobject_uevent")
 int live(void *ctx __attribute__((unused)))
 {
-	__u64 id = bpf_get_current_pid_tgid();
-	struct call *c = bpf_map_lookup_elem(&calls, &id);
+	struct call *c = this_call();
 
 	if (c && c->kind == CALL_DM && c->op == DM_DEV_SUSPEND)
 		c->live = bpf_ktime_get_boot_ns();

@@ -15,6 +15,8 @@ enum kind {
 	KIND_DM,
 	/* Never on the ring: a guest that did not fit into the map of guests. */
 	KIND_GUEST,
+	/* Never on the ring: an open by who is no guest, of which KIND_OPEN tells. */
+	KIND_LOOK,
 	KIND_MAX,
 };
 

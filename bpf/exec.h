@@ -57,6 +57,8 @@ static __always_inline void guest_exec(const char *filename)
 	unsigned long start = BPF_CORE_READ(task, mm, arg_start);
 	__u32 len = BPF_CORE_READ(task, mm, arg_end) - start;
 
+	if (!may_tell(KIND_EXEC, true))
+		return;
 	if (len > ARGS_MEDIUM && emit_exec(filename, start, len, ARGS_LARGE))
 		return;
 	if (len > ARGS_SMALL && emit_exec(filename, start, len, ARGS_MEDIUM))
@@ -77,8 +79,7 @@ static __always_inline bool is_exec_of_guest(void)
 		return true;
 	}
 	/* A child of a guest that went on to be something else. */
-	if (is_guest(tgid))
-		bpf_map_delete_elem(&guests, &tgid);
+	remove_guest(tgid);
 	return false;
 }
 
@@ -107,6 +108,8 @@ static __always_inline void guest_fork(__u32 parent, __u32 child)
 	struct fork_event *e;
 
 	add_guest(child);
+	if (!may_tell(KIND_FORK, true))
+		return;
 	e = reserve(KIND_FORK, sizeof(*e));
 	if (!e)
 		return;
@@ -161,7 +164,7 @@ static __always_inline void guest_exit(void)
 	if (!is_guest(tgid) || BPF_CORE_READ(task, signal, live.counter) > 0)
 		return;
 	/* Two threads that end together both see 0; one of them removes it. */
-	if (bpf_map_delete_elem(&guests, &tgid))
+	if (!remove_guest(tgid) || !may_tell(KIND_EXIT, true))
 		return;
 	e = reserve(KIND_EXIT, sizeof(*e));
 	if (!e)

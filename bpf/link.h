@@ -64,6 +64,9 @@ static __always_inline int link_exit(long ret)
 
 	if (!call_exit(&c, CALL_LINK) || ret || !wanted_link(c.arg, c.flags))
 		return 0;
+	/* root's are udev's; other users have /dev/shm. */
+	if (!may_tell(KIND_LINK, !(__u32)bpf_get_current_uid_gid()))
+		return 0;
 	e = reserve(KIND_LINK, sizeof(*e));
 	if (!e)
 		return 0;

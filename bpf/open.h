@@ -54,7 +54,10 @@ static __always_inline int open_enter(const char *path, __u32 flags, const void 
 	 * kernel has read it: at the exit. */
 	if (!c.guest && !bpf_probe_read_user(&head, sizeof(head), path) && !in_dev(head))
 		return 0;
-	call_enter(&c, KIND_OPEN);
+	if (c.guest)
+		call_enter(&c, KIND_OPEN);
+	else
+		call_enter(&c, KIND_LOOK);
 	return 0;
 }
 
@@ -129,7 +132,12 @@ static __always_inline int open_exit(long ret)
 		return 0;
 	fill_header(&b->e.h, KIND_OPEN, c.from, ret);
 	b->e.path_len = n;
-	emit(KIND_OPEN, b, sizeof(b->e) + at_most(n, PATH_LEN));
+	if (!within(c.guest) || bpf_ringbuf_output(&events, b, sizeof(b->e) + at_most(n, PATH_LEN), 0)) {
+		if (c.guest)
+			lost(KIND_OPEN);
+		else
+			lost(KIND_LOOK);
+	}
 	return 0;
 }
 

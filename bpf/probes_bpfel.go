@@ -24,6 +24,8 @@ const (
 	ProbesMapGuests             = "guests"
 	ProbesMapOpenBuffers        = "open_buffers"
 	ProbesMapOpened             = "opened"
+	ProbesMapOwners             = "owners"
+	ProbesMapTaskCalls          = "task_calls"
 	ProbesProgEnterIoctl        = "enter_ioctl"
 	ProbesProgEnterOpen         = "enter_open"
 	ProbesProgEnterOpenat       = "enter_openat"
@@ -53,13 +55,19 @@ const (
 	ProbesProgTraceExec         = "trace_exec"
 	ProbesProgTraceExit         = "trace_exit"
 	ProbesProgTraceFork         = "trace_fork"
+	ProbesVarCallsOfUser        = "calls_of_user"
+	ProbesVarCallsOfUsers       = "calls_of_users"
 	ProbesVarCallsOpen          = "calls_open"
 	ProbesVarDmMajor            = "dm_major"
 	ProbesVarGuestNames         = "guest_names"
 	ProbesVarGuestNamesLen      = "guest_names_len"
+	ProbesVarGuestsOfUser       = "guests_of_user"
+	ProbesVarGuestsOfUsers      = "guests_of_users"
 	ProbesVarLosses             = "losses"
+	ProbesVarOwnersLost         = "owners_lost"
 	ProbesVarRenameByFilename   = "rename_by_filename"
 	ProbesVarSymlinkByFilename  = "symlink_by_filename"
+	ProbesVarTaskStorage        = "task_storage"
 	ProbesVarWireTypes          = "wire_types"
 )
 
@@ -148,19 +156,27 @@ type ProbesMapSpecs struct {
 	Guests         *ebpf.MapSpec `ebpf:"guests"`
 	OpenBuffers    *ebpf.MapSpec `ebpf:"open_buffers"`
 	Opened         *ebpf.MapSpec `ebpf:"opened"`
+	Owners         *ebpf.MapSpec `ebpf:"owners"`
+	TaskCalls      *ebpf.MapSpec `ebpf:"task_calls"`
 }
 
 // ProbesVariableSpecs contains global variables before they are loaded into the kernel.
 //
 // It can be passed ebpf.CollectionSpec.Assign.
 type ProbesVariableSpecs struct {
+	CallsOfUser       *ebpf.VariableSpec `ebpf:"calls_of_user"`
+	CallsOfUsers      *ebpf.VariableSpec `ebpf:"calls_of_users"`
 	CallsOpen         *ebpf.VariableSpec `ebpf:"calls_open"`
 	DmMajor           *ebpf.VariableSpec `ebpf:"dm_major"`
 	GuestNames        *ebpf.VariableSpec `ebpf:"guest_names"`
 	GuestNamesLen     *ebpf.VariableSpec `ebpf:"guest_names_len"`
+	GuestsOfUser      *ebpf.VariableSpec `ebpf:"guests_of_user"`
+	GuestsOfUsers     *ebpf.VariableSpec `ebpf:"guests_of_users"`
 	Losses            *ebpf.VariableSpec `ebpf:"losses"`
+	OwnersLost        *ebpf.VariableSpec `ebpf:"owners_lost"`
 	RenameByFilename  *ebpf.VariableSpec `ebpf:"rename_by_filename"`
 	SymlinkByFilename *ebpf.VariableSpec `ebpf:"symlink_by_filename"`
+	TaskStorage       *ebpf.VariableSpec `ebpf:"task_storage"`
 	WireTypes         *ebpf.VariableSpec `ebpf:"wire_types"`
 }
 
@@ -192,6 +208,8 @@ type ProbesMaps struct {
 	Guests         *ebpf.Map `ebpf:"guests"`
 	OpenBuffers    *ebpf.Map `ebpf:"open_buffers"`
 	Opened         *ebpf.Map `ebpf:"opened"`
+	Owners         *ebpf.Map `ebpf:"owners"`
+	TaskCalls      *ebpf.Map `ebpf:"task_calls"`
 }
 
 func (m *ProbesMaps) Close() error {
@@ -204,6 +222,8 @@ func (m *ProbesMaps) Close() error {
 		m.Guests,
 		m.OpenBuffers,
 		m.Opened,
+		m.Owners,
+		m.TaskCalls,
 	)
 }
 
@@ -211,13 +231,19 @@ func (m *ProbesMaps) Close() error {
 //
 // It can be passed to LoadProbesObjects or ebpf.CollectionSpec.LoadAndAssign.
 type ProbesVariables struct {
+	CallsOfUser       *ebpf.Variable `ebpf:"calls_of_user"`
+	CallsOfUsers      *ebpf.Variable `ebpf:"calls_of_users"`
 	CallsOpen         *ebpf.Variable `ebpf:"calls_open"`
 	DmMajor           *ebpf.Variable `ebpf:"dm_major"`
 	GuestNames        *ebpf.Variable `ebpf:"guest_names"`
 	GuestNamesLen     *ebpf.Variable `ebpf:"guest_names_len"`
+	GuestsOfUser      *ebpf.Variable `ebpf:"guests_of_user"`
+	GuestsOfUsers     *ebpf.Variable `ebpf:"guests_of_users"`
 	Losses            *ebpf.Variable `ebpf:"losses"`
+	OwnersLost        *ebpf.Variable `ebpf:"owners_lost"`
 	RenameByFilename  *ebpf.Variable `ebpf:"rename_by_filename"`
 	SymlinkByFilename *ebpf.Variable `ebpf:"symlink_by_filename"`
+	TaskStorage       *ebpf.Variable `ebpf:"task_storage"`
 	WireTypes         *ebpf.Variable `ebpf:"wire_types"`
 }
 

@@ -6,7 +6,8 @@ package bpf
 // Kind says which record follows a Header.
 type Kind uint32
 
-// The kinds of records. KindGuest has none: it only names a loss.
+// The kinds of records. KindGuest and KindLook have none: they only name losses,
+// of guests that were not followed, and of opens by who is no guest.
 const (
 	KindExec Kind = iota + 1
 	KindFork
@@ -15,6 +16,7 @@ const (
 	KindLink
 	KindDM
 	KindGuest
+	KindLook
 	KindMax
 )
 
@@ -23,7 +25,7 @@ func (k Kind) String() string {
 	if k == 0 || k >= KindMax {
 		return "unknown"
 	}
-	return [...]string{"exec", "fork", "exit", "open", "link", "dm", "guest"}[k-1]
+	return [...]string{"exec", "fork", "exit", "open", "link", "dm", "guest", "look"}[k-1]
 }
 
 // Header begins every record.
@@ -134,6 +136,28 @@ type DMEvent struct {
 type GuestName struct {
 	Value [2]uint64
 	Mask  [2]uint64
+}
+
+// Owner is what a user other than root takes of what all share, in the map owners.
+type Owner struct {
+	Second   uint64 // in which OfGuests and OfOthers were told, in 2^30 ns
+	OfGuests uint32 // records
+	OfOthers uint32
+	Guests   uint32 // entries in the map of guests
+	Calls    uint32 // entries in the map of calls
+	Lost     [KindMax]uint64
+}
+
+// OwnerRest is the key of all users who have no entry of their own.
+const OwnerRest = ^uint32(0)
+
+// OwnerUID returns the user, or the first of the block of users, that a key of the
+// map owners stands for.
+func OwnerUID(key uint32) uint32 {
+	if key < 100000 {
+		return key
+	}
+	return 100000 + (key-100000)*65536
 }
 
 // MaxGuestNames is how many of them there can be.

@@ -237,6 +237,7 @@ func (l *LossInfo) fields(f form) {
 	integer(f, "count", &l.Count, optional)
 	text(f, "why", &l.Why, optional)
 	boolean(f, "recovered", &l.Recovered, optional)
+	integer(f, "uid", &l.UID, optional)
 }
 
 func (h *HoldInfo) fields(f form) {

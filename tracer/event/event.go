@@ -309,6 +309,10 @@ type LossInfo struct {
 	// Recovered is set where a snapshot has since replaced what was missed:
 	// states are right again, instants in between are not known.
 	Recovered bool `json:"recovered,omitempty"`
+	// UID is the user whose events alone were lost, for having used up the share of
+	// one user; from 100000 on the first of a block of 65536 (subuid(5)). 0:
+	// anybody's, or root's.
+	UID uint32 `json:"uid,omitempty"`
 }
 
 // HoldReason says what a start is held for, and in a release why its hold ended.

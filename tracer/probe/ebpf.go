@@ -41,6 +41,8 @@ type eBPF struct {
 	live      link.Link   // nil: not attached
 	abilities []event.Ability
 	upgraded  []event.Event // for Run to deliver
+	owned     map[loss]uint64
+	ownedSum  uint64 // as of owned
 }
 
 // OpenEBPF loads and attaches the eBPF programs. What it cannot attach on this
@@ -64,6 +66,7 @@ func openEBPF(ctx context.Context, opts Options) (*eBPF, error) {
 		kernel:   kernel{preempts: opts.preempts()},
 		began:    event.Now(),
 		feeds:    make(map[string]bpf.Kind),
+		owned:    make(map[loss]uint64),
 		decoder: decoder{
 			cmdline:  cmdline,
 			symlinks: make(map[uint32]symlink),
@@ -115,7 +118,7 @@ func (b *eBPF) load(opts Options) error {
 	if err != nil {
 		return err
 	}
-	if b.programs, err = loadMaps(spec, opts.Log); err != nil {
+	if b.programs, err = loadMaps(spec, b.kernel.preempts, !opts.noTaskStorage, opts.Log); err != nil {
 		return err
 	}
 	b.kernel.faultable, b.kernel.uncounted = b.programs.faultable, b.programs.uncounted
@@ -143,6 +146,11 @@ func programsFor(opts Options) (*ebpf.CollectionSpec, error) {
 	)
 	if err != nil {
 		return nil, fmt.Errorf("set names of guest programs: %w", err)
+	}
+	if n := opts.roomOfUser; n > 0 {
+		if err := errors.Join(spec.Variables[bpf.ProbesVarGuestsOfUser].Set(n), spec.Variables[bpf.ProbesVarCallsOfUser].Set(n)); err != nil {
+			return nil, fmt.Errorf("set the room of one user: %w", err)
+		}
 	}
 	return spec, nil
 }
@@ -260,7 +268,8 @@ func (b *eBPF) info(state string) event.SourceInfo {
 }
 
 func (b *eBPF) AddGuest(pid int) error {
-	if err := b.programs.coll.Maps[bpf.ProbesMapGuests].Put(uint32(pid), uint8(1)); err != nil {
+	// In nobody's count: the kernel side has not seen it start.
+	if err := b.programs.coll.Maps[bpf.ProbesMapGuests].Put(uint32(pid), uint32(0)); err != nil {
 		return fmt.Errorf("watch process %d as a guest: %w", pid, err)
 	}
 	return nil
@@ -340,7 +349,11 @@ func (b *eBPF) Losses() map[string]uint64 {
 	if err != nil {
 		b.log.Warn("count lost events", "err", err)
 	}
-	return losses
+	sums := make(map[string]uint64)
+	for l, n := range losses {
+		sums[l.what] += n
+	}
+	return sums
 }
 
 func exists(path string) bool {
@@ -365,26 +378,69 @@ func cmdline(pid int) ([]byte, error) {
 	return os.ReadFile(fmt.Sprintf("/proc/%d/cmdline", pid))
 }
 
+// loss says which events were lost: of one user, or of anybody.
+type loss struct {
+	what string
+	uid  uint32 // 0: anybody
+}
+
 // countLosses reads the programs' counters since the start, and adds what the
 // kernel did not even hand to a program.
-func (b *eBPF) countLosses() (map[string]uint64, error) {
+func (b *eBPF) countLosses() (map[loss]uint64, error) {
 	b.mu.Lock() // DeviceMapperLoaded loads a program, at any time
 	defer b.mu.Unlock()
-	losses := make(map[string]uint64)
+	losses := make(map[loss]uint64)
 	var counters [bpf.KindMax]uint64
 	if err := b.programs.coll.Variables[bpf.ProbesVarLosses].Get(&counters); err != nil {
 		return losses, fmt.Errorf("read loss counters: %w", err)
 	}
 	for kind, n := range counters {
-		losses[bpf.Kind(kind).String()] += n
+		losses[loss{what: bpf.Kind(kind).String()}] += n
 	}
 	for name, kind := range b.feeds {
 		stats, err := b.programs.loaded[name].Stats()
 		if err != nil {
 			return losses, fmt.Errorf("read statistics of %s: %w", name, err)
 		}
-		losses[kind.String()] += stats.RecursionMisses // but see kernel.uncounted
+		losses[loss{what: kind.String()}] += stats.RecursionMisses // but see kernel.uncounted
 	}
-	maps.DeleteFunc(losses, func(_ string, n uint64) bool { return n == 0 })
+	if err := b.countOwners(); err != nil {
+		return losses, err
+	}
+	for l, n := range b.owned {
+		losses[l] += n
+	}
+	maps.DeleteFunc(losses, func(_ loss, n uint64) bool { return n == 0 })
 	return losses, nil
+}
+
+// countOwners keeps in b.owned what single users have lost. It looks only when
+// that has become more, see bpf/common.h at losses.
+func (b *eBPF) countOwners() error {
+	var sum uint64
+	if err := b.programs.coll.Variables[bpf.ProbesVarOwnersLost].Get(&sum); err != nil {
+		return fmt.Errorf("read the loss counter of users: %w", err)
+	}
+	if sum == b.ownedSum {
+		return nil
+	}
+	var key uint32
+	var owner bpf.Owner
+	owners := b.programs.coll.Maps[bpf.ProbesMapOwners].Iterate()
+	for owners.Next(&key, &owner) {
+		for kind, n := range owner.Lost {
+			l := loss{what: bpf.Kind(kind).String()}
+			if key != bpf.OwnerRest {
+				l.uid = bpf.OwnerUID(key)
+			}
+			if n > 0 {
+				b.owned[l] = n
+			}
+		}
+	}
+	if err := owners.Err(); err != nil {
+		return fmt.Errorf("read the losses of users: %w", err)
+	}
+	b.ownedSum = sum
+	return nil
 }

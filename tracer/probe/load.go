@@ -13,6 +13,7 @@ import (
 	"github.com/cilium/ebpf"
 	"github.com/cilium/ebpf/asm"
 	"github.com/cilium/ebpf/btf"
+	"github.com/cilium/ebpf/features"
 	"golang.org/x/sys/unix"
 
 	"github.com/bootrace/bootrace/bpf"
@@ -41,10 +42,15 @@ type programs struct {
 	// uncounted says that the kernel does not count the programs of perf's
 	// tracepoints and of kprobes that it skips.
 	uncounted bool
+	// taskStorage says whether calls are kept with the tasks that make them.
+	taskStorage bool
 }
 
 // loadMaps reads the kernel's types and makes the maps.
-func loadMaps(spec *ebpf.CollectionSpec, log *slog.Logger) (*programs, error) {
+//
+// preempts says whether the kernel preempts itself, choice whether calls may be kept
+// with their tasks.
+func loadMaps(spec *ebpf.CollectionSpec, preempts, choice bool, log *slog.Logger) (*programs, error) {
 	p := &programs{
 		spec:      spec,
 		loaded:    make(map[string]*ebpf.Program),
@@ -64,13 +70,51 @@ func loadMaps(spec *ebpf.CollectionSpec, log *slog.Logger) (*programs, error) {
 	if err := p.setSignatures(); err != nil {
 		return nil, err
 	}
+	p.taskStorage = choice && !realTime(kernelVersion()) && (!preempts || !p.uncounted) && hasTaskStorage()
+	if err := p.setCalls(); err != nil {
+		return nil, err
+	}
 	maps := spec.Copy()
 	maps.Programs = nil
 	var err error
 	if p.coll, err = ebpf.NewCollection(maps); err != nil {
 		return nil, explain("make maps", err)
 	}
+	if err := p.coll.Maps[bpf.ProbesMapOwners].Put(bpf.OwnerRest, bpf.Owner{}); err != nil {
+		p.coll.Close()
+		return nil, fmt.Errorf("make room for all further users: %w", err)
+	}
 	return p, nil
+}
+
+// hasTaskStorage reports whether the kernel can keep something with a task, for
+// programs that trace. That came later than for those of security modules, which
+// have it since Linux 5.11.
+func hasTaskStorage() bool {
+	return features.HaveMapType(ebpf.TaskStorage) == nil &&
+		features.HaveProgramHelper(ebpf.Kprobe, asm.FnTaskStorageGet) == nil
+}
+
+// setCalls tells the programs where to keep calls that are under way, and makes the
+// map that they don't use a small one, of a type that every kernel has.
+//
+// With the task that makes them, where the kernel can do that. Not where it is
+// real-time: it allocates memory for that, which may sleep there. And not where a
+// kernel that preempts itself finds nothing for a task while another one, which had
+// the processor before, is looking for its own: until Linux 6.2 ("bpf: Avoid taking
+// spinlock in bpf_task_storage_get if potential deadlock is detected"). Those have
+// programs.uncounted.
+func (p *programs) setCalls() error {
+	if err := p.spec.Variables[bpf.ProbesVarTaskStorage].Set(p.taskStorage); err != nil {
+		return fmt.Errorf("set %s: %w", bpf.ProbesVarTaskStorage, err)
+	}
+	if p.taskStorage {
+		p.spec.Maps[bpf.ProbesMapCalls].MaxEntries = 1
+		return nil
+	}
+	unused := p.spec.Maps[bpf.ProbesMapTaskCalls]
+	unused.Type, unused.Flags, unused.MaxEntries = ebpf.Hash, 0, 1
+	return nil
 }
 
 func (p *programs) readTypes() error {

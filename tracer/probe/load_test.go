@@ -15,9 +15,14 @@ import (
 )
 
 // TestEveryWayLoads loads all programs, also those of ways that this kernel
-// cannot attach or need not. What they are set to counts: the verifier passes over
-// what a program can't come to.
+// cannot attach or need not, as on kernels with and without storage of tasks. What
+// they are set to counts: the verifier passes over what a program can't come to.
 func TestEveryWayLoads(t *testing.T) {
+	t.Run("task storage", func(t *testing.T) { testEveryWayLoads(t, true) })
+	t.Run("a map for all", func(t *testing.T) { testEveryWayLoads(t, false) })
+}
+
+func testEveryWayLoads(t *testing.T, taskStorage bool) {
 	if os.Geteuid() != 0 {
 		t.Skip("NOT TESTED: needs root to load eBPF programs")
 	}
@@ -28,7 +33,7 @@ func TestEveryWayLoads(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	p, err := loadMaps(spec, slog.New(slog.DiscardHandler))
+	p, err := loadMaps(spec, false, taskStorage, slog.New(slog.DiscardHandler))
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -37,6 +42,9 @@ func TestEveryWayLoads(t *testing.T) {
 			t.Error(err)
 		}
 	}()
+	if taskStorage && !p.taskStorage {
+		t.Skip("NOT TESTED: this kernel keeps nothing with tasks for programs that trace")
+	}
 	for _, f := range (kernel{}).families() {
 		for _, w := range f.ways {
 			for _, a := range w.attachments {

@@ -24,6 +24,8 @@ func TestMain(m *testing.M) {
 		playGuest()
 	case "child":
 		playChild()
+	case "flooding":
+		playFlooding()
 	default:
 		fmt.Fprintln(os.Stderr, "unknown role", role)
 		os.Exit(99)

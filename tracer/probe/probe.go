@@ -80,6 +80,11 @@ type Options struct {
 
 	// traceClock forces a trace clock, for tests.
 	traceClock string
+	// roomOfUser is what one user may have in the maps of eBPF's programs, 0 for
+	// what they are made for; tests say so.
+	roomOfUser uint32
+	// noTaskStorage has eBPF keep calls as on kernels without, for tests.
+	noTaskStorage bool
 	// preempts says whether the kernel preempts itself; tests say so.
 	preempts func() bool
 }

@@ -1,6 +1,7 @@
 package probe
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -17,10 +18,10 @@ import (
 // run is the state of one call of Run.
 type run struct {
 	*eBPF
-	emit     func(event.Event)
-	reported map[string]uint64 // losses, as of polled
-	polled   event.Time
-	next     time.Time // of the next poll
+	emit   func(event.Event)
+	losses map[loss]*lossReport
+	polled event.Time
+	next   time.Time // of the next poll
 }
 
 // Run implements Backend. One goroutine reads the ring, looks after losses and
@@ -36,7 +37,7 @@ func (b *eBPF) Run(ctx context.Context, emit func(event.Event)) error {
 	first := b.sourceEvent("attached", b.attached, b.began)
 	b.mu.Unlock()
 	emit(first)
-	r := &run{eBPF: b, emit: emit, polled: b.attached}
+	r := &run{eBPF: b, emit: emit, polled: b.attached, losses: map[loss]*lossReport{}}
 	r.schedule()
 	return r.loop(ctx)
 }
@@ -57,7 +58,7 @@ func (r *run) loop(ctx context.Context) error {
 			return fmt.Errorf("read ring buffer: %w", err)
 		}
 		if !time.Now().Before(r.next) {
-			r.pollLosses()
+			r.pollLosses(false)
 			r.schedule()
 		}
 	}
@@ -73,7 +74,7 @@ func (r *run) deliver(sample []byte) {
 	if err != nil {
 		// Kernel side and user side are of one build: our own bug.
 		r.log.Error("decode probe record", "err", err)
-		r.lost("record", 1, "a record could not be decoded: "+err.Error())
+		r.lost(loss{what: "record"}, r.polled, 1, "a record could not be decoded: "+err.Error())
 		return
 	}
 	if ok {
@@ -90,35 +91,72 @@ func (r *run) deliverUpgraded() {
 // finish delivers what is left once the ring is empty.
 func (r *run) finish() {
 	r.deliverUpgraded()
-	r.pollLosses()
+	r.pollLosses(true)
 	r.mu.Lock()
 	last := r.sourceEvent("ended", event.Now(), 0)
 	r.mu.Unlock()
 	r.emit(last)
 }
 
-// pollLosses reports what was lost since the last poll.
-func (r *run) pollLosses() {
+// lossReport is what was reported of a loss.
+type lossReport struct {
+	count uint64
+	until event.Time     // nothing is reported before
+	pause event.Duration // the last
+	seen  event.Time     // it was no more than count then
+}
+
+// maxPause is the longest pause between two reports of what one user has lost.
+// Each is an event of its own, and whoever floods the record must not do it with these.
+const maxPause = event.Duration(time.Minute)
+
+// pollLosses reports what was lost since the last poll; of one user's with growing
+// pauses, unless it is the last time.
+func (r *run) pollLosses(last bool) {
 	losses, err := r.countLosses()
 	if err != nil {
 		r.log.Warn("count lost events", "err", err)
 		return
 	}
-	for _, what := range slices.Sorted(maps.Keys(losses)) {
-		if n := losses[what] - r.reported[what]; n > 0 {
-			r.lost(what, n, "a buffer was full, the probe already ran on that CPU, or somebody else attached to the same function")
+	now := event.Now()
+	for _, l := range slices.SortedFunc(maps.Keys(losses), compareLosses) {
+		told := r.losses[l]
+		if told == nil {
+			told = &lossReport{seen: r.polled}
+			r.losses[l] = told
+		}
+		n := losses[l] - told.count
+		switch {
+		case n == 0:
+			told.seen = now
+			if now >= told.until {
+				told.pause = 0
+			}
+		case l.uid != 0 && now < told.until && !last:
+		default:
+			why := "a buffer was full, the probe already ran on that CPU, or somebody else attached to the same function"
+			if l.uid != 0 {
+				why = fmt.Sprintf("user %d had used up the share of one user", l.uid)
+				told.pause = min(max(2*told.pause, event.Duration(r.interval)), maxPause)
+				told.until = now.Add(told.pause)
+			}
+			r.lost(l, told.seen, n, why)
+			told.count, told.seen = losses[l], now
 		}
 	}
-	r.reported = losses
-	r.polled = event.Now()
+	r.polled = now
 }
 
-func (r *run) lost(what string, n uint64, why string) {
+func compareLosses(a, b loss) int {
+	return cmp.Or(cmp.Compare(a.what, b.what), cmp.Compare(a.uid, b.uid))
+}
+
+func (r *run) lost(l loss, from event.Time, n uint64, why string) {
 	r.emit(event.Event{
 		At:   event.Now(),
-		From: r.polled,
+		From: from,
 		Kind: event.Loss,
 		Src:  srcEBPF,
-		Loss: &event.LossInfo{Source: srcEBPF, What: what, Count: n, Why: why},
+		Loss: &event.LossInfo{Source: srcEBPF, What: l.what, Count: n, Why: why, UID: l.uid},
 	})
 }

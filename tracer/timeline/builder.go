@@ -265,7 +265,7 @@ func (b *Builder) addOpen(e *event.Event) {
 	f := openFact{
 		stamp: stampOf(e), path: b.names.add(o.Path), kind: b.names.add(o.Type),
 		pid: int32(e.Proc.PID), errno: int32(o.Errno), flags: o.Flags,
-		repeats: int32(o.Repeats), size: o.Size,
+		repeats: int32(o.Repeats), uid: e.Proc.UID, size: o.Size,
 	}
 	if o.Dev != nil {
 		f.dev, f.hasDev = *o.Dev, true
@@ -303,7 +303,7 @@ func (b *Builder) addProcess(e *event.Event) {
 		b.forks.add(forkFact{s, pid, e.Proc.PPID})
 	case event.Exit:
 		if e.Exit != nil {
-			b.exits.add(exitFact{s, pid, *e.Exit})
+			b.exits.add(exitFact{s, pid, e.Proc.UID, *e.Exit})
 		}
 	case event.Hold, event.Release:
 		f := holdFact{stamp: s, pid: pid, parent: e.Proc.PPID, release: e.Kind == event.Release}

@@ -41,7 +41,7 @@ func (r *record) doubts(g *guestLife, v *Verdict) []string {
 	for _, why := range r.uncompared(g, v) {
 		doubt(why)
 	}
-	doubt(r.withheld([]string{whatOpen, whatExec}, g.out.Exec.From, last))
+	doubt(r.withheldOf(g.owns, []string{whatOpen, whatExec}, g.out.Exec.From, last))
 	doubt(r.missedExit(g))
 	return whys
 }

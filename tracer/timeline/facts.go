@@ -187,6 +187,7 @@ type openFact struct {
 	errno   int32
 	flags   uint32
 	repeats int32
+	uid     uint32
 	dev     event.Dev
 	hasDev  bool
 	size    int64
@@ -201,6 +202,7 @@ type forkFact struct {
 type exitFact struct {
 	stamp
 	pid  int
+	uid  uint32
 	info event.ExitInfo
 }
 

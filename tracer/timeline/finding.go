@@ -204,7 +204,12 @@ var readiness = []string{whatDM, whatUdev, whatUevent, whatLink}
 // withheld returns why nothing certain can be said about [from, to], empty if
 // the record covers it.
 func (r *record) withheld(subjects []string, from, to event.Time) string {
-	if gap := r.gaps.find(subjects, from, to); gap != nil {
+	return r.withheldOf(ofNobody, subjects, from, to)
+}
+
+// withheldOf is withheld for what may be missing of those users alone, too.
+func (r *record) withheldOf(users whose, subjects []string, from, to event.Time) string {
+	if gap := r.gaps.find(subjects, from, to, users); gap != nil {
 		return gap.reason()
 	}
 	return ""

@@ -33,7 +33,7 @@ func (neverStarted) find(r *record, report func(*Finding)) {
 		}
 		f := l.finding(rt)
 		f.Withheld = cmp.Or(doubt,
-			r.withheld([]string{whatExec}, l.first.from, max(l.first.at, r.last-1)),
+			r.withheldOf(ofAnybody, []string{whatExec}, l.first.from, max(l.first.at, r.last-1)),
 			r.withheld(readiness, l.first.from, max(l.first.at, r.last-1)))
 		if f.Ready != nil {
 			f.Late = r.account(rt.at(l.first, nil, true).life, rt.at(l.first, nil, true).ready)

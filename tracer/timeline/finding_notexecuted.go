@@ -37,7 +37,7 @@ func (notExecuted) find(r *record, report func(*Finding)) {
 			f.Margin = margin(at, w.way.ready, true)
 		}
 		f.Evidence = proof(f.Evidence)
-		f.Withheld = r.withheld(append([]string{whatExec}, readiness...), at.from, max(at.at, r.last-1))
+		f.Withheld = r.withheldOf(ofAnybody, append([]string{whatExec}, readiness...), at.from, max(at.at, r.last-1))
 		if f.Withheld == "" && r.last.Sub(at.at) < executing {
 			f.Withheld = "the record ends before libvirt must have executed it"
 		}

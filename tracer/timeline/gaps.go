@@ -43,14 +43,22 @@ type gaps []Gap
 
 // overlap reports whether something about what can be missing in [from, to].
 func (g gaps) overlap(what string, from, to event.Time) bool {
-	return g.find([]string{what}, from, to) != nil
+	return g.find([]string{what}, from, to, ofNobody) != nil
 }
 
-// find returns the first gap in [from, to] that concerns one of the subjects.
-func (g gaps) find(subjects []string, from, to event.Time) *Gap {
+// whose says of which users events may be missing that matter: of one user's
+// gap (Gap.UID) nothing is missing about anybody else.
+type whose func(uid uint32) bool
+
+func ofNobody(uint32) bool  { return false }
+func ofAnybody(uint32) bool { return true }
+
+// find returns the first gap in [from, to] that concerns one of the subjects, and
+// everybody or one of those users.
+func (g gaps) find(subjects []string, from, to event.Time, users whose) *Gap {
 	for i := range g {
 		gap := &g[i]
-		if gap.From <= to && gap.To >= from && gap.concerns(subjects...) {
+		if gap.From <= to && gap.To >= from && gap.concerns(subjects...) && (gap.UID == 0 || users(gap.UID)) {
 			return gap
 		}
 	}
@@ -90,14 +98,27 @@ func lossSubject(l *event.LossInfo) string {
 }
 
 // beside is what is recorded and no verdict depends on: a network link, a
-// start that nobody looked at.
-var beside = []string{"net", "hold"}
+// start that nobody looked at, an open by who is no guest.
+var beside = []string{"net", "hold", "look"}
+
+// ofUser maps what was lost of one user alone. Of users other than root nothing
+// says what a device is: a link of theirs is in a folder that is theirs.
+var ofUser = map[string][]string{
+	"exec": {whatExec}, "fork": {whatExec}, "exit": {whatExit}, "open": {whatOpen},
+	"guest": {whatOpen, whatExit}, // a process that was not followed
+}
 
 // lossGaps are the gaps of losses that matter.
 func lossGaps(losses []Loss) gaps {
 	var out gaps
 	for i := range losses {
 		l := &losses[i]
+		if l.UID != 0 {
+			for _, what := range ofUser[l.What] {
+				out = append(out, Gap{From: l.From, To: l.At, What: what, UID: l.UID, Event: l.Event, Why: lossReason(&l.LossInfo)})
+			}
+			continue
+		}
 		what := lossSubject(&l.LossInfo)
 		if slices.Contains(beside, what) {
 			continue
@@ -308,7 +329,7 @@ func (c *coverage) restart(what string, earlier event.Time, f *sourceFact) Gap {
 		}
 	}
 	for i := range c.losses {
-		if l := &c.losses[i]; lossSubject(&l.LossInfo) == whatAll && l.At <= f.at && l.At >= earlier {
+		if l := &c.losses[i]; l.UID == 0 && lossSubject(&l.LossInfo) == whatAll && l.At <= f.at && l.At >= earlier {
 			gap.From = min(gap.From, l.From)
 		}
 	}
@@ -363,7 +384,7 @@ func (g gaps) sort() gaps {
 func (g gaps) joined() []Gap {
 	out := []Gap{}
 	for _, gap := range g {
-		i := slices.IndexFunc(out, func(o Gap) bool { return o.From == gap.From && o.To == gap.To && o.Why == gap.Why })
+		i := slices.IndexFunc(out, func(o Gap) bool { return o.From == gap.From && o.To == gap.To && o.UID == gap.UID && o.Why == gap.Why })
 		if i < 0 {
 			out = append(out, gap)
 		} else if out[i].What != gap.What {

@@ -53,6 +53,23 @@ type guestLife struct {
 	// without having been announced belongs to it.
 	tail   int
 	opened event.Time
+	// uids are the users that it was: some begin as root, and go on as another.
+	uids []uint32
+}
+
+// owns reports whether the guest was ever run by a user, or by one of the block of
+// users from 100000 on that one user was given, by the first of them.
+func (g *guestLife) owns(uid uint32) bool {
+	return slices.ContainsFunc(g.uids, func(own uint32) bool {
+		return own == uid || uid >= 100000 && own > uid && own-uid < 65536
+	})
+}
+
+// ran notes that the guest was run by a user.
+func (g *guestLife) ran(uid uint32) {
+	if !slices.Contains(g.uids, uid) {
+		g.uids = append(g.uids, uid)
+	}
 }
 
 // A backing file is opened right after its overlay. A path that is opened
@@ -146,7 +163,7 @@ func (p *processes) exec(f *execFact) {
 	if !f.guest.IsGuest {
 		return
 	}
-	g := &guestLife{out: newGuest(f), names: p.names, fact: f, byPath: map[sym]int{}, tail: -1}
+	g := &guestLife{out: newGuest(f), names: p.names, fact: f, byPath: map[sym]int{}, tail: -1, uids: []uint32{f.uid}}
 	for i := range f.guest.Disks {
 		g.announce(&f.guest.Disks[i])
 	}
@@ -155,7 +172,12 @@ func (p *processes) exec(f *execFact) {
 }
 
 func (p *processes) exit(f *exitFact) {
-	if g := p.leave(f.pid, f.stamp); g != nil && g.alive == 0 {
+	g := p.leave(f.pid, f.stamp)
+	if g == nil {
+		return
+	}
+	g.ran(f.uid)
+	if g.alive == 0 {
 		g.out.Exit = &Exit{f.instant(), f.info}
 	}
 }
@@ -232,6 +254,7 @@ func clean(p string) string {
 
 // open takes the opens of one guest in the order of their time.
 func (g *guestLife) open(f *openFact) {
+	g.ran(f.uid)
 	p := f.path
 	if text := g.names.get(p); text != clean(text) {
 		p = g.names.add(clean(text))

@@ -237,5 +237,5 @@ func (r *record) missedExit(g *guestLife) string {
 	if g.out.Exit != nil {
 		return ""
 	}
-	return r.withheld([]string{whatExit}, max(g.out.Exec.At, g.seen), max(g.out.Exec.At, g.seen, r.last-1))
+	return r.withheldOf(g.owns, []string{whatExit}, max(g.out.Exec.At, g.seen), max(g.out.Exec.At, g.seen, r.last-1))
 }

@@ -79,6 +79,9 @@ type Gap struct {
 	// Why is a sentence for people, lower case.
 	Why   string `json:"why"`
 	Event uint64 `json:"event,omitempty"`
+	// UID is the user whose guests alone it concerns, as in event.LossInfo; 0:
+	// anybody's.
+	UID uint32 `json:"uid,omitempty"`
 }
 
 // Source is one source of events and how long it was attached.

@@ -1,6 +1,7 @@
 package timeline
 
 import (
+	"slices"
 	"strings"
 	"testing"
 
@@ -24,6 +25,46 @@ func TestUnknownDisks(t *testing.T) {
 		guests := b.Timeline().Guests
 		if len(guests) != 1 || (guests[0].Unknown == "") != (want == "") || !strings.Contains(guests[0].Unknown, want) {
 			t.Errorf("%s: %+v", args, guests)
+		}
+	}
+}
+
+// What was lost of one user is missing in the record of his guests, and of nobody
+// else's; of opens by who is no guest, in nobody's.
+func TestLossOfOneUser(t *testing.T) {
+	lossOf := func(what string, uid uint32) []bool {
+		b := NewBuilder(Boot{}, Options{})
+		source := event.SourceInfo{Name: "ebpf", State: "attached"}
+		for _, ability := range []string{"exec", "exit", "open", "dm", "uevent", "udev"} {
+			source.Abilities = append(source.Abilities, event.Ability{Name: ability, OK: true})
+		}
+		b.Add(&event.Event{At: 1, Kind: event.Source, Source: &source})
+		for pid, user := range []uint32{0, 64055, 100700} {
+			b.Add(&event.Event{At: 1e9, Kind: event.Exec, Proc: &event.Proc{PID: pid + 1, UID: user},
+				Exec: &event.ExecInfo{Filename: "kvm", Args: []string{"kvm", "-hda", "/dev/vg/a"}}})
+		}
+		b.Add(&event.Event{At: 3e9, From: 5e8, Kind: event.Loss, Loss: &event.LossInfo{Source: "ebpf", What: what, Count: 7, UID: uid}})
+		var doubted []bool
+		for _, v := range b.Timeline().Verdicts {
+			doubted = append(doubted, slices.ContainsFunc(v.Unknown, func(why string) bool { return strings.Contains(why, "lost 7 events") }))
+		}
+		return doubted
+	}
+	for _, c := range []struct {
+		what string
+		uid  uint32
+		want []bool
+	}{
+		{"open", 0, []bool{true, true, true}},
+		{"open", 64055, []bool{false, true, false}},
+		{"guest", 64055, []bool{false, true, false}},
+		{"open", 1000, []bool{false, false, false}},
+		{"open", 100000, []bool{false, false, true}},
+		{"look", 0, []bool{false, false, false}},
+		{"look", 64055, []bool{false, false, false}},
+	} {
+		if got := lossOf(c.what, c.uid); !slices.Equal(got, c.want) {
+			t.Errorf("%s of user %d: %v, want %v", c.what, c.uid, got, c.want)
 		}
 	}
 }
