@@ -158,7 +158,7 @@ func (m *meter) ask(ctx context.Context) *prometheus.Stats {
 	if err := control.Call(ctx, control.Socket, control.Request{Do: control.Status}, &st); err == nil {
 		s.Service = &prometheus.Service{
 			Mode: string(st.Mode), Start: st.Start, Settled: st.Settled, Sources: st.Sources,
-			Events: st.Events, Lost: st.Lost, LogFails: st.LogErr != "",
+			Events: st.Events, Lost: st.Lost, LogFails: st.LogErr != "", LogRefused: st.LogRefused != "", LogRestored: st.LogRestored, ConfigRefused: st.ConfigErr != "",
 		}
 	}
 	return s

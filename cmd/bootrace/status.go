@@ -84,7 +84,10 @@ func askStatus(ctx context.Context, socket string, limit time.Duration, st *serv
 func (st *fullStatus) sees() timeline.Outcome {
 	lost := slices.ContainsFunc(slices.Collect(maps.Values(st.Lost)), func(n uint64) bool { return n > 0 })
 	ended := slices.ContainsFunc(st.Sources, func(s event.SourceInfo) bool { return s.State == "ended" && !ends(s.Name) })
-	if lost || ended || st.LogErr != "" {
+	if st.ConfigErr != "" { // it does not do what it was asked for
+		return timeline.OutcomeFailed
+	}
+	if lost || ended || st.LogErr != "" || st.LogRefused != "" {
 		return timeline.OutcomeUnknown
 	}
 	return timeline.OutcomeFine
@@ -99,10 +102,20 @@ func ends(source string) bool { return source == snapshot.SourceName || source =
 func writeStatus(w io.Writer, st *fullStatus) error {
 	out := tabwriter.NewWriter(w, 0, 0, 2, ' ', 0)
 	fmt.Fprintf(out, "mode\t%s\n", st.Mode)
+	if st.ConfigErr != "" {
+		fmt.Fprintf(out, "config\tNOT USED: %s\n", st.ConfigErr)
+		fmt.Fprintf(out, "\tto do: correct it, then `systemctl reload bootrace`\n")
+	}
 	fmt.Fprintf(out, "service\tprocess %d, bootrace %s, %s\n", st.PID, st.Version, sinceWhen(&st.Status))
 	fmt.Fprintf(out, "log\t%s, %s\n", st.Log, countEvents(st.Events))
 	if st.LogErr != "" {
 		fmt.Fprintf(out, "\tcan't be written: %s\n", st.LogErr)
+	}
+	if st.LogRefused != "" {
+		fmt.Fprintf(out, "\t%s\n", st.LogRefused)
+	}
+	if st.LogRestored > 0 {
+		fmt.Fprintf(out, "\tremoved while it was being written, and put back: %d times\n", st.LogRestored)
 	}
 	for _, src := range st.Sources {
 		fmt.Fprintf(out, "%s\t%s\n", src.Name, src.State)

@@ -24,6 +24,8 @@ func TestStatusOutcome(t *testing.T) {
 		"healthy":        {func(*fullStatus) {}, timeline.OutcomeFine},
 		"a source ended": {func(st *fullStatus) { st.Sources[2].State = "ended" }, timeline.OutcomeUnknown},
 		"lost":           {func(st *fullStatus) { st.Lost = map[string]uint64{"open": 1} }, timeline.OutcomeUnknown},
+		"log in memory":  {func(st *fullStatus) { st.LogRefused = "a link" }, timeline.OutcomeUnknown},
+		"config":         {func(st *fullStatus) { st.ConfigErr = "line 3" }, timeline.OutcomeFailed},
 		"no log":         {func(st *fullStatus) { st.LogErr = "no space" }, timeline.OutcomeUnknown},
 	} {
 		var st fullStatus

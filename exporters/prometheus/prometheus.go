@@ -44,6 +44,10 @@ type Service struct {
 	Events   map[event.Kind]uint64
 	Lost     map[string]uint64
 	LogFails bool // nothing can be written to the log
+
+	LogRefused    bool // the log is not where it should be
+	LogRestored   int  // times that it was put back
+	ConfigRefused bool // the configuration file is not used
 }
 
 // Spool is what waits to be sent.
@@ -174,6 +178,9 @@ func (p *page) service(s *Service) {
 	p.gauge("bootrace_start_boottime_seconds", "When the service began, since the boot.", sample(s.Start.Seconds()))
 	p.gauge("bootrace_settled", "Whether the boot has settled, so that it is judged.", sample(truth(s.Settled != 0)))
 	p.gauge("bootrace_log_writable", "Whether the log can be written.", sample(truth(!s.LogFails)))
+	p.gauge("bootrace_log_in_place", "Whether the log is where it should be, and continues what was there.", sample(truth(!s.LogRefused)))
+	p.counter("bootrace_log_restored_total", "Times that the log's file was removed while it was being written, and put back.", sample(float64(s.LogRestored)))
+	p.gauge("bootrace_config_used", "Whether the configuration file is used; 0: it is wrong, and what was before or the defaults hold.", sample(truth(!s.ConfigRefused)))
 	p.sources(s.Sources)
 	var events []line
 	for _, kind := range slices.Sorted(maps.Keys(s.Events)) {

@@ -221,6 +221,30 @@ func (w *Writer) move(dir string) error {
 	if dir == w.dir {
 		return nil
 	}
+	oldDir, oldFile := w.dir, w.file
+	if err := w.settle(dir); err != nil {
+		return err
+	}
+	w.forget(oldDir, oldFile)
+	return nil
+}
+
+// restore writes the log anew where its name is gone, and closes the file that has
+// none.
+func (w *Writer) restore() (bool, error) {
+	if w.file.Named(w.path()) {
+		return false, nil
+	}
+	nameless := w.file
+	if err := w.settle(w.dir); err != nil {
+		return false, err
+	}
+	nameless.Close()
+	return true, nil
+}
+
+// settle puts all of the log into dir, and goes on there.
+func (w *Writer) settle(dir string) error {
 	if err := w.opts.disk.Mkdir(dir); err != nil {
 		return err
 	}
@@ -235,7 +259,6 @@ func (w *Writer) move(dir string) error {
 	if err != nil {
 		return err
 	}
-	oldDir, oldFile := w.dir, w.file
 	w.mu.Lock()
 	w.dir, w.file = dir, f
 	w.written = 0
@@ -244,7 +267,6 @@ func (w *Writer) move(dir string) error {
 	w.size = end + int64(len(w.buf))
 	w.mu.Unlock()
 	w.report(nil)
-	w.forget(oldDir, oldFile)
 	return nil
 }
 

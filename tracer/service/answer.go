@@ -38,7 +38,17 @@ type Status struct {
 	// LogErr says why nothing can be written to the log at the moment: the
 	// disk failed, or the log has reached its largest size. Events then wait in
 	// memory, or are counted in Lost.
-	LogErr  string             `json:"log_error,omitempty"`
+	LogErr string `json:"log_error,omitempty"`
+	// LogRefused says why a log of this boot that was there was not continued: it
+	// was set aside, and a new one begun, or it stays where it is in memory.
+	LogRefused string `json:"log_refused,omitempty"`
+	// LogRestored is how often the log's file, or its folder, was removed while it
+	// was being written, and was put back.
+	LogRestored int `json:"log_restored,omitempty"`
+	// ConfigErr says why the configuration file is not used, and what holds
+	// instead.
+	ConfigErr string `json:"config_error,omitempty"`
+
 	Sources []event.SourceInfo `json:"sources"`
 	// Events counts what was recorded, by kind.
 	Events map[event.Kind]uint64 `json:"events"`
@@ -56,12 +66,15 @@ type Status struct {
 func (s *Service) status(ctx context.Context) Status {
 	s.mu.Lock()
 	probes, ready, early := s.probes, s.ready, s.early
+	configErr, logRefused, logRestored := s.configErr, s.logRefused, s.logRestored
 	s.mu.Unlock()
 	st := Status{
 		PID: os.Getpid(), Version: s.opts.Version, Build: s.build, Mode: s.config().Mode,
 		Early: early, FromInitramfs: s.opts.Early, BootID: s.bootID, Start: s.start, Ready: ready, Log: s.writer.Path(ctx),
 		Sources: s.rec.Sources(), Events: s.rec.Counts(), Lost: map[string]uint64{},
 		Settled: event.Time(s.settling.last.Load()),
+
+		ConfigErr: configErr, LogRefused: logRefused, LogRestored: logRestored,
 	}
 	if probes != nil {
 		maps.Copy(st.Lost, probes.Losses())
@@ -123,13 +136,12 @@ func (s *Service) answer(ctx context.Context, pid int, r control.Request) (any, 
 // openLog continues or begins this boot's log: in the state folder, unless it
 // is too early to know that /var is there.
 func (s *Service) openLog(ctx context.Context) error {
-	w, err := bootlog.NewWriter(bootlog.WriterOptions{
-		Header: header(s.opts.Version),
-		Dirs:   []string{s.opts.StateDir, s.opts.RunDir},
-		Logger: s.log,
-
-		MaxSize: int64(s.config().MaxLogSize),
-	})
+	w, err := s.newWriter()
+	var locked *bootlog.LockedError
+	if err != nil && !errors.As(err, &locked) {
+		s.setAside(err)
+		w, err = s.newWriter()
+	}
 	if err != nil {
 		return err
 	}
@@ -142,11 +154,22 @@ func (s *Service) openLog(ctx context.Context) error {
 		return nil
 	}
 	if err := w.MoveTo(ctx, s.opts.StateDir); err != nil {
+		s.staysInMemory(err)
 		s.log.Error("the log of this boot stays in memory", "folder", s.opts.RunDir, "error", err)
 		return nil
 	}
 	s.roster.Opened(s.opts.StateDir)
 	return nil
+}
+
+func (s *Service) newWriter() (*bootlog.Writer, error) {
+	return bootlog.NewWriter(bootlog.WriterOptions{
+		Header: header(s.opts.Version),
+		Dirs:   []string{s.opts.StateDir, s.opts.RunDir},
+		Logger: s.log,
+
+		MaxSize: int64(s.config().MaxLogSize),
+	})
 }
 
 func header(version string) bootlog.Header {
@@ -215,9 +238,11 @@ func (s *Service) adopt(ctx context.Context, pid int, env map[string]string) err
 	s.rec.Record(mark("adopted", ""))
 	s.recordHost()
 	if cfg, err := s.opts.Config(); err != nil {
-		s.log.Error("the configuration is not used, the defaults stay", "error", err)
+		s.configErr = err.Error() + ": what the initramfs had stays" // s.mu is held
+		s.log.Error("the configuration is not used, what the initramfs had stays", "error", err)
 	} else {
-		s.use(&cfg)
+		s.configErr = "" // s.mu is held
+		s.take(&cfg)
 	}
 	return nil
 }

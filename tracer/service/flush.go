@@ -29,7 +29,11 @@ func (s *Service) moveLog(ctx context.Context) error {
 		return err
 	}
 	if err := s.writer.MoveTo(ctx, s.opts.StateDir); err != nil {
-		return err
+		s.setAside(err)
+		if err := s.writer.MoveTo(ctx, s.opts.StateDir); err != nil {
+			s.staysInMemory(err)
+			return err
+		}
 	}
 	s.roster.Opened(s.opts.StateDir)
 	s.thin()

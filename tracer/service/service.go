@@ -51,6 +51,9 @@ const rotateAfter = 2 * time.Minute
 type Options struct {
 	// Config returns the configuration; it is called again to reload.
 	Config func() (config.Config, error)
+	// Fallback holds where Config fails at the start, nil: nothing does, and Run
+	// fails.
+	Fallback *config.Config
 	// Early is set in the initramfs: the log stays in RunDir, and the instance
 	// waits to be adopted.
 	Early bool
@@ -98,6 +101,9 @@ type Service struct {
 	mu     sync.Mutex
 	early  bool // not adopted yet
 	ready  event.Time
+	// What status says until it is mended: see Status.
+	configErr, logRefused string
+	logRestored           int
 }
 
 func newService(opts Options) *Service {
@@ -132,11 +138,10 @@ func Run(ctx context.Context, opts Options) error {
 	if os.Getenv("GOMEMLIMIT") == "" {
 		defer debug.SetMemoryLimit(debug.SetMemoryLimit(memoryLimit))
 	}
-	cfg, err := opts.Config()
+	err := s.configure()
 	if err != nil {
 		return err
 	}
-	s.cfg.Store(&cfg)
 	if !opts.Early {
 		s.warnOfHost()
 	}
@@ -160,6 +165,30 @@ func Run(ctx context.Context, opts Options) error {
 	s.rec.Fill = origin.NewFinder("/").Fill
 	err = s.trace(ctx, server)
 	return errors.Join(err, s.writer.Close())
+}
+
+// configure reads the configuration. One that is wrong never costs the trace of a
+// boot.
+func (s *Service) configure() error {
+	cfg, err := s.opts.Config()
+	if err != nil {
+		if s.opts.Fallback == nil {
+			return err
+		}
+		cfg = *s.opts.Fallback
+		s.refuseConfig(err, "tracing goes on with the defaults, and no start is held")
+	}
+	s.cfg.Store(&cfg)
+	return nil
+}
+
+// refuseConfig notes, until one is read that can be used, why the configuration is
+// not used.
+func (s *Service) refuseConfig(err error, instead string) {
+	s.log.Error("the configuration is not used: "+instead, "error", err, "remedy", "correct it, then `systemctl reload bootrace`")
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.configErr = err.Error() + ": " + instead
 }
 
 // followGuests prepares what follows the guests that run. It takes events from
@@ -414,6 +443,7 @@ func (s *Service) keepHouse(ctx context.Context) {
 			}
 		case <-settle.C:
 			s.settle()
+			s.restoreLog(ctx)
 		case <-asking.C:
 			s.askLVM(ctx)
 		case <-s.opts.Reload:
@@ -447,7 +477,8 @@ func (s *Service) recordClock() {
 func (s *Service) reload() {
 	cfg, err := s.opts.Config()
 	if err != nil {
-		s.log.Error("the configuration is not used, the one before stays", "error", err)
+		s.refuseConfig(err, "the one before stays")
+		s.rec.Record(mark("reload refused", err.Error()))
 		return
 	}
 	if !slices.Equal(cfg.GuestBinaries, s.config().GuestBinaries) {
@@ -463,6 +494,13 @@ func (s *Service) reload() {
 
 // use makes cfg the configuration from now on.
 func (s *Service) use(cfg *config.Config) {
+	s.mu.Lock()
+	s.configErr = ""
+	s.mu.Unlock()
+	s.take(cfg)
+}
+
+func (s *Service) take(cfg *config.Config) {
 	s.cfg.Store(cfg)
 	s.writer.SetMaxSize(int64(cfg.MaxLogSize))
 	s.needMode()

@@ -251,6 +251,93 @@ func TestReload(t *testing.T) {
 	if s.config().KeepBoots != 3 {
 		t.Error("a broken configuration is used")
 	}
+	if got := s.statusOf(t).ConfigErr; !strings.Contains(got, fs.ErrInvalid.Error()) {
+		t.Errorf("status says of a rejected reload %q", got)
+	}
+	nextErr = nil
+	if s.reload(); s.config().KeepBoots != 4 || s.statusOf(t).ConfigErr != "" {
+		t.Errorf("after it was corrected, status says %q", s.statusOf(t).ConfigErr)
+	}
+}
+
+// A configuration that is wrong costs enforce mode, never the trace.
+func TestWrongConfiguration(t *testing.T) {
+	s := testService(t, nil)
+	s.opts.Config = func() (config.Config, error) { return config.Config{}, errors.New("line 3: what is this") }
+	if err := s.configure(); err == nil {
+		t.Error("without a fallback it is an error")
+	}
+	fallback := config.Default()
+	s.opts.Fallback = &fallback
+	if err := s.configure(); err != nil {
+		t.Fatal(err)
+	}
+	if st := s.statusOf(t); st.Mode != config.Trace || !strings.Contains(st.ConfigErr, "line 3: what is this: tracing goes on") {
+		t.Errorf("mode %s, %q", st.Mode, st.ConfigErr)
+	}
+}
+
+// The log outlives its file, and its folder: what it had is there again.
+func TestLogRemoved(t *testing.T) {
+	s := testService(t, nil)
+	s.rec.Record(mark("first", ""))
+	if _, err := s.do(t, control.Sync); err != nil {
+		t.Fatal(err)
+	}
+	s.restoreLog(t.Context())
+	if st := s.statusOf(t); st.LogRestored != 0 {
+		t.Errorf("restored %d times while nothing happened", st.LogRestored)
+	}
+	if err := os.RemoveAll(s.opts.StateDir); err != nil {
+		t.Fatal(err)
+	}
+	s.rec.Record(mark("second", ""))
+	s.restoreLog(t.Context())
+	s.rec.Record(mark("third", ""))
+	if _, err := s.do(t, control.Sync); err != nil {
+		t.Fatal(err)
+	}
+	st := s.statusOf(t)
+	text, err := os.ReadFile(st.Log)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, name := range []string{"first", "second", "third", "log restored"} {
+		if !strings.Contains(string(text), `"name":"`+name+`"`) {
+			t.Errorf("the log has no %q:\n%s", name, text)
+		}
+	}
+	if st.LogRestored != 1 || st.LogRefused != "" {
+		t.Errorf("status says %d times, %q", st.LogRestored, st.LogRefused)
+	}
+}
+
+// A link where the log belongs is not followed, and costs no boot.
+func TestLinkInPlaceOfLog(t *testing.T) {
+	var target, link string
+	s := testService(t, func(o *Options) {
+		target = filepath.Join(t.TempDir(), "passwd")
+		link = filepath.Join(o.StateDir, bootlog.FileName(bootlog.CurrentBootID()))
+		for _, err := range []error{os.MkdirAll(o.StateDir, 0o700), os.WriteFile(target, []byte("root"), 0o600), os.Symlink(target, link)} {
+			if err != nil {
+				t.Fatal(err)
+			}
+		}
+	})
+	s.rec.Record(mark("here", ""))
+	if _, err := s.do(t, control.Sync); err != nil {
+		t.Fatal(err)
+	}
+	st := s.statusOf(t)
+	if text, err := os.ReadFile(st.Log); err != nil || !strings.Contains(string(text), `"here"`) || st.Log != link {
+		t.Errorf("the log is %s: %v\n%s", st.Log, err, text)
+	}
+	if text, _ := os.ReadFile(target); string(text) != "root" {
+		t.Errorf("the link's target has %q", text)
+	}
+	if to, err := os.Readlink(link + refusedSuffix); err != nil || to != target || !strings.Contains(st.LogRefused, refusedSuffix) {
+		t.Errorf("%v; status says %q", err, st.LogRefused)
+	}
 }
 
 // The log's limit comes from the configuration, and shows.

@@ -77,6 +77,25 @@ func (f *flags) configuration() (config.Config, error) {
 	return cfg, cfg.Validate()
 }
 
+// fallback is what holds where the host's own file is wrong: the defaults, in
+// trace mode, with the flags over them. A boot is recorded all the same. Who names
+// a file that is wrong is told so instead, and so is who gives wrong flags: nil, or
+// an error.
+func (f *flags) fallback() (*config.Config, error) {
+	_, err := f.configuration()
+	if err != nil && f.config != config.Path {
+		return nil, err
+	}
+	cfg := config.Default()
+	if err := flagSet(new(flags), &cfg).Parse(f.args); err != nil {
+		return nil, err
+	}
+	if err != nil {
+		cfg.Mode = config.Trace
+	}
+	return &cfg, cfg.Validate()
+}
+
 // list is a flag of several values: with commas between them, or given again.
 // They take the place of those that were there.
 type list struct {

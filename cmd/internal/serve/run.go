@@ -43,7 +43,8 @@ func runService(ctx context.Context, f *flags, o options) error {
 	if os.Geteuid() != 0 {
 		return errors.New("run: only root may trace a host: use sudo or the systemd unit")
 	}
-	if _, err := f.configuration(); err != nil {
+	fallback, err := f.fallback()
+	if err != nil {
 		return err
 	}
 	if !o.early {
@@ -59,6 +60,7 @@ func runService(ctx context.Context, f *flags, o options) error {
 	signal.Notify(reload, syscall.SIGHUP)
 	return service.Run(ctx, service.Options{
 		Config:        f.configuration,
+		Fallback:      fallback,
 		Early:         o.early,
 		VolatileFirst: f.volatileFirst,
 		RunDir:        service.RunDir,
