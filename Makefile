@@ -39,7 +39,11 @@ help: ## this list
 
 GOBUILD  := $(GO) build -trimpath -tags urfave_cli_no_docs -ldflags '-s -w -X github.com/bootrace/bootrace/cmd/internal/version.linked=$(VERSION)'
 
-build: ## the program, build/bootrace, and the service alone, build/bootraced
+build: programs ## the program, build/bootrace, its manual pages, and the service alone, build/bootraced
+	@rm -rf build/man && $(BINARY) manual --config packaging/config/config.yaml --units packaging/systemd --date "$$(sed -n 's/^## v[^,]*, //p' packaging/CHANGELOG.md | head -n 1)" build/man
+
+.PHONY: programs
+programs:
 	$(GOBUILD) -o $(BINARY) ./cmd/bootrace
 	$(GOBUILD) -o $(SERVICE) ./cmd/bootraced
 

@@ -31,19 +31,26 @@ put() {
 
 if [ "$do" = install ]; then
 	list | while read -r _ from _; do
+		for each in $from; do from=$each; done
 		[ -e "$from" ] || { echo "make install: there is no $from: run \`make build\` first, as the user who has Go" >&2; exit 1; }
 	done
 	umask 022
 	list | while read -r mode from to part; do
 		case $parts in *" $part "*) ;; *) continue ;; esac
 		[ "$part" = config ] && [ -e "$DESTDIR$to" ] && continue
-		put "$mode" "$from" "$DESTDIR$to"
+		case $to in
+		*/) for each in $from; do put "$mode" "$each" "$DESTDIR$to$(basename "$each")"; done ;;
+		*) put "$mode" "$from" "$DESTDIR$to" ;;
+		esac
 	done
 	exit
 fi
 
 list | while read -r _ _ to part; do
-	[ "$part" = config ] || rm -f "$DESTDIR$to"
+	case $to in
+	*/) rm -f "$DESTDIR$to"bootrace* ;;
+	*) [ "$part" = config ] || rm -f "$DESTDIR$to" ;;
+	esac
 done
 # Folders of our own, where nothing else is in them.
 for dir in "$LIBEXECDIR" "$DOCDIR/examples" "$DOCDIR" /usr/lib/dracut/modules.d/90bootrace; do

@@ -14,13 +14,16 @@ SOURCE_DATE_EPOCH=$(date -u -d "$day" +%s)
 export PACKAGE_VERSION SOURCE_DATE_EPOCH
 mkdir -p "$out"
 rm -f "$out"/*.deb "$out"/*.rpm "$out"/*.tar.gz
+# The manual pages are made by the program, as it runs here, and are the same for all.
+make --no-print-directory --silent build GO="$GO" VERSION="$version"
 for ARCH in $ARCHES; do
 	export ARCH
 	root=$out/$ARCH
 	rm -rf "$root"
-	# The programs of this machine's architecture make the manual pages.
-	GOARCH=$ARCH make --no-print-directory --silent build GO="$GO" VERSION="$version" BINARY="$root.build/bootrace" SERVICE="$root.build/bootraced"
+	GOARCH=$ARCH make --no-print-directory --silent programs GO="$GO" VERSION="$version" BINARY="$root.build/bootrace" SERVICE="$root.build/bootraced"
+	cp -r build/man "$root.build/man"
 	make --no-print-directory --silent install DESTDIR="$root" BUILT="$root.build" INITRAMFS=yes DRACUT=yes LIBVIRT=yes
+	find "$root/usr/share/man" -type f -exec gzip -9n {} +
 	install -D -m 0644 packaging/deb/copyright "$root/usr/share/doc/bootrace/copyright"
 	sh packaging/deb/changelog.sh "$PACKAGE_VERSION" "$SOURCE_DATE_EPOCH" | gzip -9n >"$root/usr/share/doc/bootrace/changelog.Debian.gz"
 	install -D -m 0644 packaging/deb/lintian-overrides "$root/usr/share/lintian/overrides/bootrace"

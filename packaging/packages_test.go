@@ -251,7 +251,7 @@ func TestInstallBuildsNothing(t *testing.T) {
 		t.Fatal(err)
 	}
 	for _, m := range regexp.MustCompile(`build/(\S+)`).FindAllStringSubmatch(string(listed), -1) {
-		path := filepath.Join(empty, m[1])
+		path := filepath.Join(empty, strings.ReplaceAll(m[1], "*", "bootrace"))
 		if err := os.MkdirAll(filepath.Dir(path), 0o755); err != nil {
 			t.Fatal(err)
 		}

@@ -15,7 +15,7 @@ var earlierBoot = regexp.MustCompile(`^-[0-9]+$`)
 // looks for them, and marks where the arguments begin: `show FILE --all` and
 // `show -1` mean what they seem to mean.
 func arrange(commands []*cli.Command, args []string) []string {
-	if len(args) < 3 || args[len(args)-1] == "--generate-bash-completion" {
+	if len(args) < 3 {
 		return args
 	}
 	i := slices.IndexFunc(commands, func(c *cli.Command) bool { return c.HasName(args[1]) })

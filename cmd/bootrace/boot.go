@@ -8,6 +8,7 @@ import (
 	"io/fs"
 	"os"
 	"runtime/debug"
+	"slices"
 	"time"
 
 	"github.com/urfave/cli/v2"
@@ -25,7 +26,7 @@ import (
 
 // readFlags are the flags of all commands that show recorded boots.
 func readFlags(more ...cli.Flag) []cli.Flag {
-	return append([]cli.Flag{formatFlag()}, sourceFlags(more...)...)
+	return append([]cli.Flag{formatFlag(), colorFlag()}, sourceFlags(more...)...)
 }
 
 // sourceFlags are the flags of all commands that read recorded boots.
@@ -38,6 +39,10 @@ func sourceFlags(more ...cli.Flag) []cli.Flag {
 
 func formatFlag() cli.Flag {
 	return &cli.StringFlag{Name: "format", Value: "text", Usage: "text for people, json for programs"}
+}
+
+func colorFlag() cli.Flag {
+	return &cli.StringFlag{Name: "color", Value: "auto", Usage: "auto: where it is a terminal that has them; always or never"}
 }
 
 // bootStore is where this host's boots are recorded.
@@ -159,6 +164,12 @@ func output(c *cli.Context) text.Options {
 	if f, ok := words.Raw(c.App.Writer).(*os.File); ok {
 		opts = text.DetectTerminal(f, os.Getenv)
 	}
+	switch c.String("color") {
+	case "always":
+		opts.Color = true
+	case "never":
+		opts.Color = false
+	}
 	opts.Location = time.Local
 	opts.All = c.Bool("all")
 	return opts
@@ -166,6 +177,9 @@ func output(c *cli.Context) text.Options {
 
 // wantJSON reports which of the two formats is asked for.
 func wantJSON(c *cli.Context) (bool, error) {
+	if color := c.String("color"); !slices.Contains([]string{"", "auto", "always", "never"}, color) {
+		return false, usageError("%s: --color %s is not known: use auto, always or never", c.Command.Name, color)
+	}
 	switch format := c.String("format"); format {
 	case "json":
 		return true, nil

@@ -22,7 +22,7 @@ func checkCommand() *cli.Command {
 	return &cli.Command{
 		Name:  "check",
 		Usage: "can this host be traced, and its guests held, with what, and if not why not; exit status 3 if not",
-		Flags: []cli.Flag{formatFlag()},
+		Flags: []cli.Flag{formatFlag(), colorFlag()},
 		Action: func(c *cli.Context) error {
 			if err := noArgs(c); err != nil {
 				return err

@@ -37,7 +37,7 @@ func explainCommand() *cli.Command {
 			"where the guest may have disks that the command line does not tell, and 2\n" +
 			"where it is none of a program that bootrace watches.",
 		Flags: []cli.Flag{
-			formatFlag(),
+			formatFlag(), colorFlag(),
 			&cli.BoolFlag{Name: "headers", Usage: "read the images' headers on this host, and show what they name"},
 		},
 		Action: func(c *cli.Context) error {

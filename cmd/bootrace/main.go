@@ -60,23 +60,22 @@ func newApp(stdout, stderr io.Writer) *cli.App {
 		Description: "BOOT names a recorded boot: a boot id, the beginning of one, 0 for this boot,\n" +
 			"-1 for the one before, a log file (packed with zstd, gzip or xz, too), or - for\n" +
 			"a log from standard input.",
-		Reader:               os.Stdin,
-		Writer:               stdout,
-		ErrWriter:            stderr,
-		HideHelpCommand:      true,
-		EnableBashCompletion: true,
-		ExitErrHandler:       func(*cli.Context, error) {}, // run decides
-		OnUsageError:         onUsageError,
+		Reader:          os.Stdin,
+		Writer:          stdout,
+		ErrWriter:       stderr,
+		HideHelpCommand: true,
+		ExitErrHandler:  func(*cli.Context, error) {}, // run decides
+		OnUsageError:    onUsageError,
 		Action: func(c *cli.Context) error {
 			if c.Args().Present() {
-				return usageError("unknown command %q: `bootrace --help` lists them", c.Args().First())
+				return unknownCommand(c.App, c.Args().First())
 			}
 			return cli.ShowAppHelp(c)
 		},
 		Commands: withUsageErrors(
 			withoutArgs(runCommand()), bootsCommand(), showCommand(), racesCommand(), diffCommand(), exportCommand(), metricsCommand(), deliverCommand(),
 			explainCommand(), waitCommand(), statusCommand(), releaseCommand(), acceptCommand(), checkCommand(),
-			versionCommand(), relinquishCommand(), libvirtHookCommand(),
+			eventsCommand(), versionCommand(), helpCommand(), completeCommand(), manualCommand(), relinquishCommand(), libvirtHookCommand(),
 		),
 	}
 }
@@ -92,15 +91,11 @@ func withUsageErrors(commands ...*cli.Command) []*cli.Command {
 }
 
 func onUsageError(c *cli.Context, err error, _ bool) error {
-	help := "bootrace --help"
+	help, flags := "bootrace --help", c.App.Flags
 	if c.Command != nil && c.Command.Name != "" && c.Command.Name != c.App.Name {
-		help = "bootrace " + c.Command.Name + " --help"
+		help, flags = "bootrace "+c.Command.Name+" --help", c.Command.Flags
 	}
-	message := err.Error()
-	if flag, ok := strings.CutPrefix(message, "flag provided but not defined: "); ok {
-		message = "unknown flag " + flag
-	}
-	return usageError("%s: see `%s`", message, help)
+	return usageError("%s: see `%s`", flagError(flags, err.Error()), help)
 }
 
 // withoutArgs is noArgs for a command whose action does not call it.
