@@ -74,7 +74,7 @@ func newApp(stdout, stderr io.Writer) *cli.App {
 		},
 		Commands: withUsageErrors(
 			withoutArgs(runCommand()), bootsCommand(), showCommand(), racesCommand(), diffCommand(), exportCommand(), metricsCommand(), deliverCommand(),
-			explainCommand(), waitCommand(), statusCommand(), releaseCommand(), acceptCommand(), checkCommand(),
+			explainCommand(), inspectCommand(), waitCommand(), statusCommand(), releaseCommand(), acceptCommand(), checkCommand(),
 			eventsCommand(), versionCommand(), helpCommand(), completeCommand(), manualCommand(), relinquishCommand(), libvirtHookCommand(),
 		),
 	}

@@ -45,6 +45,7 @@ var documents = map[string]reflect.Type{
 	"check":   reflect.TypeFor[check.Report](),
 	"diff":    reflect.TypeFor[diff.Diff](),
 	"explain": reflect.TypeFor[explained](),
+	"inspect": reflect.TypeFor[inspectedJSON](),
 	"races":   reflect.TypeFor[racesJSON](),
 	"release": reflect.TypeFor[releaseJSON](),
 	"show":    reflect.TypeFor[timeline.Timeline](),

@@ -57,13 +57,14 @@ func Writers(c *Chain) (list []Use, complete bool) {
 			continue
 		}
 		for _, fd := range fds {
-			var st unix.Stat_t
-			if unix.Stat(filepath.Join(dir, "fd", fd.Name()), &st) != nil {
+			// No server is asked: one that is down would keep us waiting.
+			var st unix.Statx_t
+			if unix.Statx(unix.AT_FDCWD, filepath.Join(dir, "fd", fd.Name()), unix.AT_STATX_DONT_SYNC, unix.STATX_TYPE|unix.STATX_INO, &st) != nil {
 				continue
 			}
-			path := files[id{st.Dev, st.Ino}]
+			path := files[id{unix.Mkdev(st.Dev_major, st.Dev_minor), st.Ino}]
 			if st.Mode&unix.S_IFMT == unix.S_IFBLK {
-				path = devices[st.Rdev]
+				path = devices[unix.Mkdev(st.Rdev_major, st.Rdev_minor)]
 			}
 			if path == "" || !opensForWriting(filepath.Join(dir, "fdinfo", fd.Name())) {
 				continue
