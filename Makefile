@@ -91,7 +91,17 @@ metrics-test: ## the metrics and the example alerts, judged by promtool
 	$(call need,prometheus)
 	$(GO) test -count=1 -v -run Promtool ./exporters/prometheus
 
-test: unit lab-test ## everything that must hold: unit, native BPF, and lab tests
+test: unit hostile-test lab-test ## everything that must hold: unit, native BPF, and lab tests, and five minutes of attacks
+
+# Alone: what it measures is what the attacks cost, and nothing else.
+.PHONY: hostile-test
+hostile-test: ## the service on this machine's own kernel, attacked by three users: HOSTILE=5 minutes
+	@[ "$$(id -u)" = 0 ] || echo "NOT RUN: attacks on the service: only root may hold starts" >&2
+	BOOTRACE_HOSTILE=$(HOSTILE) BOOTRACE_HOSTILE_SEED=$(SEED) $(GO) test -count=1 -timeout 24h -v -run 'TestHostile$$' ./kernels/hostile
+
+.PHONY: soak-hostile
+soak-hostile: ## the same for an hour, with its figures: HOSTILE=60 minutes, SEED=N for the same attacks once more
+	$(MAKE) --no-print-directory hostile-test HOSTILE=$(if $(filter command line environment,$(origin HOSTILE)),$(HOSTILE),60)
 
 .PHONY: jaeger-test
 # Jaeger is a tool with some 300 dependencies, in jaeger.mod and not in the
@@ -122,6 +132,10 @@ soak-enforce: ## enforce mode with 500 random orders of activation and start (a 
 disks-test: build ## a guest on each kind of disk, in time, late and never, traced and held (a quarter of an hour)
 	BOOTRACE_LAB=1 BOOTRACE_DISKS=1 BOOTRACE_KERNEL=$(KERNEL) $(GO) test -count=1 -timeout 2h -v -run 'TestDisks$$' ./kernels/scenarios
 
+
+# Minutes of attacks, and the seed of their order; empty: another one each time.
+HOSTILE ?= 5
+SEED    ?=
 FUZZTIME ?= 30s
 fuzz: ## each fuzz target for FUZZTIME
 	@set -e; for pkg in $$($(GO) list ./...); do \
