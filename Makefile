@@ -132,7 +132,6 @@ soak-enforce: ## enforce mode with 500 random orders of activation and start (a 
 disks-test: build ## a guest on each kind of disk, in time, late and never, traced and held (a quarter of an hour)
 	BOOTRACE_LAB=1 BOOTRACE_DISKS=1 BOOTRACE_KERNEL=$(KERNEL) $(GO) test -count=1 -timeout 2h -v -run 'TestDisks$$' ./kernels/scenarios
 
-
 # Minutes of attacks, and the seed of their order; empty: another one each time.
 HOSTILE ?= 5
 SEED    ?=

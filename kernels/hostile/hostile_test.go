@@ -87,7 +87,6 @@ func TestHostile(t *testing.T) {
 	case os.Geteuid() != 0:
 		t.Skip("NOT RUN: only root may hold starts")
 	}
-	end := time.Now().Add(time.Duration(minutes) * time.Minute)
 	seed := uint64(number(t, "BOOTRACE_HOSTILE_SEED", int(time.Now().UnixNano()&0xffffff)+1))
 	t.Logf("BOOTRACE_HOSTILE_SEED=%d attacks in the same order", seed)
 
@@ -98,6 +97,7 @@ func TestHostile(t *testing.T) {
 	s := &siege{h: h, guests: newGuests(h, neighbour), random: rand.New(rand.NewPCG(seed, 0)),
 		attackers: &attackers{t: t, dir: h.dir, output: h.noise}}
 	s.attackers.tasks = uint64(tasks(t) / 2)
+	end := time.Now().Add(time.Duration(minutes) * time.Minute)
 	done := make(chan struct{})
 	var beside sync.WaitGroup
 	beside.Go(func() { h.watch(done) })
