@@ -64,6 +64,7 @@ func newApp(stdout, stderr io.Writer) *cli.App {
 		Writer:          stdout,
 		ErrWriter:       stderr,
 		HideHelpCommand: true,
+		Flags:           []cli.Flag{cli.HelpFlag},     // cli leaves it out where a command is called help
 		ExitErrHandler:  func(*cli.Context, error) {}, // run decides
 		OnUsageError:    onUsageError,
 		Action: func(c *cli.Context) error {
