@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"io"
 	"slices"
+	"strconv"
 	"strings"
 	"time"
 
@@ -156,7 +157,7 @@ func (l *completion) boots() []option {
 		if store.Current != "" && !list[0].Current {
 			place++ // this boot is not recorded
 		}
-		places = append(places, option{fmt.Sprint(-place), what})
+		places = append(places, option{strconv.Itoa(-place), what})
 		ids = append(ids, option{words.ShortID(b.ID), what})
 	}
 	return slices.Concat(places, ids)

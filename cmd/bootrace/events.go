@@ -4,6 +4,7 @@ import (
 	"bufio"
 	"context"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"io"
 	"os"
@@ -241,7 +242,7 @@ func eventWriter(c *cli.Context, log *bootlog.Log, out io.Writer, asJSON bool) (
 		header := log.Header()
 		start, ok := header.WallTime(0)
 		if !ok {
-			return nil, fmt.Errorf("events: no clock was read in this boot, so no time of day is known: use --time boot")
+			return nil, errors.New("events: no clock was read in this boot, so no time of day is known: use --time boot")
 		}
 		wall = start.UnixNano()
 	}

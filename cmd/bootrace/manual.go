@@ -5,6 +5,7 @@ import (
 	"os"
 	"path/filepath"
 	"slices"
+	"strconv"
 	"strings"
 
 	"github.com/urfave/cli/v2"
@@ -131,7 +132,7 @@ func (m *manual) overview() *manPage {
 	}
 	p.heading("EXIT STATUS")
 	for _, e := range exitStatuses {
-		p.item(fmt.Sprint(e.status), e.means)
+		p.item(strconv.Itoa(e.status), e.means)
 	}
 	p.heading("FILES")
 	p.item("/etc/bootrace/config.yaml", "the settings: bootrace-config(5)")

@@ -36,9 +36,6 @@ type honestGuest struct {
 	wrong                   error
 }
 
-// took is how long it took from its launcher's fork to its first instruction.
-func (g *honestGuest) took() time.Duration { return g.saw.Start.Sub(g.begin) }
-
 // guests start all the time, of root and of a neighbour, beside those who attack.
 type guests struct {
 	h         *host

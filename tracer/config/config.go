@@ -204,7 +204,6 @@ func (c *Config) Validate() error {
 
 var unknownField = regexp.MustCompile(` not found in type config\.[A-Za-z]+`)
 
-// oneLine folds the YAML library's several lines into one.
 // wrongType is what the decoder says of a value that its key can't have.
 var wrongType = regexp.MustCompile("^(line [0-9]+): cannot unmarshal !!(\\w+) `(.*)` into (.*)$")
 
@@ -214,7 +213,7 @@ func rightForm(problem string) string {
 	if m == nil {
 		return problem
 	}
-	want := ""
+	var want string
 	switch kind := m[4]; {
 	case kind == "time.Duration" && (m[2] == "int" || m[2] == "float"):
 		want = "a duration needs a unit, such as " + m[3] + "s"
@@ -234,6 +233,7 @@ func rightForm(problem string) string {
 	return m[1] + ": " + m[3] + ": " + want
 }
 
+// oneLine folds the YAML library's several lines into one.
 func oneLine(err error) error {
 	var te *yaml.TypeError
 	if !errors.As(err, &te) {

@@ -43,10 +43,14 @@ func setNice(nice int) error {
 // these (sched_autogroup_enabled), and no control group of the unit's own does, nice
 // values only count within one. It leaves a session alone that is not our own.
 func setSessionNice(nice int) error {
-	if session, err := unix.Getsid(0); err != nil || session != os.Getpid() {
+	session, err := unix.Getsid(0)
+	if err != nil {
+		return fmt.Errorf("find out the session: %w", err)
+	}
+	if session != os.Getpid() {
 		return nil
 	}
-	err := os.WriteFile("/proc/self/autogroup", strconv.AppendInt(nil, int64(nice), 10), 0)
+	err = os.WriteFile("/proc/self/autogroup", strconv.AppendInt(nil, int64(nice), 10), 0)
 	if err != nil && !errors.Is(err, fs.ErrNotExist) { // there: a kernel without
 		return fmt.Errorf("set the priority of the session: %w", err)
 	}

@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"context"
 	"encoding/binary"
+	"errors"
 	"fmt"
 	"io"
 	"math/rand/v2"
@@ -80,7 +81,7 @@ func compare(t *testing.T, d *Data, want []byte) {
 	for n := 511; len(got) < len(want); n = n*3%200_003 + 1 {
 		b := make([]byte, n)
 		m, err := d.ReadAt(b, int64(len(got)))
-		if err != nil && err != io.EOF {
+		if err != nil && !errors.Is(err, io.EOF) {
 			t.Fatalf("byte %d: %v", len(got), err)
 		}
 		got = append(got, b[:m]...)

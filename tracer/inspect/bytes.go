@@ -67,11 +67,12 @@ func product(a, b uint64) (bytes int64, ok bool) {
 	return int64(low), true
 }
 
-// crcWithout returns a checksum over data with n bytes from at on taken as zeros.
-func crcWithout(table *crc32.Table, data []byte, at, n int) uint32 {
+// crcWithout returns a checksum over data with its own four bytes, at at, taken as
+// zeros.
+func crcWithout(table *crc32.Table, data []byte, at int) uint32 {
 	sum := crc32.Update(0, table, data[:at])
-	sum = crc32.Update(sum, table, make([]byte, n))
-	return crc32.Update(sum, table, data[at+n:])
+	sum = crc32.Update(sum, table, make([]byte, 4))
+	return crc32.Update(sum, table, data[at+4:])
 }
 
 // stamp notes a time in seconds since 1970, where it is set.

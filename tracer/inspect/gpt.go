@@ -36,7 +36,7 @@ func parseGPT(b []byte) (h gptHeader, wrong string) {
 	if length < 92 || int64(length) > int64(len(b)) {
 		return h, fmt.Sprintf("a header of %d bytes", length)
 	}
-	if sum, stored := crcWithout(crc32.IEEETable, b[:length], 16, 4), le.Uint32(b[16:]); sum != stored {
+	if sum, stored := crcWithout(crc32.IEEETable, b[:length], 16), le.Uint32(b[16:]); sum != stored {
 		return h, fmt.Sprintf("its CRC-32 is %08x and should be %08x", stored, sum)
 	}
 	return gptHeader{
@@ -55,7 +55,8 @@ func findGPT(a *area) (*Layer, error) {
 		if wrong == "" {
 			l := &Layer{Kind: KindGPT}
 			gptOther(a, l, &h)
-			return l, gptRead(a, l, &h)
+			gptRead(a, l, &h)
+			return l, nil
 		}
 		present := string(b[:8]) == gptMagic
 		if l := gptBackup(a, sector, wrong, present); l != nil {
@@ -84,9 +85,8 @@ func gptBackup(a *area, sector int64, wrong string, present bool) *Layer {
 	if b, err := a.bytes(a.size/sector*sector-sector, int(sector)); err == nil {
 		if h, wrong := parseGPT(b); wrong == "" {
 			l.note("the copy in the last sector is sound: the partitions are as it says")
-			if gptRead(a, l, &h) == nil {
-				return l
-			}
+			gptRead(a, l, &h)
+			return l
 		}
 	}
 	if !present {
@@ -125,7 +125,7 @@ func gptOther(a *area, l *Layer, h *gptHeader) {
 }
 
 // gptRead reads the entries and looks into the partitions.
-func gptRead(a *area, l *Layer, h *gptHeader) error {
+func gptRead(a *area, l *Layer, h *gptHeader) {
 	l.UUID = guidText(h.raw[56:72])
 	l.looked("header, its copy, entries")
 	if h.mine != 1 { // the copy: the first is then where it says
@@ -135,12 +135,12 @@ func gptRead(a *area, l *Layer, h *gptHeader) error {
 	n, fits := product(uint64(h.count), uint64(h.size))
 	if !ok || !fits || h.size < 128 || n > gptEntriesMost {
 		l.damage("header", h.sector, "%d entries of %d bytes at sector %d", h.count, h.size, h.entries)
-		return nil
+		return
 	}
 	b, err := a.bytes(at, int(n))
 	if err != nil {
 		l.note("its entries were not read: %v", err)
-		return nil
+		return
 	}
 	if sum := crc32.ChecksumIEEE(b); sum != h.entriesOK {
 		l.damage("entries", at, "their CRC-32 is %08x and should be %08x", sum, h.entriesOK)
@@ -171,7 +171,6 @@ func gptRead(a *area, l *Layer, h *gptHeader) error {
 			p.Detail = "type " + kind
 		}
 	}
-	return nil
 }
 
 // gptTypes are the types that guests have (UEFI; the Discoverable Partitions

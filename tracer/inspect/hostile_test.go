@@ -188,7 +188,7 @@ func FuzzGPT(f *testing.F) {
 				le.PutUint32(h[88:], crc32.ChecksumIEEE(data[1024:1024+n]))
 			}
 			le.PutUint32(h[12:], 92)
-			le.PutUint32(h[16:], crcWithout(crc32.IEEETable, h[:92], 16, 4))
+			le.PutUint32(h[16:], crcWithout(crc32.IEEETable, h[:92], 16))
 		}
 		hostile(t, &sparse{size: size, at: []int64{0}, contents: [][]byte{data}})
 	})
@@ -218,7 +218,7 @@ func lvmImage(text []byte, size uint64) []byte {
 	le.PutUint64(label[72:], mib) // data
 	le.PutUint64(label[104:], 4096)
 	le.PutUint64(label[112:], mib-4096)
-	le.PutUint32(label[16:], lvmCRC(lvmCRCStart, label[20:]))
+	le.PutUint32(label[16:], lvmCRC(label[20:]))
 	area := image[4096:4608]
 	copy(area[4:], lvmMetaMagic)
 	le.PutUint32(area[20:], 1)
@@ -226,8 +226,8 @@ func lvmImage(text []byte, size uint64) []byte {
 	le.PutUint64(area[32:], mib-4096)
 	le.PutUint64(area[40:], 4096)
 	le.PutUint64(area[48:], uint64(len(text)))
-	le.PutUint32(area[56:], lvmCRC(lvmCRCStart, text))
-	le.PutUint32(area, lvmCRC(lvmCRCStart, area[4:]))
+	le.PutUint32(area[56:], lvmCRC(text))
+	le.PutUint32(area, lvmCRC(area[4:]))
 	copy(image[8192:], text)
 	return image
 }

@@ -27,8 +27,8 @@ const (
 )
 
 // lvmCRC is a reflected CRC-32 with another start and no inversion at the end.
-func lvmCRC(sum uint32, data []byte) uint32 {
-	return ^crc32.Update(^sum, crc32.IEEETable, data)
+func lvmCRC(data []byte) uint32 {
+	return ^crc32.Update(^uint32(lvmCRCStart), crc32.IEEETable, data)
 }
 
 // physical is a physical volume that was found.
@@ -72,7 +72,7 @@ func findLVM(a *area) (*Layer, error) {
 func lvmFound(a *area, b []byte, n int64) *Layer {
 	l := &Layer{Kind: KindPV}
 	l.looked("label")
-	if sum, stored := lvmCRC(lvmCRCStart, b[20:]), le.Uint32(b[16:]); sum != stored {
+	if sum, stored := lvmCRC(b[20:]), le.Uint32(b[16:]); sum != stored {
 		l.damage("label", n*lvmSector, "its CRC is %08x and should be %08x", stored, sum)
 		l.State, l.Why = StateUnknown, "nothing vouches for what its damaged label says"
 		return l
@@ -163,7 +163,7 @@ func lvmMetadata(a *area, at, size int64) (*lvmGroup, int64, error) {
 	if string(b[4:20]) != lvmMetaMagic {
 		return nil, at, damaged("its header's magic is missing")
 	}
-	if sum, stored := lvmCRC(lvmCRCStart, b[4:]), le.Uint32(b); sum != stored {
+	if sum, stored := lvmCRC(b[4:]), le.Uint32(b); sum != stored {
 		return nil, at, damaged(fmt.Sprintf("its header's CRC is %08x and should be %08x", stored, sum))
 	}
 	off, length, stored := le.Uint64(b[40:]), le.Uint64(b[48:]), le.Uint32(b[56:])
@@ -190,7 +190,7 @@ func lvmMetadata(a *area, at, size int64) (*lvmGroup, int64, error) {
 		}
 		raw = slices.Concat(raw, more)
 	}
-	if sum := lvmCRC(lvmCRCStart, raw); sum != stored {
+	if sum := lvmCRC(raw); sum != stored {
 		return nil, at + int64(off), damaged(fmt.Sprintf("its text's CRC is %08x and should be %08x", sum, stored))
 	}
 	g, err := lvmParseGroup(raw)

@@ -48,12 +48,12 @@ type lvmParser struct {
 // end.
 func (p *lvmParser) skip() byte {
 	for p.at < len(p.in) {
-		switch c := p.in[p.at]; {
-		case c == '#':
+		switch c := p.in[p.at]; c {
+		case '#':
 			for p.at < len(p.in) && p.in[p.at] != '\n' {
 				p.at++
 			}
-		case c == ' ', c == '\t', c == '\n', c == '\r':
+		case ' ', '\t', '\n', '\r':
 			p.at++
 		default:
 			return c // 0 ends the text, too

@@ -81,7 +81,7 @@ func (s *xfsSuper) bytes() int64 { return int64(s.blocks) * s.block }
 // wrong with it.
 func xfsCRC(sector []byte, at int) string {
 	stored := le.Uint32(sector[at:])
-	if sum := crcWithout(castagnoli, sector, at, 4); sum != stored {
+	if sum := crcWithout(castagnoli, sector, at); sum != stored {
 		return fmt.Sprintf("its CRC-32C is %08x and should be %08x", stored, sum)
 	}
 	return ""
@@ -270,7 +270,7 @@ func xfsGroups(a *area, l *Layer, s *xfsSuper) *xfsSuper {
 			visit(n)
 		}
 	}
-	xfsAbsent(a, l, s, seen, last, visit)
+	xfsAbsent(l, s, seen, last, visit)
 	if l.Absent == nil {
 		for n, g := range seen {
 			if g.absent {
@@ -284,7 +284,7 @@ func xfsGroups(a *area, l *Layer, s *xfsSuper) *xfsSuper {
 }
 
 // xfsAbsent finds out whether the headers are gone from some group to the end.
-func xfsAbsent(a *area, l *Layer, s *xfsSuper, seen map[uint64]*xfsGroup, last uint64, visit func(uint64) *xfsGroup) {
+func xfsAbsent(l *Layer, s *xfsSuper, seen map[uint64]*xfsGroup, last uint64, visit func(uint64) *xfsGroup) {
 	if g := seen[last]; g == nil || !g.absent || last == 0 {
 		return
 	}

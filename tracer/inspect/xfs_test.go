@@ -156,7 +156,7 @@ func TestXFSDamage(t *testing.T) {
 	// The flag that xfs_admin -O sets while it works. xfs_db of 6.1 can't.
 	sector := readAt(t, image, 0, 512)
 	sector[219] |= xfsNeedsRepair
-	le.PutUint32(sector[xfsSuperCRC:], crcWithout(castagnoli, sector, xfsSuperCRC, 4))
+	le.PutUint32(sector[xfsSuperCRC:], crcWithout(castagnoli, sector, xfsSuperCRC))
 	repair := overwrite(t, image, 0, sector)
 	want(t, only(t, &lookAt(t, repair)[0], KindXFS), StateErrors, 0)
 }

@@ -108,7 +108,7 @@ type lossReport struct {
 
 // maxPause is the longest pause between two reports of what one user has lost.
 // Each is an event of its own, and whoever floods the record must not do it with these.
-const maxPause = event.Duration(time.Minute)
+const maxPause = time.Minute
 
 // pollLosses reports what was lost since the last poll; of one user's with growing
 // pauses, unless it is the last time.
@@ -137,7 +137,7 @@ func (r *run) pollLosses(last bool) {
 			why := "a buffer was full, the probe already ran on that CPU, or somebody else attached to the same function"
 			if l.uid != 0 {
 				why = fmt.Sprintf("user %d had used up the share of one user", l.uid)
-				told.pause = min(max(2*told.pause, event.Duration(r.interval)), maxPause)
+				told.pause = min(max(2*told.pause, r.interval), maxPause)
 				told.until = now.Add(told.pause)
 			}
 			r.lost(l, told.seen, n, why)

@@ -4,6 +4,7 @@ import (
 	"context"
 	"os"
 	"path/filepath"
+	"strings"
 
 	"github.com/bootrace/bootrace/tracer/bootlog"
 )
@@ -16,18 +17,18 @@ const refusedSuffix = ".refused"
 // to as root, or a file that is no log of this boot. The boot is recorded in a new
 // one. What an earlier one has is kept beside it.
 func (s *Service) setAside(err error) {
-	why := err.Error()
+	why := []string{err.Error()}
 	for _, dir := range []string{s.opts.StateDir, s.opts.RunDir} {
 		path := filepath.Join(dir, bootlog.FileName(s.bootID))
 		if bootlog.Continues(path, s.bootID) {
 			continue
 		}
 		if os.Rename(path, path+refusedSuffix) == nil {
-			why += "; it is " + path + refusedSuffix + " now"
+			why = append(why, "it is "+path+refusedSuffix+" now")
 		}
 	}
 	s.mu.Lock()
-	s.logRefused = why
+	s.logRefused = strings.Join(why, "; ")
 	s.mu.Unlock()
 	s.log.Error("a log of this boot is set aside, and a new one begun", "error", why)
 }
