@@ -14,6 +14,7 @@ if [ "$(git rev-parse --show-toplevel 2>/dev/null)" = "$(pwd -P)" ]; then
 		version=$changelog+g$(git rev-parse --short HEAD)
 else
 	read -r described hash <packaging/VERSION
+	# shellcheck disable=SC2016 # as it stands in VERSION
 	case $described in
 	v[0-9]*) version=$described ;;
 	'$Format'* | %*) version=$changelog ;; # copied, not archived
