@@ -113,7 +113,7 @@ jaeger-test: ## the export against a real Jaeger, which is built first (10 minut
 
 lint: ## golangci-lint, shellcheck
 	golangci-lint run
-	shellcheck -x -e SC1091 $(shell git ls-files '*.sh' .ci/run packaging/initramfs-tools packaging/libvirt)
+	shellcheck -x -e SC1091 $(shell git ls-files '*.sh' .ci/run packaging/initramfs-tools packaging/libvirt 'packaging/deb/p*' 'packaging/rpm/p*')
 
 bench: build ## what it costs: probes (the kernel's own statistics), log, timeline, memory
 	$(GO) test -run '^$$' -bench . -benchmem ./...
