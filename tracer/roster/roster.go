@@ -97,6 +97,7 @@ type Roster struct {
 	waiting  []*entry     // for a look at their paths
 	sighted  chan func()  // done, of looks
 	lookers  int          // workers that are free
+	told     int          // ways of this boot
 }
 
 // note is an event, as far as it matters here.

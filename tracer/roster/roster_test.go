@@ -166,6 +166,10 @@ func run(t *testing.T, f func(t *testing.T, r *rig)) {
 func (r *rig) record(e event.Event) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
+	if e.Loss != nil {
+		r.told = append(r.told, "loss "+e.Loss.What+": "+e.Loss.Why)
+		return
+	}
 	line := fmt.Sprintf("%s %d", e.Kind, e.Proc.PID)
 	if e.Image != nil {
 		for _, m := range e.Image.Members {

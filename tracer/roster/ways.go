@@ -2,6 +2,7 @@ package roster
 
 import (
 	"errors"
+	"fmt"
 	"path/filepath"
 	"reflect"
 	"slices"
@@ -29,6 +30,9 @@ const (
 	lookers  = 4
 	maxPaths = 256 // of one guest
 	maxLooks = 64  // at one guest's paths
+	// maxTold bounds what goes into one boot's record: guests that fail and are
+	// started again look new each time.
+	maxTold = 20_000
 	// maxLinks bounds the text of the links on one way, in bytes: whoever owns a
 	// folder can put forty long ones into it.
 	maxLinks = 16 << 10
@@ -188,12 +192,26 @@ func (r *Roster) tellWays(g *entry, sights []Sight) {
 			l.seen = make(map[string]event.WayInfo)
 		}
 		l.seen[s.Way.Path] = same
+		if r.told++; r.told > maxTold {
+			r.noRoom()
+			break
+		}
 		r.Record(event.Event{Kind: event.Way, Src: SourceName, From: s.From, At: s.At, Proc: &event.Proc{PID: g.pid}, Way: &s.Way})
 	}
 	if l.again {
 		l.again = false
 		r.ask(g)
 	}
+}
+
+// noRoom says, once, that no further ways are recorded in this boot.
+func (r *Roster) noRoom() {
+	if r.told > maxTold+1 {
+		return
+	}
+	why := fmt.Sprintf("%d ways of guests' paths are recorded, which is the most for a boot: where links led later is not known", maxTold)
+	r.Log.Warn("where guests' disks lead is no longer recorded", "most", maxTold)
+	r.Record(event.Event{At: event.Now(), Kind: event.Loss, Src: SourceName, Loss: &event.LossInfo{Source: SourceName, What: string(event.Way), Why: why}})
 }
 
 // plain reports whether a way is what the path of a mapping says by itself, and

@@ -1,6 +1,7 @@
 package roster
 
 import (
+	"fmt"
 	"os"
 	"path/filepath"
 	"strings"
@@ -97,6 +98,40 @@ func TestWaysAreBounded(t *testing.T) {
 		}
 		if r.eyes != maxLooks {
 			t.Errorf("%d looks in all", r.eyes)
+		}
+	})
+}
+
+// What a boot's record has of ways is bounded, however many guests fail and are
+// started again, and that is said once.
+func TestWaysOfABoot(t *testing.T) {
+	run(t, func(t *testing.T, r *rig) {
+		args := "-name vm"
+		for i := range 250 {
+			path := fmt.Sprintf("/srv/%d.img", i)
+			r.way(path, missing)
+			args += " -drive file=" + path
+		}
+		for pid := range maxTold/250 + 3 {
+			r.exec(1000+pid, args)
+			r.after(time.Second)
+			r.failed(1000+pid, "/srv/0.img")
+			r.after(time.Second)
+			r.exit(1000+pid, 1)
+		}
+		ways, losses := 0, []string{}
+		for _, line := range r.told {
+			if strings.HasPrefix(line, "loss") {
+				losses = append(losses, line)
+			} else if strings.HasPrefix(line, "way") {
+				ways++
+			}
+		}
+		if ways != maxTold {
+			t.Errorf("%d ways", ways)
+		}
+		if len(losses) != 1 || !strings.Contains(losses[0], "loss way: 20000 ways of guests' paths are recorded") {
+			t.Errorf("losses %q", losses)
 		}
 	})
 }

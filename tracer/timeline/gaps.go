@@ -20,6 +20,7 @@ const (
 	whatUdev   = "udev"
 	whatLink   = "link"
 	whatMount  = "mount"
+	whatWay    = "way" // where the links of guests' paths led
 )
 
 // needed is what verdicts are made of. Links and exact instants make margins
@@ -88,7 +89,7 @@ func lossSubject(l *event.LossInfo) string {
 		return whatExec
 	case slices.Contains(beside, what):
 		return what
-	case what == whatLink, slices.Contains(needed, what):
+	case what == whatLink, what == whatWay, slices.Contains(needed, what):
 		return what
 	case l.Source == whatUevent, l.Source == whatUdev, l.Source == "net":
 		return l.Source
