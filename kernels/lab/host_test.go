@@ -41,7 +41,7 @@ func TestOutputIsPartOfTheError(t *testing.T) {
 
 func TestMakeInstall(t *testing.T) {
 	repo, root := t.TempDir(), t.TempDir()
-	write(t, repo, map[string]string{"Makefile": "install:\n\t@echo $(INITRAMFS) $(X) > $(DESTDIR)/vars\n"})
+	write(t, repo, map[string]string{"Makefile": "build:\ninstall:\n\t@echo $(INITRAMFS) $(X) > $(DESTDIR)/vars\n"})
 	if err := MakeInstall(repo, "INITRAMFS=no", "X=1")(t.Context(), root); err != nil {
 		t.Fatal(err)
 	}
