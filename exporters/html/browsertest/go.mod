@@ -14,6 +14,7 @@ require (
 	github.com/cilium/ebpf v0.22.0 // indirect
 	github.com/dustin/go-humanize v1.1.0 // indirect
 	github.com/go-json-experiment/json v1.27.2 // indirect
+	github.com/klauspost/compress v1.20.3 // indirect
 	github.com/moby/sys/mountinfo v0.7.3 // indirect
 	github.com/pilebones/go-udev v0.9.1 // indirect
 	go.yaml.in/yaml/v3 v3.0.6 // indirect
