@@ -48,7 +48,7 @@ func debianRoot(t *testing.T) string {
 	}
 	archive := filepath.Join(os.Getenv("BOOTRACE_PACKAGES"), "..", "packages-root.tar")
 	if _, err := os.Stat(archive); err != nil {
-		run(t, "mmdebstrap", "--quiet", "--variant=minbase", "--include=systemd,initramfs-tools", "bookworm", archive+".new")
+		run(t, "mmdebstrap", "--quiet", "--format=tar", "--variant=minbase", "--include=systemd,initramfs-tools", "bookworm", archive+".new")
 		if err := os.Rename(archive+".new", archive); err != nil {
 			t.Fatal(err)
 		}
