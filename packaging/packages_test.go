@@ -148,9 +148,9 @@ func TestPackagesRPM(t *testing.T) {
 	before := files(t, root)
 	rpm := func(args ...string) string {
 		t.Helper()
-		return run(t, "rpm", append([]string{"--root", root, "--nodeps", "--ignoresize"}, args...)...)
+		return run(t, "rpm", append([]string{"--root", root}, args...)...)
 	}
-	rpm("-i", pkg)
+	rpm("-i", "--nodeps", "--ignoresize", pkg)
 	if out := run(t, "chroot", root, "/usr/sbin/bootrace", "version"); !strings.HasPrefix(out, "bootrace v") {
 		t.Errorf("bootrace version: %s", out)
 	}
@@ -158,9 +158,9 @@ func TestPackagesRPM(t *testing.T) {
 		t.Errorf("configuration files: %s", out)
 	}
 	run(t, "chroot", root, "systemctl", "enable", "bootrace.service")
-	rpm("-U", "--force", pkg)
+	rpm("-U", "--force", "--nodeps", "--ignoresize", pkg)
 	run(t, "chroot", root, "systemctl", "is-enabled", "bootrace.service")
-	rpm("-e", "bootrace")
+	rpm("-e", "--nodeps", "bootrace")
 	run(t, "chroot", root, "groupdel", "bootrace") // as rpm's own packages, it leaves groups
 	if diff := cmp.Diff(before, files(t, root)); diff != "" {
 		t.Errorf("what erasing it leaves (-before +after):\n%s", diff)
