@@ -89,7 +89,7 @@ func lossSubject(l *event.LossInfo) string {
 		return whatExec
 	case slices.Contains(beside, what):
 		return what
-	case what == whatLink, what == whatWay, slices.Contains(needed, what):
+	case what == whatLink, what == whatWay, what == whatLook, slices.Contains(needed, what):
 		return what
 	case l.Source == whatUevent, l.Source == whatUdev, l.Source == "net":
 		return l.Source
@@ -99,8 +99,13 @@ func lossSubject(l *event.LossInfo) string {
 }
 
 // beside is what is recorded and no verdict depends on: a network link, a
-// start that nobody looked at, an open by who is no guest.
-var beside = []string{"net", "hold", "look"}
+// start that nobody looked at.
+var beside = []string{"net", "hold"}
+
+// whatLook is an open by a program that is not known as a guest. No guest is in doubt
+// where one of root's was lost, but the boot is: it can have been a hypervisor's that
+// bootrace has no parser for.
+const whatLook = "look"
 
 // ofUser maps what was lost of one user alone. Of users other than root nothing
 // says what a device is: a link of theirs is in a folder that is theirs.
