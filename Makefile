@@ -40,7 +40,8 @@ help: ## this list
 GOBUILD  := $(GO) build -trimpath -tags urfave_cli_no_docs -ldflags '-s -w -X github.com/bootrace/bootrace/cmd/internal/version.linked=$(VERSION)'
 
 build: programs ## the program, build/bootrace, its manual pages, and the service alone, build/bootraced
-	@rm -rf build/man && $(BINARY) manual --config packaging/config/config.yaml --units packaging/systemd --date "$$(sed -n 's/^## v[^,]*, //p' packaging/CHANGELOG.md | head -n 1)" build/man
+	@rm -rf build/man.new && $(BINARY) manual --config packaging/config/config.yaml --units packaging/systemd --date "$$(sed -n 's/^## v[^,]*, //p' packaging/CHANGELOG.md | head -n 1)" build/man.new
+	@diff -rq build/man.new build/man >/dev/null 2>&1 && rm -rf build/man.new || { rm -rf build/man && mv build/man.new build/man; }
 
 .PHONY: programs
 programs:
@@ -143,13 +144,16 @@ fuzz: ## each fuzz target for FUZZTIME
 	    echo "== $$pkg $$f"; $(GO) test -run '^$$' -fuzz "^$$f\$$" -fuzztime $(FUZZTIME) $$pkg; \
 	  done; done
 
+# shown prints the boot $(2) under the heading $(1); its status may be $(3).
+shown = echo; echo "== $(1)"; $(BINARY) show build/demo/$(2).jsonl || [ $$? = $(3) ]; echo; $(BINARY) races build/demo/$(2).jsonl || [ $$? = $(3) ]; echo
+
+# Its clock counts instructions, so that a busy or slow machine is in no time and in
+# no limit of it.
 demo: build ## a host's reboot in a virtual machine, traced; and once more, in enforce mode (takes minutes)
 	$(GO) build -o build/lab-command ./kernels/cmd/lab
-	build/lab-command -scenario kernels/scenarios/demo -kernel $(KERNEL) -out build/demo
-	@echo; echo "== Traced: guest web-a comes before its volume."; $(BINARY) show build/demo/trace.jsonl || [ $$? = 3 ]
-	@echo; $(BINARY) races build/demo/trace.jsonl || [ $$? = 3 ]
-	@echo; echo "== Enforced: the next boot of the same host."; $(BINARY) show build/demo/enforce.jsonl
-	@echo; $(BINARY) races build/demo/enforce.jsonl
+	@build/lab-command -counted -scenario kernels/scenarios/demo -kernel $(KERNEL) -out build/demo \
+		-after '2:set -e; $(call shown,Traced: guest web-a comes before its volume.,trace,3)' \
+		-after '3:set -e; $(call shown,Enforced: the next boot of the same host.,enforce,0)'
 	@echo; echo "build/demo has the timelines (trace.json, enforce.json), the logs (trace.jsonl, enforce.jsonl) and the console (console.log)."
 
 FORMAT ?= text

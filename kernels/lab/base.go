@@ -214,7 +214,7 @@ func cmpFirst(old, new string) string {
 // makeExecutable marks the lab's own programs in a tree made from an embedded
 // one, which knows no modes.
 func makeExecutable(dir string) error {
-	for _, pattern := range []string{"usr/local/sbin/*"} {
+	for _, pattern := range []string{"usr/local/sbin/*", "etc/initramfs-tools/hooks/*"} {
 		files, err := filepath.Glob(filepath.Join(dir, pattern))
 		if err != nil {
 			return err

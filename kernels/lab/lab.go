@@ -57,6 +57,11 @@ type Options struct {
 	// of following this machine's while it computes. Then what the machine
 	// computes takes the same time in each run, however busy this machine is.
 	Counted bool
+	// Boots is how many of the scenario's boots are played; 0 means all.
+	Boots int
+	// After is called when the script of a boot has ended, while the machine goes on;
+	// nil for nothing. What the script wrote below /lab/out is in Out by then.
+	After func(Boot)
 	// Timeout bounds the time from the machine's start to its end; 0 means 15
 	// minutes for each boot.
 	Timeout time.Duration
@@ -104,7 +109,7 @@ func (r Result) Status() int {
 // Run plays the scenario. The error says that the lab failed; that a script
 // did is in the Result.
 func Run(ctx context.Context, o Options) (Result, error) {
-	scenario, err := ReadScenario(o.Scenario)
+	scenario, err := o.scenario()
 	if err != nil {
 		return Result{}, err
 	}
@@ -125,6 +130,19 @@ func Run(ctx context.Context, o Options) (Result, error) {
 	result.Boots, err = play(ctx, m, scenario.Boots, o.timeout(scenario.Boots))
 	result.Ran = time.Since(start) - result.Built
 	return result, err
+}
+
+// scenario is the scenario with as many boots as are wanted.
+func (o Options) scenario() (Scenario, error) {
+	s, err := ReadScenario(o.Scenario)
+	if err != nil || o.Boots == 0 {
+		return s, err
+	}
+	if o.Boots < 0 || o.Boots > s.Boots {
+		return Scenario{}, fmt.Errorf("scenario %s: play %d boots: it has %d", o.Scenario, o.Boots, s.Boots)
+	}
+	s.Boots = o.Boots
+	return s, nil
 }
 
 func (o Options) timeout(boots int) time.Duration {
@@ -180,7 +198,7 @@ func prepare(ctx context.Context, o Options, rootfs string, p *progress) (*Image
 
 // NewMachine makes a machine with fresh disks that plays the scenario of o.
 func (img *Image) NewMachine(o Options) (*Machine, error) {
-	scenario, err := ReadScenario(o.Scenario)
+	scenario, err := o.scenario()
 	if err != nil {
 		return nil, err
 	}

@@ -31,6 +31,7 @@ type Machine struct {
 	memory   int
 	counted  bool
 	cpus     int // there is room for
+	after    func(Boot)
 
 	run *run // nil before the first start
 
@@ -84,12 +85,12 @@ func (img *Image) machine(o Options, s Scenario, p *progress) (*Machine, error) 
 	}
 	m := &Machine{
 		image: img, scenario: s, progress: p, dir: dir, out: out,
-		append: o.Append, memory: cmp.Or(o.Memory, defaultMemory), counted: o.Counted, cpus: cmp.Or(o.MaxProcessors, 1), moved: make(chan struct{}),
+		append: o.Append, memory: cmp.Or(o.Memory, defaultMemory), counted: o.Counted, cpus: cmp.Or(o.MaxProcessors, 1), after: o.After, moved: make(chan struct{}),
 	}
 	if err := m.makeDisks(o.Disks); err != nil {
 		return nil, errors.Join(err, m.Close())
 	}
-	if err := os.CopyFS(filepath.Join(dir.dir, "share", "scenario"), os.DirFS(s.Dir)); err != nil {
+	if err := s.copyTo(filepath.Join(dir.dir, "share", "scenario")); err != nil {
 		return nil, errors.Join(fmt.Errorf("copy the scenario: %w", err), m.Close())
 	}
 	return m, nil
@@ -317,13 +318,18 @@ func (m *Machine) ended(n, status int) {
 		m.showLog(n)
 	}
 	m.mu.Lock()
-	defer m.mu.Unlock()
+	boot := Boot{N: n, Status: status}
 	for i := range m.boots {
 		if m.boots[i].N == n {
 			m.boots[i].Status = status
+			boot = m.boots[i]
 		}
 	}
 	m.reach(mark{Done, n})
+	m.mu.Unlock()
+	if m.after != nil {
+		m.after(boot)
+	}
 }
 
 // showLog shows the end of what a failed script wrote.

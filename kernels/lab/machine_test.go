@@ -64,6 +64,28 @@ echo 'done 2 7' >&4
 	}
 }
 
+// A scenario can be played up to a boot: the machine finds no script of a later one.
+func TestSomeBoots(t *testing.T) {
+	dir := t.TempDir()
+	write(t, dir, map[string]string{"boot1.sh": script, "boot2.sh": script, "boot3.sh": script, "boot4.sh": script})
+	for boots, want := range map[int]int{0: 4, 2: 2} {
+		s, err := Options{Scenario: dir, Boots: boots}.scenario()
+		if err != nil {
+			t.Fatal(err)
+		}
+		share := filepath.Join(t.TempDir(), "share")
+		if err := s.copyTo(share); err != nil {
+			t.Fatal(err)
+		}
+		if copied, _ := filepath.Glob(filepath.Join(share, "boot*.sh")); s.Boots != want || len(copied) != want {
+			t.Errorf("%d boots are asked for: it has %d, and the machine finds %v", boots, s.Boots, copied)
+		}
+	}
+	if _, err := (Options{Scenario: dir, Boots: 5}).scenario(); err == nil || !strings.Contains(err.Error(), "it has 4") {
+		t.Errorf("five boots of four: %v", err)
+	}
+}
+
 func TestMachineFailures(t *testing.T) {
 	tests := map[string]struct {
 		qemu string

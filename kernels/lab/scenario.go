@@ -59,6 +59,23 @@ func ReadScenario(dir string) (Scenario, error) {
 	return s, nil
 }
 
+// copyTo copies the scenario's folder to dir, without the scripts of boots that are
+// not played: the machine turns itself off after the last one that it finds.
+func (s Scenario) copyTo(dir string) error {
+	if err := os.CopyFS(dir, os.DirFS(s.Dir)); err != nil {
+		return err
+	}
+	for n := s.Boots + 1; ; n++ {
+		err := os.Remove(filepath.Join(dir, scriptName(n)))
+		if errors.Is(err, fs.ErrNotExist) {
+			return nil
+		}
+		if err != nil {
+			return err
+		}
+	}
+}
+
 // rootfs returns the folder rootfs in dir, or the one that a symbolic link of
 // that name leads to, which scenarios can share; empty where there is none.
 func rootfs(dir string) (string, error) {

@@ -1,10 +1,15 @@
 package scenarios
 
 import (
+	"bytes"
 	"encoding/json"
+	"io"
 	"os"
+	"os/exec"
+	"os/signal"
 	"path/filepath"
 	"slices"
+	"strings"
 	"testing"
 	"time"
 
@@ -22,10 +27,55 @@ const maxWindow = 100 * time.Millisecond
 
 // The host of the demo: traced from the initramfs on, over a real reboot. Its
 // clock counts instructions: what this machine is busy with is not in its times.
-func TestDemo(t *testing.T) { testDemo(t, asked()) }
+// On the usual kernel, the machine is the one of `make demo`, which README shows
+// first.
+func TestDemo(t *testing.T) {
+	w := asked()
+	if !w.usual() {
+		testDemo(t, w)
+		return
+	}
+	inLab(t)
+	t.Parallel()
+	checkDemo(t, makeDemo(t), w)
+}
 
 func testDemo(t *testing.T, w watch) {
-	out := w.play(t, "demo", func(o *lab.Options) { o.Counted = true })
+	checkDemo(t, w.play(t, "demo", func(o *lab.Options) { o.Counted = true }), w)
+}
+
+// makeDemo does as README says, and returns the folder of the results. What the
+// first boot came to is shown while the second goes on.
+func makeDemo(t *testing.T) string {
+	t.Helper()
+	ctx, stop := signal.NotifyContext(t.Context(), os.Interrupt)
+	defer stop()
+	out := filepath.Join(repo(t), "build", "demo")
+	if err := os.RemoveAll(out); err != nil {
+		t.Fatal(err)
+	}
+	cmd := exec.CommandContext(ctx, "make", "-C", repo(t), "--no-print-directory", "demo")
+	cmd.Cancel = func() error { return cmd.Process.Signal(os.Interrupt) }
+	var said bytes.Buffer
+	cmd.Stdout = io.MultiWriter(&said, progress{t})
+	cmd.Stderr = cmd.Stdout
+	if err := cmd.Run(); err != nil {
+		t.Fatalf("make demo: %v", err)
+	}
+	shown := 0
+	for _, want := range []string{"boot2.sh ended", "== Traced", "/dev/vg0/web-a", "boot 3: ", "boot3.sh ended", "== Enforced", "build/demo has the timelines"} {
+		i := strings.Index(said.String()[shown:], want)
+		if i < 0 {
+			t.Errorf("make demo doesn't say %q, or not in its place", want)
+			continue
+		}
+		shown += i
+	}
+	return out
+}
+
+func checkDemo(t *testing.T, out string, w watch) {
+	t.Helper()
 	tl := readTimeline(t, filepath.Join(out, "trace.json"))
 	if !tl.Complete || len(tl.Losses) > 0 {
 		t.Errorf("the record is not complete: %+v, losses %+v", tl.Incomplete, tl.Losses)
@@ -156,7 +206,7 @@ func checkMissing(t *testing.T, tl *timeline.Timeline, f *timeline.Finding) {
 // The same host without the early start: what came up in the initramfs is
 // found, not seen, and the timeline says so.
 func TestDemoWithoutInitramfs(t *testing.T) {
-	out := asked().play(t, "demo", func(o *lab.Options) { o.Install = lab.MakeInstall(repo(t), "INITRAMFS=no") })
+	out := asked().play(t, "demo", func(o *lab.Options) { o.Boots, o.Install = 2, lab.MakeInstall(repo(t), "INITRAMFS=no") })
 	tl := readTimeline(t, filepath.Join(out, "trace.json"))
 
 	if tl.Complete || tl.CompleteFrom == nil {

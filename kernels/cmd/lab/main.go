@@ -5,10 +5,13 @@ package main
 
 import (
 	"context"
+	"errors"
 	"flag"
 	"fmt"
 	"os"
+	"os/exec"
 	"os/signal"
+	"strconv"
 	"strings"
 	"syscall"
 	"time"
@@ -42,6 +45,9 @@ func run(ctx context.Context, args []string) (int, error) {
 	flags.DurationVar(&o.Timeout, "timeout", 0, "limit for the machine (default 15m for each boot)")
 	flags.IntVar(&o.Memory, "memory", 0, "machine's memory in MiB (default 1536)")
 	flags.BoolVar(&o.Counted, "counted", false, "let the machine's clock count instructions, to compare times")
+	flags.IntVar(&o.Boots, "boots", 0, "boots to play (default all)")
+	after := commands{}
+	flags.Var(after, "after", "shell `N:COMMAND` to run when boot N's script has ended")
 	without := flags.Bool("without", false, "leave bootrace out of the machine")
 	packages := flags.String("packages", "", "further Debian `packages` of the machine")
 	vars := flags.String("install", "", "`variables` for make install, as in INITRAMFS=no")
@@ -57,12 +63,43 @@ func run(ctx context.Context, args []string) (int, error) {
 		}
 		o.Install = lab.MakeInstall(repo, strings.Fields(*vars)...)
 	}
+	var failed error
+	o.After = func(b lab.Boot) {
+		if command, ok := after[b.N]; ok && b.Status == 0 {
+			failed = errors.Join(failed, shell(ctx, command))
+		}
+	}
 	result, err := lab.Run(ctx, o)
-	if err != nil {
+	if err = errors.Join(err, failed); err != nil {
 		return 0, err
 	}
 	report(result, o.Out)
 	return result.Status(), nil
+}
+
+// commands are the shell's, by the boot that they are run after.
+type commands map[int]string
+
+func (commands) String() string { return "" }
+
+func (c commands) Set(text string) error {
+	boot, command, ok := strings.Cut(text, ":")
+	n, err := strconv.Atoi(boot)
+	if !ok || err != nil || n < 1 {
+		return errors.New("write the boot's number, a colon and a command, as in 2:'ls build'")
+	}
+	c[n] = command
+	return nil
+}
+
+// shell runs a command while the machine goes on, and shows what it says.
+func shell(ctx context.Context, command string) error {
+	cmd := exec.CommandContext(ctx, "sh", "-c", command)
+	cmd.Stdout, cmd.Stderr = os.Stdout, os.Stderr
+	if err := cmd.Run(); err != nil {
+		return fmt.Errorf("run %s: %w", command, err)
+	}
+	return nil
 }
 
 func report(r lab.Result, out string) {

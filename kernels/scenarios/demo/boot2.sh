@@ -6,9 +6,9 @@ set -eu
 # they have said so. Guest web-a never does: it came first.
 systemctl is-active --quiet activate-web-a.service
 for guest in db-b shop-c; do
-	timeout 120 sh -c "until grep -qs '$guest runs' /run/guest-$guest.console; do sleep 0.2; done"
+	lab-await 120 "guest $guest to boot from its volume" "grep -qs '$guest runs' /run/guest-$guest.console"
 done
-timeout 60 sh -c 'until [ -e /run/bootrace/flushed ]; do sleep 0.2; done'
+lab-await 60 "the service to write down what the early one saw" '[ -e /run/bootrace/flushed ]'
 
 trouble() { # COMMAND...: ends with the status of a boot with trouble
 	status=0

@@ -5,9 +5,9 @@ set -eu
 
 systemctl is-active --quiet activate-web-a.service
 for guest in web-a db-b shop-c; do
-	timeout 120 sh -c "until grep -qs '$guest runs' /run/guest-$guest.console; do sleep 0.2; done"
+	lab-await 120 "guest $guest to boot from its volume" "grep -qs '$guest runs' /run/guest-$guest.console"
 done
-timeout 60 sh -c 'until [ -e /run/bootrace/flushed ]; do sleep 0.2; done'
+lab-await 60 "the service to write down what the early one saw" '[ -e /run/bootrace/flushed ]'
 
 bootrace show
 bootrace races
@@ -17,7 +17,7 @@ bootrace status --format json > /lab/out/enforce-status.json || [ $? = 5 ]
 
 # Guests that have run for a while are remembered: what would activate their
 # volumes, and what if LVM's list left them out?
-timeout 120 sh -c "until grep -qs '\"vg0-web--a\"' /var/lib/bootrace/memory.jsonl; do sleep 0.5; done"
+lab-await 120 "guest web-a to be remembered" "grep -qs '\"vg0-web--a\"' /var/lib/bootrace/memory.jsonl"
 bootrace check
 bootrace check --format json > /lab/out/check.json
 echo 'activation { auto_activation_volume_list = [ "vg1" ] }' > /etc/lvm/lvmlocal.conf
