@@ -145,6 +145,12 @@ func TestPackagesDebian(t *testing.T) {
 func TestPackagesRPM(t *testing.T) {
 	pkg := builtPackages(t, "bootrace-*.x86_64.rpm")
 	root := debianRoot(t)
+	// RPM distributions have these, from their package filesystem.
+	for _, dir := range []string{"bash-completion/completions", "fish/vendor_completions.d", "zsh/site-functions", "man/man5", "man/man8", "doc"} {
+		if err := os.MkdirAll(filepath.Join(root, "usr/share", dir), 0o755); err != nil {
+			t.Fatal(err)
+		}
+	}
 	before := files(t, root)
 	rpm := func(args ...string) string {
 		t.Helper()
@@ -156,6 +162,9 @@ func TestPackagesRPM(t *testing.T) {
 	}
 	if out := rpm("-q", "--configfiles", "bootrace"); !strings.Contains(out, "/etc/bootrace/config.yaml") {
 		t.Errorf("configuration files: %s", out)
+	}
+	if out := rpm("-q", "--docfiles", "bootrace"); !strings.Contains(out, "/usr/share/man/man8/bootrace-races.8.gz") {
+		t.Errorf("documentation: %s", out)
 	}
 	run(t, "chroot", root, "systemctl", "enable", "bootrace.service")
 	rpm("-U", "--force", "--nodeps", "--ignoresize", pkg)

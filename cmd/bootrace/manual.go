@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
+	"regexp"
 	"slices"
 	"strconv"
 	"strings"
@@ -78,6 +79,7 @@ type manPage struct {
 func (m *manual) page(name, section, what string) *manPage {
 	p := &manPage{name: name, section: section}
 	fmt.Fprintf(&p.text, ".TH %s %s %s \"bootrace %s\"\n", strings.ToUpper(name), section, m.date, version.String())
+	p.line(".ad l") // no wide gaps beside names that are not broken
 	p.heading("NAME")
 	p.line(name + " \\- " + roff(what))
 	return p
@@ -114,11 +116,15 @@ func (p *manPage) item(term, what string) {
 // roff is text as man(7) takes it.
 func roff(s string) string {
 	s = strings.NewReplacer(`\`, `\e`, "-", `\-`, "'", `\(aq`, "`", `\(ga`, "^", `\(ha`, "~", `\(ti`, "µ", `\(mc`, "±", `\(+-`).Replace(s)
+	s = listComma.ReplaceAllString(s, `,\:$1`)
 	if strings.HasPrefix(s, ".") {
 		return `\&` + s
 	}
 	return s
 }
+
+// listComma is a comma within a list of names: a place at which a line may break.
+var listComma = regexp.MustCompile(`,([a-z./])`)
 
 func (m *manual) overview() *manPage {
 	p := m.page("bootrace", "8", m.app.Usage)
