@@ -26,7 +26,7 @@ import (
 
 // readFlags are the flags of all commands that show recorded boots.
 func readFlags(more ...cli.Flag) []cli.Flag {
-	return append([]cli.Flag{formatFlag(), colorFlag()}, sourceFlags(more...)...)
+	return append([]cli.Flag{formatFlag(), colorFlag(), pagerFlag()}, sourceFlags(more...)...)
 }
 
 // sourceFlags are the flags of all commands that read recorded boots.
@@ -43,6 +43,40 @@ func formatFlag() cli.Flag {
 
 func colorFlag() cli.Flag {
 	return &cli.StringFlag{Name: "color", Value: "auto", Usage: "auto: where it is a terminal that has them; always or never"}
+}
+
+func timeFlag() cli.Flag {
+	return &cli.StringFlag{Name: "time", Value: "boot", Usage: "boot: in seconds since the boot; wall: the time of day"}
+}
+
+// wantWall reports whether the flag asks for times of the day.
+func wantWall(c *cli.Context) (bool, error) {
+	switch t := c.String("time"); t {
+	case "wall":
+		return true, nil
+	case "boot":
+		return false, nil
+	default:
+		return false, usageError("%s: --time %s is not known: use boot or wall", c.Command.Name, t)
+	}
+}
+
+// errNoClock says why there are no times of the day.
+func errNoClock(c *cli.Context) error {
+	return fmt.Errorf("%s: no clock was read in this boot, so no time of day is known: use --time boot", c.Command.Name)
+}
+
+// wallOf is the wall time of tl's boot where it is asked for, in nanoseconds since
+// 1970, else 0.
+func wallOf(c *cli.Context, tl *timeline.Timeline) (int64, error) {
+	wanted, err := wantWall(c)
+	switch {
+	case err != nil || !wanted:
+		return 0, err
+	case tl.Clock == nil:
+		return 0, errNoClock(c)
+	}
+	return tl.Clock.WallOffset, nil
 }
 
 // bootStore is where this host's boots are recorded.

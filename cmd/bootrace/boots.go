@@ -2,6 +2,7 @@ package main
 
 import (
 	"cmp"
+	"io"
 	"strings"
 	"time"
 
@@ -67,7 +68,7 @@ func bootsCommand() *cli.Command {
 			if asJSON {
 				err = writeJSON(c.App.Writer, bootList{bootsJSON(rows, files)})
 			} else {
-				err = text.Boots(c.App.Writer, rows, output(c))
+				err = paged(c, func(w io.Writer) error { return text.Boots(w, rows, output(c)) })
 			}
 			if err != nil {
 				return err

@@ -122,6 +122,8 @@ func (l *completion) values(command *cli.Command, flag string) []option {
 		return list
 	case "guest":
 		return l.guests()
+	case "kind":
+		return pick(words.Kinds()...)
 	case "color":
 		return pick("auto", "always", "never")
 	case "time":

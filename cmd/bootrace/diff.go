@@ -1,6 +1,8 @@
 package main
 
 import (
+	"io"
+
 	"github.com/urfave/cli/v2"
 
 	"github.com/bootrace/bootrace/exporters/text"
@@ -44,7 +46,7 @@ func diffCommand() *cli.Command {
 			if asJSON {
 				err = writeJSON(c.App.Writer, d)
 			} else {
-				err = text.Diff(c.App.Writer, d, output(c))
+				err = paged(c, func(w io.Writer) error { return text.Diff(w, d, output(c)) })
 			}
 			if err != nil {
 				return err

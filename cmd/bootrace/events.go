@@ -4,7 +4,6 @@ import (
 	"bufio"
 	"context"
 	"encoding/json"
-	"errors"
 	"fmt"
 	"io"
 	"os"
@@ -35,7 +34,7 @@ func eventsCommand() *cli.Command {
 			&cli.StringFlag{Name: "guest", Usage: "only those of the guest with this `NAME` or uuid, and of its findings"},
 			&cli.StringFlag{Name: "device", Usage: "only those that name this `DEVICE`: a path, a volume's or a mapping's name"},
 			&cli.BoolFlag{Name: "follow", Aliases: []string{"f"}, Usage: "go on with those that come, until it is stopped"},
-			&cli.StringFlag{Name: "time", Value: "boot", Usage: "boot: in seconds since the boot; wall: the time of day"},
+			timeFlag(),
 		),
 		Action: func(c *cli.Context) error {
 			asJSON, err := wantJSON(c)
@@ -46,8 +45,8 @@ func eventsCommand() *cli.Command {
 			if err != nil {
 				return err
 			}
-			if t := c.String("time"); t != "boot" && t != "wall" {
-				return usageError("events: --time %s is not known: use boot or wall", t)
+			if _, err := wantWall(c); err != nil {
+				return err
 			}
 			spendMemory()
 			syncLog(c.Context)
@@ -60,7 +59,10 @@ func eventsCommand() *cli.Command {
 			if err != nil {
 				return err
 			}
-			return printEvents(c, &boot, asJSON, wanted)
+			if asJSON || c.Bool("follow") {
+				return printEvents(c, c.App.Writer, &boot, asJSON, wanted)
+			}
+			return paged(c, func(w io.Writer) error { return printEvents(c, w, &boot, asJSON, wanted) })
 		},
 	}
 }
@@ -186,11 +188,11 @@ func hasText(v any, names map[string]bool) bool {
 	return false
 }
 
-func printEvents(c *cli.Context, boot *bootlog.Boot, asJSON bool, wanted func(*event.Event) bool) error {
+func printEvents(c *cli.Context, w io.Writer, boot *bootlog.Boot, asJSON bool, wanted func(*event.Event) bool) error {
 	var last uint64
 	for {
 		began := time.Now()
-		size, err := printNewEvents(c, boot, asJSON, wanted, &last)
+		size, err := printNewEvents(c, w, boot, asJSON, wanted, &last)
 		if err != nil || !c.Bool("follow") {
 			return err
 		}
@@ -202,14 +204,14 @@ func printEvents(c *cli.Context, boot *bootlog.Boot, asJSON bool, wanted func(*e
 }
 
 // printNewEvents prints those after last, and returns how large the log was before.
-func printNewEvents(c *cli.Context, boot *bootlog.Boot, asJSON bool, wanted func(*event.Event) bool, last *uint64) (size int64, err error) {
+func printNewEvents(c *cli.Context, w io.Writer, boot *bootlog.Boot, asJSON bool, wanted func(*event.Event) bool, last *uint64) (size int64, err error) {
 	size = logSize(boot)
 	log, err := boot.Open()
 	if err != nil {
 		return size, err
 	}
 	defer log.Close()
-	out := bufio.NewWriterSize(c.App.Writer, 64<<10)
+	out := bufio.NewWriterSize(w, 64<<10)
 	write, err := eventWriter(c, log, out, asJSON)
 	if err != nil {
 		return size, err
@@ -242,7 +244,7 @@ func eventWriter(c *cli.Context, log *bootlog.Log, out io.Writer, asJSON bool) (
 		header := log.Header()
 		start, ok := header.WallTime(0)
 		if !ok {
-			return nil, errors.New("events: no clock was read in this boot, so no time of day is known: use --time boot")
+			return nil, errNoClock(c)
 		}
 		wall = start.UnixNano()
 	}

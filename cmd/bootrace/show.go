@@ -1,10 +1,16 @@
 package main
 
 import (
+	"bytes"
 	"fmt"
+	"io"
+	"os"
+	"slices"
+	"strings"
 	"time"
 
 	"github.com/urfave/cli/v2"
+	"golang.org/x/term"
 
 	"github.com/bootrace/bootrace/exporters/text"
 	"github.com/bootrace/bootrace/exporters/words"
@@ -20,6 +26,8 @@ func showCommand() *cli.Command {
 		ArgsUsage: "[BOOT]",
 		Flags: readFlags(
 			&cli.BoolFlag{Name: "all", Usage: "every lane, LVM's private layers too"},
+			timeFlag(),
+			&cli.BoolFlag{Name: "follow", Aliases: []string{"f"}, Usage: "draw it again while the host boots, until it is stopped"},
 			&cli.DurationFlag{Name: "from", Usage: "begin this long after the boot, as in 12.5s"},
 			&cli.DurationFlag{Name: "to", Usage: "end this long after the boot"},
 		),
@@ -34,6 +42,15 @@ func showCommand() *cli.Command {
 			case to != 0 && from >= to:
 				return usageError("show: --from %s is not before --to %s", from, to)
 			}
+			if _, err := wantWall(c); err != nil {
+				return err
+			}
+			if c.Bool("follow") {
+				if asJSON {
+					return usageError("show: --follow draws for people: `bootrace events --follow --format json` is for programs")
+				}
+				return followBoot(c)
+			}
 			tl, err := readBoot(c)
 			if err != nil {
 				return err
@@ -44,15 +61,62 @@ func showCommand() *cli.Command {
 			if asJSON {
 				err = writeJSON(c.App.Writer, tl)
 			} else {
-				opts := output(c)
-				opts.From, opts.To = sinceBoot(c.Duration("from")), sinceBoot(c.Duration("to"))
-				err = text.Show(c.App.Writer, tl, opts)
+				err = paged(c, func(w io.Writer) error { return draw(c, w, tl) })
 			}
 			if err != nil {
 				return err
 			}
 			return outcome(tl.Summary.Outcome)
 		},
+	}
+}
+
+// draw writes the picture of tl as the flags ask for it.
+func draw(c *cli.Context, w io.Writer, tl *timeline.Timeline) error {
+	opts := output(c)
+	opts.From, opts.To = sinceBoot(c.Duration("from")), sinceBoot(c.Duration("to"))
+	var err error
+	if opts.Wall, err = wallOf(c, tl); err != nil {
+		return err
+	}
+	return text.Show(w, tl, opts)
+}
+
+// clearScreen has a terminal begin at its top again.
+const clearScreen = "\x1b[H\x1b[2J\x1b[3J"
+
+// followBoot draws the boot again whenever its log has grown: in the same place on a
+// terminal, one beneath the other elsewhere. It ends where it is stopped, and with a
+// boot that does not run.
+func followBoot(c *cli.Context) error {
+	boot, threshold, err := findBoot(c)
+	if err != nil {
+		return err
+	}
+	out := words.Raw(c.App.Writer)
+	f, ok := out.(*os.File)
+	onScreen := ok && term.IsTerminal(int(f.Fd()))
+	for first := true; ; first = false {
+		began, size := time.Now(), logSize(&boot)
+		tl, err := buildTimeline(&boot, threshold)
+		if err != nil {
+			return err
+		}
+		var picture bytes.Buffer
+		if onScreen {
+			picture.WriteString(clearScreen)
+		} else if !first {
+			picture.WriteByte('\n')
+		}
+		if err := draw(c, &picture, tl); err != nil {
+			return err
+		}
+		if _, err := out.Write(picture.Bytes()); err != nil {
+			return err
+		}
+		if !boot.Current || !grown(c.Context, &boot, size, max(time.Second, 20*time.Since(began))) {
+			return outcome(tl.Summary.Outcome)
+		}
 	}
 }
 
@@ -88,11 +152,19 @@ func racesCommand() *cli.Command {
 		Name:      "races",
 		Usage:     "the findings of a boot in words; exit status 3 if a guest failed, 5 if that is not known",
 		ArgsUsage: "[BOOT]",
-		Flags:     readFlags(&cli.StringFlag{Name: "guest", Usage: "only of the guest with this `NAME` or uuid"}),
+		Flags: readFlags(
+			&cli.StringFlag{Name: "guest", Usage: "only of the guest with this `NAME` or uuid"},
+			&cli.StringFlag{Name: "kind", Usage: "only findings of this `KIND`, such as missing or near-miss, and what they come to"},
+			timeFlag(),
+		),
 		Action: func(c *cli.Context) error {
 			asJSON, err := wantJSON(c)
 			if err != nil {
 				return err
+			}
+			kind := c.String("kind")
+			if c.IsSet("kind") && !slices.Contains(words.Kinds(), kind) {
+				return usageError("races: kind %q is not known%s: use one of %s", kind, didYouMean(kind, words.Kinds(), ""), strings.Join(words.Kinds(), ", "))
 			}
 			tl, err := readBoot(c)
 			if err != nil {
@@ -104,10 +176,17 @@ func racesCommand() *cli.Command {
 					return fmt.Errorf("races: no guest %q in boot %s: `bootrace show --all` lists its guests", name, boot)
 				}
 			}
+			opts, whole := output(c), tl
+			if c.IsSet("kind") {
+				opts.Kind, tl = kind, tl.OfKind(kind)
+			}
+			if opts.Wall, err = wallOf(c, tl); err != nil {
+				return err
+			}
 			if asJSON {
 				err = writeJSON(c.App.Writer, racesJSON{tl.BootID, tl.Complete, tl.CompleteFrom, tl.Incomplete, tl.Findings, tl.Verdicts})
 			} else {
-				err = text.Races(c.App.Writer, tl, output(c))
+				err = paged(c, func(w io.Writer) error { return text.Races(w, whole, opts) })
 			}
 			if err != nil {
 				return err

@@ -18,6 +18,10 @@ type axis struct {
 	width    int
 	scale    float64 // nanoseconds a column
 	step     event.Duration
+	// label is an instant with as much precision as a step of that length needs, and
+	// origin is where the clock that it tells was at the boot.
+	label  func(t event.Time, step event.Duration) string
+	origin event.Time
 }
 
 // segment is a stretch without a break.
@@ -36,13 +40,16 @@ const (
 
 // newAxis makes an axis of width columns over instants, which need not be
 // sorted, or from from to to where these are set.
-func newAxis(instants []event.Time, width int, from, to event.Time) *axis {
+func newAxis(instants []event.Time, width int, from, to event.Time, opts *Options) *axis {
 	slices.Sort(instants)
 	instants = slices.Compact(instants)
 	if len(instants) == 0 {
 		instants = []event.Time{from}
 	}
-	a := &axis{width: width}
+	a := &axis{width: width, label: tickLabel}
+	if opts.Wall != 0 {
+		a.label, a.origin = opts.timeOfDay, event.Time(opts.Wall%int64(24*time.Hour))
+	}
 	if from != 0 || to != 0 {
 		a.segments = []segment{zoom(instants, from, to)}
 	} else {
@@ -229,7 +236,7 @@ func (a *axis) tickStep() event.Duration {
 	for power := event.Duration(1); ; power *= 10 {
 		for _, digit := range []event.Duration{1, 2, 5} {
 			step := power * digit
-			label := len(tickLabel(last, step))
+			label := len(a.label(last, step))
 			if float64(step) >= float64(label+3)*a.scale || power > 1e17 {
 				return step
 			}
@@ -250,14 +257,14 @@ func (a *axis) ticks() []tick {
 	for _, s := range a.segments {
 		before := len(ticks)
 		step := event.Time(a.step)
-		for t := (s.from + step - 1) / step * step; t <= s.to; t += step {
+		for t := (s.from+a.origin+step-1)/step*step - a.origin; t <= s.to; t += step {
 			if col, ok := a.col(t); ok {
-				ticks = append(ticks, tick{col, tickLabel(t, a.step)})
+				ticks = append(ticks, tick{col, a.label(t, a.step)})
 			}
 		}
 		if len(ticks) == before {
 			col, _ := a.col(s.first)
-			ticks = append(ticks, tick{col, tickLabel(s.first, a.step/10)})
+			ticks = append(ticks, tick{col, a.label(s.first, a.step/10)})
 		}
 	}
 	return ticks
@@ -265,11 +272,17 @@ func (a *axis) ticks() []tick {
 
 // tickLabel is t in seconds with the decimals that step calls for.
 func tickLabel(t event.Time, step event.Duration) string {
+	return strconv.FormatFloat(t.Seconds(), 'f', decimalsOf(step), 64) + " s"
+}
+
+// decimalsOf is how many decimals of a second tell instants apart that lie step from
+// each other.
+func decimalsOf(step event.Duration) int {
 	decimals := 0
 	for unit := time.Second; unit > step && decimals < 9; unit /= 10 {
 		decimals++
 	}
-	return strconv.FormatFloat(t.Seconds(), 'f', decimals, 64) + " s"
+	return decimals
 }
 
 // labels puts each label over its tick, as far as they keep apart.

@@ -4,10 +4,12 @@ import (
 	"bufio"
 	"io"
 	"strings"
+	"time"
 
 	"github.com/charmbracelet/x/ansi"
 
 	"github.com/bootrace/bootrace/exporters/words"
+	"github.com/bootrace/bootrace/tracer/event"
 )
 
 type (
@@ -62,7 +64,20 @@ func newPrinter(w io.Writer, opts Options) *printer {
 	if opts.ASCII {
 		p.signs, p.teller.Signs = &asciiSigns, words.ASCII
 	}
+	if opts.Wall != 0 {
+		p.teller.Clock = func(at event.Time) string { return opts.timeOfDay(at, time.Millisecond) }
+	}
 	return p
+}
+
+// timeOfDay is an instant of the boot as a time of the day, cut to that precision: a
+// power of ten of a second.
+func (o *Options) timeOfDay(at event.Time, to time.Duration) string {
+	form := "15:04:05"
+	if decimals := decimalsOf(to); decimals > 0 {
+		form += "." + strings.Repeat("0", decimals)
+	}
+	return time.Unix(0, o.Wall+int64(bound(at))).In(o.location()).Format(form)
 }
 
 func (p *printer) flush() error { return p.w.Flush() }

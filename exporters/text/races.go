@@ -14,6 +14,17 @@ func Races(w io.Writer, tl *timeline.Timeline, opts Options) error {
 	p := newPrinter(w, opts)
 	p.write(p.teller.Summary(tl), 2)
 	p.write(p.teller.Coverage(tl), 2)
+	if opts.Wall != 0 {
+		p.list(plain, p.booted(tl.Clock), "times are of that day")
+	}
+	if opts.Kind != "" {
+		tl = tl.OfKind(opts.Kind)
+		if len(tl.Findings) == 0 {
+			p.line()
+			p.line(styled("No finding of the kind "+p.name(opts.Kind, words.NameCols)+".", strong))
+			return p.flush()
+		}
+	}
 	certain, withheld := words.Sort(tl.Findings)
 	p.groups(certain)
 	if len(withheld) > 0 {
@@ -40,7 +51,37 @@ func (p *printer) groups(findings []*timeline.Finding) {
 		t := p.opening(g.Findings[0])
 		t.Append(p.teller.Group(&g))
 		p.write(t, 2)
+		if len(g.Findings) == 1 {
+			p.steps(g.Findings[0])
+		}
 	}
+}
+
+// steps lists what the time until the device was ready was spent on, a line each.
+func (p *printer) steps(f *timeline.Finding) {
+	list := p.teller.Steps(f)
+	at, took := 0, 0
+	for _, s := range list {
+		at, took = max(at, columns(s.At)), max(took, columns(s.Took))
+	}
+	for _, s := range list {
+		sign, st := "    ", dim
+		switch {
+		case s.Opened:
+			sign, st = "  "+string(p.signs.glyph(opened(f)))+" ", words.ClassOf(f).Style()
+		case s.Decisive:
+			sign, st = "  > ", strong
+		}
+		p.line(styled(sign, st), styled(padLeft(s.At, at)+"  "+padLeft(s.Took, took)+"  "+s.What, st))
+	}
+}
+
+// opened is the glyph of the open that f is about.
+func opened(f *timeline.Finding) glyph {
+	if f.Error != "" {
+		return markFailed
+	}
+	return markOpened
 }
 
 // left says that there is no room for all.
@@ -68,7 +109,10 @@ func (p *printer) verdicts(tl *timeline.Timeline) {
 		p.line()
 		p.write(t, 2)
 	}
-	rest := p.teller.Sound(tl)
+	var rest paragraph
+	if p.opts.Kind == "" {
+		rest = p.teller.Sound(tl)
+	}
 	rest.Append(p.teller.More(tl))
 	if len(rest.Words) > 0 {
 		p.line()

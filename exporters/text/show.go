@@ -125,7 +125,7 @@ func newPicture(p *printer, tl *timeline.Timeline, lanes []lane) *picture {
 			lanes[i].shape.instants(func(t event.Time) { instants = append(instants, bound(t)) })
 		}
 	}
-	pic.axis = newAxis(instants, width, bound(p.opts.From), bound(p.opts.To))
+	pic.axis = newAxis(instants, width, bound(p.opts.From), bound(p.opts.To), &p.opts)
 	pic.ticks = pic.axis.ticks()
 	pic.canvas = newCanvas(width)
 	return pic
@@ -188,6 +188,9 @@ func (pic *picture) write() {
 func (pic *picture) writeAxis() {
 	left := pad("", signCols+pic.labels+1)
 	title := "since boot"
+	if pic.p.opts.Wall != 0 {
+		title = "time of day"
+	}
 	if len(title) <= pic.labels {
 		left = pad("  "+title, signCols+pic.labels+1)
 	}

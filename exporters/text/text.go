@@ -32,12 +32,18 @@ type Options struct {
 	ASCII bool // no character beyond ASCII; foreign ones are escaped
 	All   bool // every lane, LVM's private layers too
 
+	// Kind has Races tell the findings of one kind alone, and what they come to.
+	Kind string
+
 	// From and To zoom Show to a part of the boot; 0 means from the first and
 	// to the last thing that there is to see.
 	From, To event.Time
 
 	// Location is the zone of wall times; nil means UTC.
 	Location *time.Location
+	// Wall is the boot's own wall time, in nanoseconds since 1970: Show and Races
+	// then tell instants as times of the day. 0: in seconds since the boot.
+	Wall int64
 }
 
 func (o Options) width() int {

@@ -70,6 +70,7 @@ func TestGolden(t *testing.T) {
 			"80-all":  {All: true},
 			"80-zoom": {From: event.Time(14 * time.Second), To: event.Time(15 * time.Second)},
 			"80-zone": {Location: time.FixedZone("CET", 3600)},
+			"80-wall": {Location: time.FixedZone("CET", 3600), Wall: 1772435560_123456789}, "120-wall": {Width: 120, Wall: 1772435560_123456789},
 		}},
 		{"held", map[string]Options{"40": {Width: 40}, "80": {}, "120": {Width: 120}}},
 		{"incomplete", map[string]Options{"40": {Width: 40}, "80": {}, "120": {Width: 120}, "80-color": {Color: true}}},
@@ -290,7 +291,7 @@ func TestAxis(t *testing.T) {
 		"evenly spread":   {at(10, 30, 50, 70, 90, 110), 60, 1},
 		"only two, apart": {at(12, 500), 60, 1},
 	} {
-		a := newAxis(c.instants, c.width, 0, 0)
+		a := newAxis(c.instants, c.width, 0, 0, &Options{})
 		if len(a.segments) != c.segments {
 			t.Errorf("%s: %d segments, want %d", name, len(a.segments), c.segments)
 		}
@@ -321,7 +322,7 @@ func TestAxisAny(t *testing.T) {
 		if r.IntN(3) == 0 {
 			from, to = event.Time(r.Int64N(1<<40)), event.Time(r.Int64N(1<<40))
 		}
-		a := newAxis(instants, width, from, to)
+		a := newAxis(instants, width, from, to, &Options{})
 		for _, s := range instants {
 			if col, ok := a.col(s); col < 0 || col >= width || !ok && from == 0 && to == 0 {
 				t.Fatalf("%v of %v at width %d: column %d, shown %t", s, instants, width, col, ok)

@@ -135,18 +135,18 @@ func (t *Teller) Coverage(tl *timeline.Timeline) Paragraph {
 		p.Say("The record is complete: nothing that a verdict depends on is missing.", Dim)
 	case len(missing) == 0 && tl.Events > 0:
 		p.Say("The record ends at", Warn)
-		p.Add(Seconds(tl.Last), Warn)
+		p.Add(t.At(tl.Last), Warn)
 		p.Say("and has no proper end, so what came after that is not known"+t.because(end), Warn)
 	case tl.CompleteFrom != nil:
 		p.Say("The record is complete from", Warn)
-		p.Add(Seconds(*tl.CompleteFrom), Warn)
+		p.Add(t.At(*tl.CompleteFrom), Warn)
 		p.Say("on; what happened before may be missing"+t.because(missing), Warn)
 	default:
 		p.Say("The record is not complete, so a failure may be missing"+t.because(missing), Warn)
 	}
 	if len(missing) > 0 && len(end) > 0 {
 		p.Say("It ends at", Warn)
-		p.Add(Seconds(tl.Last), Warn)
+		p.Add(t.At(tl.Last), Warn)
 		p.Say("and has no proper end"+t.because(end), Warn)
 	}
 	return p
@@ -171,11 +171,11 @@ func (t *Teller) because(gaps []timeline.Gap) string {
 	return ": " + strings.Join(whys, "; ") + "."
 }
 
-// Finding tells all of f but its kind: what happened, why the mapping was late,
-// how the guest ended, and the evidence.
+// Finding tells all of f but its kind, and its steps (Steps): what happened, why the
+// device was late, how the guest ended, and the evidence.
 func (t *Teller) Finding(f *timeline.Finding) Paragraph {
 	p := t.What(f)
-	p.Append(t.Why(f, true))
+	p.Append(t.Why(f, false))
 	p.Append(t.Ending(f.Exit))
 	t.remarks(&p, f)
 	p.Append(t.Evidence(f.Evidence))
@@ -223,9 +223,6 @@ func (t *Teller) Brief(f *timeline.Finding) Paragraph {
 	if s := f.Decisive(); s != nil {
 		p.Join(":", Plain)
 		p.tell(" "+delay(s), t.saysStep(s))
-		if len(f.Late.Steps) > 1 && f.Failed() {
-			t.steps(&p, f.Late)
-		}
 	}
 	if f.Withheld != "" {
 		p.Join(";", Plain)
@@ -268,6 +265,47 @@ func (t *Teller) steps(p *Paragraph, a *timeline.Account) {
 	}
 	p.endList("")
 	p.Join(")", Dim)
+}
+
+// Step is one line of the way to a device that is ready: when something was done,
+// how long it took, and what it was.
+type Step struct {
+	At, Took, What string
+	// Decisive is the step that the guest came too early for. Opened is the guest's
+	// open, between the steps: it took no time.
+	Decisive, Opened bool
+}
+
+// maxSteps is as many steps as are told one by one.
+const maxSteps = 16
+
+// Steps lists what the time until f's device was ready was spent on, in order, with
+// the guest's open among it; nil where that is one step, or not known.
+func (t *Teller) Steps(f *timeline.Finding) []Step {
+	if f.Decisive() == nil || len(f.Late.Steps) < 2 {
+		return nil
+	}
+	var list []Step
+	opened := Step{At: t.At(f.At), What: "the guest opens it", Opened: true}
+	if f.Guest == "" {
+		opened.What = "somebody looks for it"
+	}
+	told := false
+	for i := range f.Late.Steps {
+		if i == maxSteps {
+			list = append(list, Step{What: Count(len(f.Late.Steps)-i, "more step", "more steps")})
+			break
+		}
+		s := &f.Late.Steps[i]
+		if !told && f.At < s.To {
+			list, told = append(list, opened), true
+		}
+		list = append(list, Step{At: t.At(s.To), Took: "+" + t.Signs.Duration(took(s)), What: t.StepName(s), Decisive: s == f.Decisive()})
+	}
+	if !told {
+		list = append(list, opened)
+	}
+	return list
 }
 
 func (t *Teller) step(p *Paragraph, s *timeline.AccountStep, longest bool) {

@@ -161,9 +161,9 @@ func (t *Teller) Group(g *FindingGroup) Paragraph {
 		p.Say("guest", Plain)
 		p.Add(t.Name(names[0], NameCols)+",", Strong)
 		p.Say(itoa(many)+" starts from", Plain)
-		p.Add(Seconds(first.At), Plain)
+		p.Add(t.At(first.At), Plain)
 		p.Say("to", Plain)
-		p.Add(Seconds(g.Findings[len(g.Findings)-1].At), Plain)
+		p.Add(t.At(g.Findings[len(g.Findings)-1].At), Plain)
 	} else {
 		p.Add(t.countOf(len(names), first.Guest), Strong)
 		if many > len(names) {
@@ -472,10 +472,10 @@ func (t *Teller) again(p *Paragraph, group []telling) {
 		p.Say("at", Plain)
 	} else {
 		p.Say("from", Plain)
-		p.Add(Seconds(v.At), Plain)
+		p.Add(t.At(v.At), Plain)
 		p.Say("to", Plain)
 	}
-	p.Add(Seconds(group[len(group)-1].verdict.At)+";", Plain)
+	p.Add(t.At(group[len(group)-1].verdict.At)+";", Plain)
 	switch {
 	case s.Runs == timeline.RunsNo:
 		p.Say("it does not run at the end of the record.", Plain)
@@ -483,7 +483,7 @@ func (t *Teller) again(p *Paragraph, group []telling) {
 		p.Say("whether it runs is not known.", Plain)
 	case s.Since != nil:
 		p.Say("it runs since", Plain)
-		p.Add(Seconds(*s.Since)+".", Plain)
+		p.Add(t.At(*s.Since)+".", Plain)
 	default:
 		p.Say("it runs.", Plain)
 	}

@@ -37,7 +37,7 @@ func TestTellHistories(t *testing.T) {
 		{
 			"blank",
 			[]string{
-				"the device beneath it, /dev/vdb, became a physical volume only 1 min 40 s after the boot began: it was blank before (step by step:",
+				"the device beneath it, /dev/vdb, became a physical volume only 1 min 40 s after the boot began: it was blank before. ",
 				"/dev/vdc, became a physical volume only", "/dev/vdf, became a physical volume only", "let what starts guests run after what activates their volumes.",
 			},
 			[]string{"udev took", "usable"},

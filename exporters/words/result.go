@@ -99,8 +99,8 @@ func (t *Teller) Ready(ready *timeline.Instant) Result {
 	case ready == nil:
 		return Result{"never ready", "never", Bad}
 	case ready.OrBefore:
-		return Result{"ready before " + Seconds(ready.At), "before", Dim}
+		return Result{"ready before " + t.At(ready.At), "before", Dim}
 	}
-	at := Seconds(MiddleOf(ready))
+	at := t.At(MiddleOf(ready))
 	return Result{"ready " + at, at, Dim}
 }

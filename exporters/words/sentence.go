@@ -115,7 +115,7 @@ func (t *Teller) says(f *timeline.Finding) part {
 			}
 			return Span{t.Name(f.MappingName, NameCols), Plain}, f.MappingName != ""
 		case "at":
-			return Span{Seconds(f.At), Plain}, true
+			return Span{t.At(f.At), Plain}, true
 		case "ready":
 			return t.saysReady(f.Ready)
 		case "early", "spare", "worst", "best":
@@ -273,9 +273,9 @@ func (t *Teller) saysMargin(name string, m *timeline.Margin, st Style) (Span, bo
 // half the window's width.
 func (t *Teller) Instant(i *timeline.Instant) string {
 	if i.OrBefore {
-		return Seconds(i.At) + " or before"
+		return t.At(i.At) + " or before"
 	}
-	return Seconds(MiddleOf(i)) + t.window(max(i.At.Sub(i.From), 0))
+	return t.At(MiddleOf(i)) + t.window(max(i.At.Sub(i.From), 0))
 }
 
 // MiddleOf is the middle of the window in which i lies.

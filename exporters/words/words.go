@@ -8,6 +8,8 @@ package words
 
 import (
 	"strings"
+
+	"github.com/bootrace/bootrace/tracer/event"
 )
 
 // Style is the meaning of a piece of text, and with it its colour.
@@ -109,4 +111,14 @@ type Teller struct {
 	// Name makes foreign text fit for where it goes, cut to about that many
 	// columns.
 	Name func(s string, cols int) string
+	// Clock tells an instant, nil: in seconds since the boot.
+	Clock func(event.Time) string
+}
+
+// At is an instant as the text tells it.
+func (t *Teller) At(at event.Time) string {
+	if t.Clock != nil {
+		return t.Clock(at)
+	}
+	return Seconds(at)
 }

@@ -36,6 +36,55 @@ func (t *Timeline) Only(name string) *Timeline {
 	return &out
 }
 
+// OfKind returns t with the findings of one kind alone, and the verdicts and causes
+// that they led to. The summary has the guests with such a cause, and what these
+// causes come to: that a guest failed for another reason is not in it.
+func (t *Timeline) OfKind(kind string) *Timeline {
+	out := *t
+	out.Findings = slices.DeleteFunc(slices.Clone(t.Findings), func(f *Finding) bool { return f.Kind != kind })
+	out.Verdicts = []*Verdict{}
+	place := map[int]int{}
+	for i, v := range t.Verdicts {
+		kept := *v
+		kept.Causes = slices.DeleteFunc(slices.Clone(v.Causes), func(c *Cause) bool { return !slices.Contains(c.Findings, kind) })
+		if len(kept.Causes) == 0 {
+			continue
+		}
+		kept.Outcome = OutcomeFine
+		for _, c := range kept.Causes {
+			kept.Outcome = kept.Outcome.Worse(c.Outcome)
+		}
+		place[i] = len(out.Verdicts)
+		out.Verdicts = append(out.Verdicts, &kept)
+	}
+	s := Summary{Outcome: OutcomeFine, Unknown: t.Summary.Unknown, Guests: []GuestSummary{}}
+	for _, g := range t.Summary.Guests {
+		all := g.Verdicts
+		g.Verdicts, g.Outcome = nil, OutcomeFine
+		for _, n := range all {
+			at, ok := place[n]
+			if !ok {
+				continue
+			}
+			if o := out.Verdicts[at].Outcome; len(g.Verdicts) == 0 || g.Outcome.Worse(o) != g.Outcome {
+				g.Verdict, g.Outcome = at, o
+			}
+			g.Verdicts = append(g.Verdicts, at)
+		}
+		if len(g.Verdicts) == 0 {
+			continue
+		}
+		s.Guests = append(s.Guests, g)
+		s.Counts.add(g.Outcome)
+		s.Outcome = s.Outcome.Worse(g.Outcome)
+	}
+	if len(s.Unknown) > 0 {
+		s.Outcome = s.Outcome.Worse(OutcomeUnknown)
+	}
+	out.Summary = s
+	return &out
+}
+
 // only is the summary of the guests that have one of these verdicts; place has
 // their new places by the old ones.
 func (s *Summary) only(place map[int]int) Summary {
