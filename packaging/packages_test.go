@@ -163,7 +163,7 @@ func TestPackagesRPM(t *testing.T) {
 	if out := rpm("-q", "--configfiles", "bootrace"); !strings.Contains(out, "/etc/bootrace/config.yaml") {
 		t.Errorf("configuration files: %s", out)
 	}
-	if out := rpm("-q", "--docfiles", "bootrace"); !strings.Contains(out, "/usr/share/man/man8/bootrace-races.8.gz") {
+	if out := rpm("-q", "--docfiles", "bootrace"); !strings.Contains(out, "/usr/share/man/man8/bootrace.8.gz") {
 		t.Errorf("documentation: %s", out)
 	}
 	run(t, "chroot", root, "systemctl", "enable", "bootrace.service")
