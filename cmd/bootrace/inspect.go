@@ -1,6 +1,7 @@
 package main
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -209,8 +210,8 @@ func rememberedDisks(name string) ([]event.MemoryDisk, error) {
 	return nil, fmt.Errorf("inspect: no guest %q runs, and none is remembered: give its disks by path, as in /dev/VG/LV", name)
 }
 
-// remembered are the disks that a guest last ran on. One that had a backing file
-// was no raw disk; of the others nothing says what they are, so they are.
+// remembered are the disks that a guest last ran on. Where the format is not
+// remembered, one that had a backing file was no raw disk, and the others were.
 func remembered(last []event.MemoryDisk) []guest.Image {
 	backed := map[string]bool{}
 	for i := range last {
@@ -222,8 +223,8 @@ func remembered(last []event.MemoryDisk) []guest.Image {
 		if d.BackingOf != "" {
 			continue
 		}
-		format := "raw"
-		if backed[d.Path] {
+		format := cmp.Or(d.Format, "raw")
+		if d.Format == "" && backed[d.Path] { // of a version that did not remember it
 			format = "qcow2"
 		}
 		disks = append(disks, guest.Image{Path: d.Path, Format: format, Storage: guest.StorageFile})

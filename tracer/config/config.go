@@ -44,6 +44,8 @@ type Config struct {
 	KeepSize  Size `yaml:"keep-size"`
 	// MaxLogSize limits the log of one boot.
 	MaxLogSize Size `yaml:"max-log-size"`
+	// Inspect is whether the disks of guests are looked into.
+	Inspect Inspect `yaml:"inspect"`
 	// Enforce is what enforce mode does; trace mode does nothing of it.
 	Enforce Enforce `yaml:"enforce"`
 	// Export is where timelines are sent.
@@ -68,6 +70,23 @@ func (m *Mode) String() string { return string(*m) }
 
 // UnmarshalYAML checks the mode.
 func (m *Mode) UnmarshalYAML(n *yaml.Node) error { return setNode(m, n) }
+
+// Inspect is whether the disks of guests are looked into.
+type Inspect string
+
+// The values of Inspect.
+const (
+	InspectOn  Inspect = "on"
+	InspectOff Inspect = "off"
+)
+
+// Set checks and sets it; it makes Inspect a flag.
+func (i *Inspect) Set(s string) error { return choose(i, s, "inspect", InspectOn, InspectOff) }
+
+func (i *Inspect) String() string { return string(*i) }
+
+// UnmarshalYAML checks it. To YAML, on and off can be words of their own.
+func (i *Inspect) UnmarshalYAML(n *yaml.Node) error { return setNode(i, n) }
 
 // Probes is how the kernel is watched.
 type Probes string
@@ -130,6 +149,7 @@ func Default() Config {
 		KeepBoots:     30,
 		KeepSize:      256 << 20,
 		MaxLogSize:    64 << 20,
+		Inspect:       InspectOn,
 		Enforce:       defaultEnforce(),
 		Export:        defaultExport(),
 		Metrics:       defaultMetrics(),

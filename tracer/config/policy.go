@@ -11,7 +11,7 @@ import (
 func (c *Config) Recorded() event.PolicyInfo {
 	e := &c.Enforce
 	p := event.PolicyInfo{
-		Mode: string(c.Mode), Deadline: e.Deadline, OnTimeout: string(e.OnTimeout), Identity: string(e.Identity),
+		Mode: string(c.Mode), Deadline: e.Deadline, OnTimeout: string(e.OnTimeout), Identity: string(e.Identity), Inspect: string(c.Inspect),
 		Programs: slices.Clone(e.Binaries),
 	}
 	for i := range e.Guests {

@@ -117,6 +117,7 @@ func (e *Event) fields(f form) {
 	object(f, "way", &e.Way)
 	object(f, "policy", &e.Policy)
 	object(f, "domain", &e.Domain)
+	object(f, "inside", &e.Inside)
 }
 
 func (p *Proc) fields(f form) {
@@ -258,6 +259,7 @@ func (p *PolicyInfo) fields(f form) {
 	integer(f, "deadline_ns", &p.Deadline, always)
 	text(f, "on_timeout", &p.OnTimeout, always)
 	text(f, "identity", &p.Identity, always)
+	text(f, "inspect", &p.Inspect, optional)
 	texts(f, "programs", &p.Programs, optional)
 	objects(f, "rules", &p.Rules)
 	text(f, "way", &p.Way, optional)
@@ -332,6 +334,62 @@ func (d *MemoryDisk) fields(f form) {
 	texts(f, "table", &d.Table, optional)
 	text(f, "mount", &d.Mount, optional)
 	integer(f, "inode", &d.Inode, optional)
+	text(f, "format", &d.Format, optional)
+	objects(f, "inside", &d.Inside)
+	text(f, "inside_boot_id", &d.InsideBoot, optional)
+	text(f, "short_since_boot_id", &d.ShortSince, optional)
+}
+
+func (l *MemoryLayer) fields(f form) {
+	text(f, "kind", &l.Kind, always)
+	text(f, "name", &l.Name, optional)
+	text(f, "uuid", &l.UUID, optional)
+	integer(f, "needs_bytes", &l.Needs, optional)
+	integer(f, "has_bytes", &l.Has, optional)
+	text(f, "state", &l.State, optional)
+	integer(f, "generation", &l.Generation, optional)
+}
+
+func (i *InsideInfo) fields(f form) {
+	text(f, "guest", &i.Guest, optional)
+	text(f, "disk", &i.Disk, always)
+	boolean(f, "live", &i.Live, optional)
+	text(f, "why", &i.Why, optional)
+	text(f, "cut", &i.Cut, optional)
+	object(f, "dev", &i.Dev)
+	text(f, "name", &i.Name, optional)
+	text(f, "uuid", &i.UUID, optional)
+	integer(f, "size", &i.Size, optional)
+	objects(f, "layers", &i.Layers)
+	integer(f, "more", &i.More, optional)
+	integer(f, "reads", &i.Reads, optional)
+	integer(f, "bytes", &i.Bytes, optional)
+}
+
+func (l *InsideLayer) fields(f form) {
+	text(f, "kind", &l.Kind, always)
+	integer(f, "over", &l.Over, always)
+	text(f, "name", &l.Name, optional)
+	text(f, "label", &l.Label, optional)
+	text(f, "uuid", &l.UUID, optional)
+	text(f, "detail", &l.Detail, optional)
+	integer(f, "offset", &l.Offset, optional)
+	integer(f, "needs_bytes", &l.Needs, optional)
+	integer(f, "has_bytes", &l.Has, always)
+	text(f, "state", &l.State, optional)
+	text(f, "why", &l.Why, optional)
+	objects(f, "damage", &l.Damage)
+	integer(f, "absent_from", &l.Absent, optional)
+	integer(f, "looked", &l.Looked, optional)
+	boolean(f, "zeros", &l.Zeros, optional)
+	integer(f, "generation", &l.Generation, optional)
+	texts(f, "checked", &l.Checked, optional)
+}
+
+func (d *InsideDamage) fields(f form) {
+	text(f, "what", &d.What, always)
+	integer(f, "at_byte", &d.At, always)
+	text(f, "check", &d.Check, always)
 }
 
 func (l *LVMInfo) fields(f form) {

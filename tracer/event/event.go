@@ -62,6 +62,7 @@ const (
 	Way       Kind = "way"        // Proc, Way: where a path of the guest Proc led when bootrace looked
 	Policy    Kind = "policy"     // Policy: what enforce mode does, or would do, with starts from now on
 	Domain    Kind = "domain"     // Domain: libvirt's hook was called at the start of a domain
+	Inside    Kind = "inside"     // Proc (none before a start), Inside: what was seen in a guest's disk
 )
 
 // Event is one fact. Exactly the payloads that its kind names are set.
@@ -97,6 +98,7 @@ type Event struct {
 	Way    *WayInfo    `json:"way,omitempty"`
 	Policy *PolicyInfo `json:"policy,omitempty"`
 	Domain *DomainInfo `json:"domain,omitempty"`
+	Inside *InsideInfo `json:"inside,omitempty"`
 }
 
 // Earliest returns the earliest instant at which e can have happened.
@@ -381,6 +383,9 @@ type PolicyInfo struct {
 	Deadline  Duration `json:"deadline_ns"`
 	OnTimeout string   `json:"on_timeout"`
 	Identity  string   `json:"identity"`
+	// Inspect is whether the disks of guests are looked into: on, off; empty in the
+	// records of versions that never did.
+	Inspect string `json:"inspect,omitempty"`
 	// Programs are the patterns of the programs whose starts are held.
 	Programs []string `json:"programs,omitempty"`
 	// Rules are exceptions; the first that fits a guest holds for it.
@@ -459,6 +464,82 @@ type ImageMember struct {
 	UUID       string `json:"uuid,omitempty"`
 }
 
+// InsideInfo is what was seen in a guest's disk, from outside: headers and the ends
+// of logs, nothing of its files. Package inspect has the words. The window of its
+// event is that of the look. A later event about the same disk of the same process
+// adds to an earlier one.
+type InsideInfo struct {
+	Guest string `json:"guest,omitempty"` // its identity, as in uuid:3aad3b6b-...
+	Disk  string `json:"disk"`            // its path, as on the command line
+	// Live is set where somebody had it open for writing, or that is not known:
+	// then only kinds and sizes are told.
+	Live bool `json:"live,omitempty"`
+	// Why says why it was not looked into, Cut why not everything was looked at.
+	Why string `json:"why,omitempty"`
+	Cut string `json:"cut,omitempty"`
+	// Dev, Name, UUID and Size are those of the block device that it led to, where
+	// it led to one: Name and UUID of a mapping.
+	Dev  *Dev   `json:"dev,omitempty"`
+	Name string `json:"name,omitempty"`
+	UUID string `json:"uuid,omitempty"`
+	Size int64  `json:"size,omitempty"` // bytes
+	// Layers are its images, then the disk that the guest sees, then what is in
+	// it; More is how many there are beside these.
+	Layers []InsideLayer `json:"layers,omitempty"`
+	More   int           `json:"more,omitempty"`
+	Reads  int           `json:"reads,omitempty"`
+	Bytes  int64         `json:"bytes,omitempty"` // that were read
+}
+
+// InsideLayer is one thing on a disk. Its texts are the guest's own, cut to 256
+// bytes.
+type InsideLayer struct {
+	// Kind is one of package inspect, or image: Name is then its path, Detail its
+	// format.
+	Kind string `json:"kind"`
+	// Over is the place in Layers of what it is in, -1 where it is in nothing.
+	Over   int    `json:"over"`
+	Name   string `json:"name,omitempty"`
+	Label  string `json:"label,omitempty"`
+	UUID   string `json:"uuid,omitempty"`
+	Detail string `json:"detail,omitempty"`
+	Offset int64  `json:"offset,omitempty"` // bytes, in what it is in
+	// Needs is how many bytes it takes by what it says of itself, 0 where that is
+	// not known, and Has how many there are, -1 where not known.
+	Needs int64  `json:"needs_bytes,omitempty"`
+	Has   int64  `json:"has_bytes"`
+	State string `json:"state,omitempty"` // clean, dirty, errors, hibernated, encrypted, unknown
+	Why   string `json:"why,omitempty"`   // what the state was read from, or why it is unknown
+	// Damage are headers that failed a check. Absent is from which byte on headers
+	// are not there, 0 where that is not so.
+	Damage []InsideDamage `json:"damage,omitempty"`
+	Absent int64          `json:"absent_from,omitempty"`
+	Looked int            `json:"looked,omitempty"` // headers that were looked for from there on
+	Zeros  bool           `json:"zeros,omitempty"`  // all of them read as zeros
+	// Generation only grows while the same file system is in use; 0: not known.
+	Generation uint64   `json:"generation,omitempty"`
+	Checked    []string `json:"checked,omitempty"` // what was looked at
+}
+
+// InsideDamage is a header that failed a check.
+type InsideDamage struct {
+	What  string `json:"what"`
+	At    int64  `json:"at_byte"` // from the layer's beginning
+	Check string `json:"check"`
+}
+
+// MemoryLayer is what is remembered of one thing on a disk that has a size of its
+// own or a generation.
+type MemoryLayer struct {
+	Kind       string `json:"kind"`
+	Name       string `json:"name,omitempty"`
+	UUID       string `json:"uuid,omitempty"`
+	Needs      int64  `json:"needs_bytes,omitempty"`
+	Has        int64  `json:"has_bytes,omitempty"`
+	State      string `json:"state,omitempty"`
+	Generation uint64 `json:"generation,omitempty"`
+}
+
 // MemoryInfo is what a guest should run on: what it ran on in the last boot before
 // this one in which that was not another disk. In an event without Proc it is
 // what an operator accepted as the guest's disks (Accepted is set).
@@ -506,6 +587,15 @@ type MemoryDisk struct {
 	// Of a file: where its file system was mounted, and its inode number there.
 	Mount string `json:"mount,omitempty"`
 	Inode uint64 `json:"inode,omitempty"`
+	// Format is that of the image, as the command line declares it.
+	Format string `json:"format,omitempty"`
+	// Inside is what was seen in the disk when it was last looked into before the
+	// guest ran on it, in the boot InsideBoot; nil where it was not.
+	Inside     []MemoryLayer `json:"inside,omitempty"`
+	InsideBoot string        `json:"inside_boot_id,omitempty"`
+	// ShortSince is the first boot in which something in it needed more bytes than
+	// there are, empty where nothing does.
+	ShortSince string `json:"short_since_boot_id,omitempty"`
 }
 
 // LVMInfo is what LVM reported when it was asked, after the boot had settled: of

@@ -7,7 +7,7 @@ var kinds = []Kind{
 	Exec, Fork, Exit, Open, Link,
 	DMCreate, DMLoad, DMResume, DMSuspend, DMRename, DMRemove,
 	Uevent, Udev, Net, Backfill, Source, Clock, Host, Mark, Loss,
-	Hold, Release, Image, Memory, LVM, Mount, Way, Policy, Domain,
+	Hold, Release, Image, Memory, LVM, Mount, Way, Policy, Domain, Inside,
 }
 
 // Known reports whether this version knows what events of that kind say. A log

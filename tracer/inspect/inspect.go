@@ -26,6 +26,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"sync"
 	"time"
 )
 
@@ -174,11 +175,15 @@ func Look(ctx context.Context, disks []Disk) []Report {
 }
 
 func look(ctx context.Context, disks []Disk, limits Limits) []Report {
+	return Beside{}.look(ctx, disks, limits)
+}
+
+func (b Beside) look(ctx context.Context, disks []Disk, limits Limits) []Report {
 	l := &looking{formats: formats}
 	reports := make([]Report, len(disks))
 	sources := make([]*source, len(disks))
 	for i, d := range disks {
-		s := &source{ctx: ctx, in: d.Bytes, size: max(d.Size, 0), left: limits}
+		s := &source{ctx: ctx, in: d.Bytes, size: max(d.Size, 0), left: limits, reading: b.Reading}
 		sources[i] = s
 		root := &Layer{Kind: KindDisk, Has: s.size}
 		a := &area{read: s.read, size: s.size, live: d.Live, disk: i, looking: l}
@@ -233,6 +238,8 @@ type source struct {
 	reads int
 	bytes int64
 	stop  error // nothing is read any more
+	// reading counts reads under way, nil: nobody wants to know.
+	reading *sync.WaitGroup
 }
 
 // read returns exactly n bytes from off on. The read itself can take as long as
@@ -261,7 +268,13 @@ func (s *source) read(off int64, n int) ([]byte, error) {
 		err  error
 	}
 	done := make(chan outcome, 1)
+	if s.reading != nil {
+		s.reading.Add(1)
+	}
 	go func() {
+		if s.reading != nil {
+			defer s.reading.Done()
+		}
 		data := make([]byte, n)
 		got, err := s.in.ReadAt(data, off)
 		if got == n {

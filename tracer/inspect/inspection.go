@@ -2,7 +2,9 @@ package inspect
 
 import (
 	"context"
+	"sync"
 
+	"github.com/bootrace/bootrace/tracer/event"
 	"github.com/bootrace/bootrace/tracer/guest"
 	"github.com/bootrace/bootrace/tracer/image"
 )
@@ -34,18 +36,47 @@ type InspectedDisk struct {
 	// Unknown says what is not known of it, empty where all questions that are
 	// asked here have an answer.
 	Unknown []string `json:"unknown,omitempty"`
+
+	// dev, name, uuid and size are those of the device that it led to.
+	dev        *event.Dev
+	name, uuid string
+	size       int64
+}
+
+// Beside says how to look for those who do so beside other work.
+type Beside struct {
+	// Writers says who may write to the images of a chain just now, as image.Writers
+	// does; it is asked before and after the look. nil: image.Writers.
+	Writers func(*image.Chain) (list []image.Use, complete bool)
+	// Reading counts the reads that are under way. Storage that does not answer keeps
+	// one under way after Inspect has returned. nil: nobody wants to know.
+	Reading *sync.WaitGroup
 }
 
 // Inspect looks at the disks of one guest. The paths are followed and opened by
 // the rules of image.Reader.
 func Inspect(ctx context.Context, r image.Reader, disks []guest.Image) []InspectedDisk {
+	return Beside{}.Inspect(ctx, r, disks)
+}
+
+// Inspect is the function of that name.
+func (b Beside) Inspect(ctx context.Context, r image.Reader, disks []guest.Image) []InspectedDisk {
+	writers := b.Writers
+	if writers == nil {
+		writers = image.Writers
+	}
 	list := make([]InspectedDisk, len(disks))
 	var look []Disk
 	var which []int
+	var chains []*image.Chain
 	for i := range disks {
 		d := &list[i]
 		d.Path = disks[i].Path
 		chain := r.Follow(ctx, &disks[i])
+		if len(chain.Members) > 0 {
+			m := &chain.Members[0]
+			d.dev, d.name, d.uuid, d.size = m.Dev, m.Name, m.UUID, m.Size
+		}
 		data, err := r.Data(chain)
 		if err != nil {
 			d.Why = err.Error()
@@ -53,13 +84,24 @@ func Inspect(ctx context.Context, r image.Reader, disks []guest.Image) []Inspect
 		}
 		defer data.Close()
 		var complete bool
-		d.Writers, complete = image.Writers(chain)
+		d.Writers, complete = writers(chain)
 		d.WritersUnknown, d.Images = !complete, data.Images
 		look = append(look, Disk{Name: d.Path, Bytes: data, Size: data.Size, Live: len(d.Writers) > 0})
-		which = append(which, i)
+		which, chains = append(which, i), append(chains, chain)
 	}
-	for n, report := range Look(ctx, look) {
-		list[which[n]].Report = &report
+	for n, report := range b.look(ctx, look, DefaultLimits) {
+		d := &list[which[n]]
+		d.Report = &report
+		if len(d.Writers) > 0 {
+			continue
+		}
+		// Somebody may have begun to write meanwhile.
+		var complete bool
+		d.Writers, complete = writers(chains[n])
+		d.WritersUnknown = d.WritersUnknown || !complete
+		if len(d.Writers) > 0 {
+			report.Disk.unsettle()
+		}
 	}
 	for i := range list {
 		list[i].judge()

@@ -70,6 +70,8 @@ type Store struct {
 	guests map[string]*life
 	clock  uint64 // counts what is remembered
 	dirty  bool
+	// sights are what was seen in disks in this boot, by guest and path.
+	sights map[string]map[string]Sight
 }
 
 // life is one guest over boots.
@@ -80,7 +82,7 @@ type life struct {
 
 // NewStore returns an empty memory for the boot with that id.
 func NewStore(boot string) *Store {
-	return &Store{boot: boot, guests: map[string]*life{}}
+	return &Store{boot: boot, guests: map[string]*life{}, sights: map[string]map[string]Sight{}}
 }
 
 // Last returns what a guest should run on, nil if nothing is known. That it came
@@ -94,6 +96,21 @@ func (s *Store) Last(guest string) *event.MemoryInfo {
 		return nil
 	}
 	return l.copy()
+}
+
+// Guests returns what all guests should run on, the one that ran longest ago first;
+// none before the memory was read.
+func (s *Store) Guests() []*event.MemoryInfo {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if !s.read {
+		return nil
+	}
+	list := make([]*event.MemoryInfo, 0, len(s.guests))
+	for _, name := range s.ordered() {
+		list = append(list, s.guests[name].copy())
+	}
+	return list
 }
 
 func (l *life) copy() *event.MemoryInfo {
@@ -125,6 +142,7 @@ func (s *Store) note(guest, name string, disks []event.MemoryDisk, ran bool) boo
 	disks = bounded(disks)
 	s.mu.Lock()
 	defer s.mu.Unlock()
+	s.attach(guest, disks)
 	l := s.guests[guest]
 	if l == nil && !ran {
 		return false
@@ -185,6 +203,10 @@ func (l *life) merge(now []event.MemoryDisk, changes []Change) []event.MemoryDis
 		case SameDisk(old, cur):
 			known := *cur
 			known.Size = cmp.Or(cur.Size, old.Size)
+			known.Format = cmp.Or(cur.Format, old.Format)
+			if cur.InsideBoot == "" {
+				known.Inside, known.InsideBoot, known.ShortSince = old.Inside, old.InsideBoot, cmp.Or(cur.ShortSince, old.ShortSince)
+			}
 			if cur.Table == nil {
 				known.Table = old.Table
 			}
@@ -300,11 +322,12 @@ func bounded(disks []event.MemoryDisk) []event.MemoryDisk {
 		if len(d.Path) > maxPath || len(d.BackingOf) > maxPath {
 			continue
 		}
-		for _, name := range []*string{&d.ID, &d.DeviceID, &d.Serial, &d.Name, &d.UUID, &d.Mount} {
+		for _, name := range []*string{&d.ID, &d.DeviceID, &d.Serial, &d.Name, &d.UUID, &d.Mount, &d.Format, &d.InsideBoot, &d.ShortSince} {
 			if len(*name) > maxName {
 				*name = "" // a part of it would be another name
 			}
 		}
+		d.Inside = boundedInside(d.Inside)
 		if len(d.Table) > maxTable {
 			d.Table = nil
 		}

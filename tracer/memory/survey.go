@@ -128,6 +128,7 @@ func (s *survey) chain(c *image.Chain) {
 
 // path adds what a path leads to.
 func (s *survey) path(as event.MemoryDisk, format string) {
+	as.Format = format
 	switch at, err := s.host.Resolve(as.Path); {
 	case err != nil:
 	case at.IsBlock():

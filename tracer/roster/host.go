@@ -11,6 +11,9 @@ import (
 	"github.com/bootrace/bootrace/tracer/memory"
 )
 
+// NewHost returns this host.
+func NewHost() Host { return &localHost{} }
+
 // localHost is this host. device-mapper may be loaded later than the service
 // starts.
 type localHost struct {
@@ -49,7 +52,9 @@ func (h *localHost) Status(dev event.Dev) (devmap.Mapping, error) {
 	return devmap.Mapping{}, devmap.ErrNotMapping
 }
 
-func workingDir(pid int) string {
+// WorkingDir returns the working directory of a process, empty where it is not to be
+// had.
+func WorkingDir(pid int) string {
 	dir, _ := os.Readlink(fmt.Sprintf("/proc/%d/cwd", pid))
 	return dir
 }

@@ -68,6 +68,19 @@ type Options struct {
 	// Dir returns a process's working directory, empty where it is not to be
 	// had; nil means /proc.
 	Dir func(pid int) string
+	// Started is told of each guest that begins to run, or was found running; Recalls
+	// that what guests should run on is known now. They must not wait. nil: nobody
+	// wants to know.
+	Started func(Start)
+	Recalls func()
+}
+
+// Start is a guest that begins to run.
+type Start struct {
+	Guest *guest.Guest
+	PID   int
+	UID   uint32
+	Dir   string // its working directory, empty where it is not known yet
 }
 
 // Host is where paths lead to.
@@ -105,6 +118,7 @@ type note struct {
 	kind         event.Kind
 	pid          int
 	parent       int
+	uid          uint32
 	exit         event.ExitInfo
 	program, cwd string
 	args         []string
@@ -129,7 +143,7 @@ func New(o Options) *Roster {
 		r.Files = memory.HeldFiles
 	}
 	if r.Dir == nil {
-		r.Dir = workingDir
+		r.Dir = WorkingDir
 	}
 	if r.Ways == nil {
 		r.Ways = LookAt
@@ -142,7 +156,7 @@ func (r *Roster) Observe(e *event.Event) {
 	switch e.Kind {
 	case event.Exec, event.Backfill:
 		if e.Exec != nil && e.Proc != nil {
-			r.note(note{kind: event.Exec, pid: e.Proc.PID, parent: e.Proc.PPID, program: e.Exec.Filename, args: e.Exec.Args, cwd: e.Exec.Cwd})
+			r.note(note{kind: event.Exec, pid: e.Proc.PID, parent: e.Proc.PPID, uid: e.Proc.UID, program: e.Exec.Filename, args: e.Exec.Args, cwd: e.Exec.Cwd})
 		}
 	case event.Fork:
 		if e.Proc != nil {
@@ -273,6 +287,9 @@ func (r *Roster) enter(n note) {
 	}
 	r.guests[n.pid] = g
 	r.running.Store(n.pid, nil)
+	if r.Started != nil {
+		r.Started(Start{Guest: &parsed, PID: n.pid, UID: n.uid, Dir: n.cwd})
+	}
 	r.ask(g)
 	r.recall(g)
 }
@@ -305,6 +322,9 @@ func (r *Roster) open(dir string) {
 		r.recall(g)
 	}
 	r.early = nil
+	if r.Recalls != nil {
+		r.Recalls()
+	}
 }
 
 // recall tells the record what a guest last ran on.

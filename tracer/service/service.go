@@ -21,6 +21,7 @@ import (
 	"github.com/bootrace/bootrace/tracer/control"
 	"github.com/bootrace/bootrace/tracer/devmap"
 	"github.com/bootrace/bootrace/tracer/event"
+	"github.com/bootrace/bootrace/tracer/inspector"
 	"github.com/bootrace/bootrace/tracer/memory"
 	"github.com/bootrace/bootrace/tracer/mounts"
 	"github.com/bootrace/bootrace/tracer/netif"
@@ -79,14 +80,16 @@ type Service struct {
 	rec    *recorder.Recorder
 	roster *roster.Roster
 	memory *memory.Store // what guests ran on in earlier boots
-	probes probe.Backend // nil until attached
-	start  event.Time
-	root   *root // of an early instance
-	bootID string
-	build  string // read at the start: /proc may be out of sight later
-	resync chan struct{}
-	asker  asker
-	mode   chan struct{} // the mode is to be looked at again
+	// inspector looks into the disks of guests.
+	inspector *inspector.Inspector
+	probes    probe.Backend // nil until attached
+	start     event.Time
+	root      *root // of an early instance
+	bootID    string
+	build     string // read at the start: /proc may be out of sight later
+	resync    chan struct{}
+	asker     asker
+	mode      chan struct{} // the mode is to be looked at again
 	// attached is closed once everything is, adopted once this is the service.
 	attached, adopted chan struct{}
 	stop              context.CancelFunc
@@ -161,7 +164,7 @@ func Run(ctx context.Context, opts Options) error {
 	if err := s.openLog(ctx); err != nil {
 		return err
 	}
-	s.rec = recorder.New(s.writer, s.log, s.observe, s.roster.Observe)
+	s.rec = recorder.New(s.writer, s.log, s.observe, s.roster.Observe, s.inspector.Observe)
 	s.rec.Fill = origin.NewFinder("/").Fill
 	err = s.trace(ctx, server)
 	return errors.Join(err, s.writer.Close())
@@ -195,8 +198,20 @@ func (s *Service) refuseConfig(err error, instead string) {
 // the first one on, and works once everything is attached.
 func (s *Service) followGuests() {
 	s.memory = memory.NewStore(s.bootID)
-	s.roster = roster.New(roster.Options{Memory: s.memory, Record: func(e event.Event) { s.rec.Record(e) }, Log: s.log})
+	record := func(e event.Event) { s.rec.Record(e) }
+	host := roster.NewHost()
+	s.inspector = inspector.New(inspector.Options{Host: host, Record: record, Memory: s.memory, On: s.inspects, Dir: roster.WorkingDir, Log: s.log})
+	s.roster = roster.New(roster.Options{
+		Memory: s.memory, Record: record, Log: s.log, Host: host, Recalls: s.inspector.Recall,
+		Started: func(g roster.Start) {
+			s.inspector.Start(inspector.Start{Guest: g.Guest, PID: g.PID, Owner: g.UID, Dir: g.Dir})
+		},
+	})
 }
+
+// inspects reports whether disks are looked into: not in the initramfs, which has
+// guests of nobody.
+func (s *Service) inspects() bool { return s.config().Inspect == config.InspectOn && !s.isEarly() }
 
 // warnOfHost says what this host lacks: what is there is traced all the same.
 func (s *Service) warnOfHost() {
