@@ -396,6 +396,33 @@ func TestKilled(t *testing.T) {
 	}
 }
 
+// Where a held task can't be killed, who was killed is let go at once, and is told as
+// gone: not held to the end, and then as a guest that was started.
+func TestKilledWhereItCannotBe(t *testing.T) {
+	h := openHost(t, nil)
+	h.way.longest = time.Minute
+	var dying atomic.Int64
+	h.way.killed = func(task *Task) bool { return int64(task.PID) == dying.Load() }
+	h.run()
+	a, b := h.guest("a"), h.guest("b")
+	h.held(2)
+	dying.Store(int64(a.Process.Pid))
+	begin := time.Now()
+	a.ends()
+	if took := time.Since(begin); took > 5*time.Second { // a loaded machine
+		t.Errorf("let go after %s", took)
+	}
+	if e := h.of(event.Release); len(e) != 1 || e[0].Hold.Outcome != event.HoldGone || e[0].Hold.Reason != event.ReleaseKilled {
+		t.Errorf("releases %+v", e)
+	}
+	h.disks.set("/dev/vg0/b", true)
+	b.ends()
+	h.settled()
+	if c := h.Status().Counts; c.Gone != 1 || c.Allowed != 1 {
+		t.Errorf("counts %+v", c)
+	}
+}
+
 func TestByHand(t *testing.T) {
 	h := newHost(t, nil)
 	a, b := h.guest("a", "-uuid", "3aad3b6b-ddf8-474a-8906-06d83ef318cb"), h.guest("b")

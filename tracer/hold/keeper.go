@@ -67,7 +67,7 @@ func (h *Holder) sweepOne(d *hold, now event.Time) {
 	switch {
 	case overdue:
 		h.finish(d, d.allow.Load(), event.ReleaseDeadline)
-	case task != nil && !alive(task):
+	case task != nil && (!alive(task) || h.way.longest > 0 && h.way.killed(task)):
 		h.finish(d, true, event.ReleaseKilled)
 	}
 }
@@ -79,6 +79,13 @@ func (d *hold) overdue(now event.Time) bool {
 		end = d.deadline
 	}
 	return now > end.Add(stuckAfter)
+}
+
+// killed reports whether a task has been killed, and ends as soon as it is let go. Only
+// where the wait of a held task can't be killed does that last.
+func killed(t *Task) bool {
+	status, err := proc.ReadStatus(fmt.Sprintf("/proc/%d/task/%d", t.PID, t.TID))
+	return err == nil && status.Killed
 }
 
 // alive reports whether the task that is held still exists.

@@ -19,7 +19,8 @@ type way struct {
 	gate      func() (Gate, error)
 	arguments Arguments
 	bound
-	probe io.Closer // nil: no probe takes the arguments
+	probe  io.Closer        // nil: no probe takes the arguments
+	killed func(*Task) bool // killed, but in tests
 }
 
 func (w *way) close() error {
@@ -146,7 +147,7 @@ func (a attempt) try(ctx context.Context) (*way, error) {
 	if a.probed {
 		return a.tryProbed(ctx)
 	}
-	w := &way{name: a.name(), gate: a.gate, arguments: heldTask{}}
+	w := &way{name: a.name(), gate: a.gate, arguments: heldTask{}, killed: killed}
 	return w, try(ctx, w.gate, w.arguments, tryLimit)
 }
 
@@ -163,7 +164,7 @@ func (a attempt) tryProbed(ctx context.Context) (*way, error) {
 	if a.execs && !e.source.Safe() {
 		return nil, errors.Join(errUnsafe, e.Close())
 	}
-	w := &way{name: a.name(), gate: a.gate, arguments: e, probe: e, bound: bound}
+	w := &way{name: a.name(), gate: a.gate, arguments: e, probe: e, bound: bound, killed: killed}
 	if err := try(ctx, w.gate, w.arguments, tryLimit); err != nil {
 		return nil, errors.Join(err, w.close())
 	}

@@ -12,6 +12,7 @@ import (
 	"path/filepath"
 	"strconv"
 	"strings"
+	"syscall"
 
 	"github.com/bootrace/bootrace/tracer/event"
 )
@@ -30,6 +31,9 @@ type Status struct {
 	// FSUID, FSGID and Groups are what the kernel checks opens by.
 	FSUID, FSGID uint32
 	Groups       []uint32
+	// Killed is set while a SIGKILL waits to be taken: the task ends as soon as the
+	// kernel lets it go on.
+	Killed bool
 }
 
 // ErrFormat says that a file of /proc is not as the kernel documents it.
@@ -61,6 +65,9 @@ func ParseStatus(text string) (Status, error) {
 			s.UID, s.FSUID = number(value, 0), number(value, 3)
 		case "Gid":
 			s.FSGID = number(value, 3)
+		case "SigPnd", "ShdPnd": // masks, in hexadecimal: of the thread, and of its process
+			mask, _ := strconv.ParseUint(value, 16, 64)
+			s.Killed = s.Killed || mask&(1<<(syscall.SIGKILL-1)) != 0
 		case "Groups":
 			for field := range strings.FieldsSeq(value) {
 				if id, err := strconv.ParseUint(field, 10, 32); err == nil {

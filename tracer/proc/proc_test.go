@@ -30,6 +30,22 @@ func TestStatus(t *testing.T) {
 	}
 }
 
+// A SIGKILL that waits for a task to go on is in either of two masks.
+func TestKilled(t *testing.T) {
+	for text, want := range map[string]bool{
+		"SigPnd:\t0000000000000000\nShdPnd:\t0000000000000000\nSigBlk:\t0000000000000100\n": false,
+		"SigPnd:\t0000000000000100\nShdPnd:\t0000000000000000\n":                            true,
+		"SigPnd:\t0000000000000000\nShdPnd:\t0000000000004100\n":                            true,
+		"SigPnd:\t0000000000000080\nShdPnd:\t0000000000004200\n":                            false, // SIGFPE, SIGUSR1 and SIGTERM
+		"SigPnd:\t\nShdPnd:\tx\n":                                                           false,
+	} {
+		s, err := ParseStatus("Name:\tqemu\nTgid:\t42\n" + text)
+		if err != nil || s.Killed != want {
+			t.Errorf("%q: %+v, %v", text, s, err)
+		}
+	}
+}
+
 func TestStat(t *testing.T) {
 	for line, want := range map[string]Stat{
 		"7 (a) b (c) R 3 0 0 0 -1 0 0 0 0 0 0 0 0 0 20 0 1 0 1 0": {Comm: "a) b (c", State: 'R', PPID: 3, Start: 1},
