@@ -3,6 +3,7 @@ package probe
 import (
 	"bytes"
 	"fmt"
+	"path"
 	"strings"
 	"unsafe"
 
@@ -155,12 +156,12 @@ func decodeOpen(raw []byte) (event.Event, bool, error) {
 	if err != nil {
 		return event.Event{}, false, err
 	}
-	path, err := tail(rest, e.PathLen)
+	name, err := tail(rest, e.PathLen)
 	if err != nil {
 		return event.Event{}, false, err
 	}
 	open := &event.OpenInfo{
-		Path:  cstring(path),
+		Path:  cstring(name),
 		Flags: e.Flags,
 		Errno: errno(e.Ret),
 		Size:  -1,
@@ -220,6 +221,7 @@ func (d *decoder) link(raw []byte) (event.Event, bool, error) {
 			clear(d.symlinks)
 		}
 		d.symlinks[e.TID] = symlink{path: ev.Open.Path, target: from}
+		return ev, !isTemporary(ev.Open.Path), nil
 	case bpf.LinkRename:
 		made, ok := d.symlinks[e.TID]
 		if !ok || made.path != from {
@@ -229,6 +231,14 @@ func (d *decoder) link(raw []byte) (event.Event, bool, error) {
 		ev.Open.Target = made.target
 	}
 	return ev, true, nil
+}
+
+// isTemporary reports whether a link bears one of the names under which systemd makes
+// it, to rename it at once: ".#NAME" and random digits, before version 250 "NAME.tmp-"
+// and a device's number. Nobody opens that.
+func isTemporary(link string) bool {
+	name := path.Base(link)
+	return strings.HasPrefix(name, ".#") || strings.Contains(name, ".tmp-")
 }
 
 func decodeDM(raw []byte) (event.Event, bool, error) {

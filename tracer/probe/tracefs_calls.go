@@ -413,6 +413,9 @@ func (c *calls) linkDone(h *hit) []event.Event {
 			clear(c.symlinks)
 		}
 		c.symlinks[h.tid] = symlink{in.path, in.from}
+		if isTemporary(in.path) {
+			return nil
+		}
 	} else {
 		made, ok := c.symlinks[h.tid]
 		if !ok || made.path != in.from {
