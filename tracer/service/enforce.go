@@ -101,7 +101,11 @@ func (e *enforcer) open(ctx context.Context, cfg config.Enforce) (*enforcement, 
 	if err != nil {
 		return nil, err
 	}
-	holder, err := hold.Open(ctx, hold.Options{
+	open := e.s.opts.hold
+	if open == nil {
+		open = hold.Open
+	}
+	holder, err := open(ctx, hold.Options{
 		Watch: func(r readiness.Request) (hold.Watch, error) { return tracker.Watch(r) },
 		Last:  e.s.lastOf, Compare: e.s.compare, Activate: e.s.activator(cfg.ActivateAlso),
 		Record: e.s.rec.Record, Config: cfg, Log: e.s.log,

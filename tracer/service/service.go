@@ -21,6 +21,7 @@ import (
 	"github.com/bootrace/bootrace/tracer/control"
 	"github.com/bootrace/bootrace/tracer/devmap"
 	"github.com/bootrace/bootrace/tracer/event"
+	"github.com/bootrace/bootrace/tracer/hold"
 	"github.com/bootrace/bootrace/tracer/inspector"
 	"github.com/bootrace/bootrace/tracer/memory"
 	"github.com/bootrace/bootrace/tracer/mounts"
@@ -69,6 +70,8 @@ type Options struct {
 	Listening, Ready func()
 	Reload           <-chan os.Signal
 	Log              *slog.Logger
+
+	hold func(context.Context, hold.Options) (*hold.Holder, error) // nil: hold.Open; tests say so
 }
 
 // Service is one run.
@@ -251,11 +254,17 @@ func (s *Service) trace(ctx context.Context, server *control.Server) error {
 	ctx, cancel := context.WithCancel(ctx)
 	defer cancel()
 	s.background.Go(func() { s.feed(ctx) })
-	if s.opts.Early { // an initramfs has guests of nobody
-		s.enforcer.rest()
-	} else {
-		s.enforcer.follow(ctx)
-	}
+	// What kind of hold works is found by trying, which takes seconds on old kernels. The
+	// probes don't wait for that.
+	following := make(chan struct{})
+	s.background.Go(func() {
+		defer close(following)
+		if s.opts.Early { // an initramfs has guests of nobody
+			s.enforcer.rest()
+		} else {
+			s.enforcer.follow(ctx)
+		}
+	})
 
 	cfg := s.config()
 	probes, err := probe.Open(ctx, probe.Choice(cfg.Probes), probe.Options{Guests: cfg.GuestBinaries, Log: s.log, FindRoot: s.findRoot})
@@ -280,7 +289,12 @@ func (s *Service) trace(ctx context.Context, server *control.Server) error {
 			s.log.Error("the log of this boot stays in memory", "folder", s.opts.RunDir, "error", err)
 		}
 	})
-	s.setReady()
+	s.background.Go(func() { // who is started behind this service is held
+		<-following
+		if ctx.Err() == nil {
+			s.setReady()
+		}
+	})
 	s.rec.Run(ctx, sources...)
 	s.enforcer.close()
 	s.rec.Record(mark("stop", ""))

@@ -8,6 +8,7 @@ import (
 	"os"
 	"path/filepath"
 	"strings"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -17,6 +18,7 @@ import (
 	"github.com/bootrace/bootrace/tracer/config"
 	"github.com/bootrace/bootrace/tracer/control"
 	"github.com/bootrace/bootrace/tracer/event"
+	"github.com/bootrace/bootrace/tracer/hold"
 	"github.com/bootrace/bootrace/tracer/recorder"
 )
 
@@ -216,6 +218,60 @@ func TestStopWhileAttaching(t *testing.T) {
 	}
 	if last.Mark == nil || last.Mark.Name != "stop" {
 		t.Errorf("the log ends with %+v", last)
+	}
+}
+
+// saying calls of with each message that is logged.
+type saying struct {
+	slog.Handler
+	of func(message string)
+}
+
+func (h saying) Handle(_ context.Context, r slog.Record) error { h.of(r.Message); return nil }
+func (h saying) Enabled(context.Context, slog.Level) bool      { return true }
+
+// On old kernels it takes seconds to find out how starts can be held. The boot is traced
+// meanwhile, and who is started behind the service waits for it.
+func TestProbesDoNotWaitForHolding(t *testing.T) {
+	if os.Geteuid() != 0 {
+		t.Skip("NOT TESTED: needs root to open the sources")
+	}
+	dir := t.TempDir()
+	ctx, stop := context.WithTimeout(t.Context(), time.Minute)
+	defer stop()
+	traced := make(chan struct{})
+	var tried atomic.Bool
+	cfg := config.Default()
+	cfg.Mode = config.Enforcing
+	ready := false
+	err := Run(ctx, Options{
+		Config:    func() (config.Config, error) { return cfg, nil },
+		RunDir:    dir,
+		StateDir:  dir,
+		Listening: func() {},
+		Ready: func() {
+			if ready = true; !tried.Load() {
+				t.Error("ready before it is known whether starts can be held")
+			}
+			stop()
+		},
+		Log: slog.New(saying{slog.DiscardHandler, func(message string) {
+			if message == "probes attached" {
+				close(traced)
+			}
+		}}),
+		hold: func(ctx context.Context, _ hold.Options) (*hold.Holder, error) {
+			select {
+			case <-traced:
+			case <-ctx.Done():
+				t.Error("the probes wait for the trial")
+			}
+			tried.Store(true)
+			return nil, &hold.UnsupportedError{Reason: "it is only tried here"}
+		},
+	})
+	if err != nil || !ready {
+		t.Errorf("%v, ready %v", err, ready)
 	}
 }
 
