@@ -458,7 +458,7 @@ func (t *tracefs) receive() {
 	err := t.procs.Receive(func(e procs.Event) {
 		q := procEvent{Event: e}
 		if e.Kind == procs.Exec {
-			q.guest = t.calls.capture(e.PID)
+			q.guest = t.calls.captureIf(e.PID)
 		}
 		t.queueMu.Lock()
 		t.queue = append(t.queue, q)

@@ -3,6 +3,7 @@ package probe
 import (
 	"bytes"
 	"errors"
+	"slices"
 	"strings"
 	"sync"
 
@@ -47,6 +48,8 @@ type started struct {
 	proc  event.Proc
 	args  []byte     // of a guest all, of others the beginning
 	found event.Time // when it was read; 0 if it was not
+	// unread is set as long as it was not worth reading.
+	unread bool
 }
 
 // identity is what stays of a mapping beside its name.
@@ -103,7 +106,32 @@ func (c *calls) capture(pid int) *started {
 	if !guest.Matches(c.names, p.Comm) {
 		args = bytes.Clone(args[:min(len(args), callerArgsMax)])
 	}
-	return &started{p, args, found}
+	return &started{proc: p, args: args, found: found}
+}
+
+// captureIf is capture of a program that is of interest: of all others no more than the
+// name is read, since that is most of what an exec costs the host.
+func (c *calls) captureIf(pid int) *started {
+	if !c.ofInterest(readComm(pid)) {
+		return nil
+	}
+	return c.capture(pid)
+}
+
+// ofInterest reports whether a program of that name is a guest, or one that makes
+// mappings and links: who did that is part of the record, and such programs are short.
+func (c *calls) ofInterest(comm string) bool {
+	return guest.Matches(c.names, comm) ||
+		slices.ContainsFunc(storageTools, func(prefix string) bool { return strings.HasPrefix(comm, prefix) })
+}
+
+// storageTools begin the names of programs that make mappings: LVM's, device-mapper's,
+// and those of encryption, multipath, partitions, thin pools and snapshots. Any other
+// program that makes one is known by its name, and by all else if it is still there
+// when its request is looked at, a moment later.
+var storageTools = []string{
+	"lv", "vg", "pv", "dm", "cryptsetup", "systemd-crypt", "integritysetup", "systemd-integr", "veritysetup", "systemd-verity",
+	"multipath", "kpartx", "blkdeactivate", "snapper", "thin_", "cache_", "vdo", "stratis", "udev", "systemd-udevd", "(udev",
 }
 
 // remember keeps what was read of new programs until their exec's own record
@@ -229,6 +257,7 @@ func (c *calls) who(tid int) *started {
 		pid = tid
 	}
 	if s := c.tasks[pid]; s != nil {
+		c.fill(pid, s)
 		who := *s
 		if tid != pid {
 			who.proc.TID = tid
@@ -245,15 +274,29 @@ func (c *calls) who(tid int) *started {
 	return s
 }
 
+// fill reads what was not worth reading at the exec of a program, if it still runs.
+func (c *calls) fill(pid int, s *started) {
+	if !s.unread {
+		return
+	}
+	s.unread = false
+	if now := c.capture(pid); now != nil && now.proc.Comm == s.proc.Comm {
+		*s = *now
+	}
+}
+
 func (c *calls) exec(h *hit) []event.Event {
 	// Whatever it was before, it is one thread with a new program now.
 	c.removeGuest(h.tid)
 	comm := commOf(h.path)
 	s := c.captured[h.tid]
-	if s != nil && s.proc.Comm == comm {
+	switch {
+	case s != nil && s.proc.Comm == comm:
 		delete(c.captured, h.tid)
-	} else { // what was read belongs to the process's next program, if to any
+	case c.ofInterest(comm): // what was read belongs to the process's next program, if to any
 		s = c.reread(h.tid, comm)
+	default:
+		s = c.unread(h.tid, comm)
 	}
 	isGuest := guest.Matches(c.names, comm)
 	if isGuest || c.threadsTold { // else nobody tells when it ends
@@ -273,10 +316,18 @@ func (c *calls) exec(h *hit) []event.Event {
 func (c *calls) reread(pid int, comm string) *started {
 	s := c.capture(pid)
 	if s == nil {
-		s = &started{proc: event.Proc{PID: pid, Comm: comm}}
-		if before := c.tasks[pid]; before != nil {
-			s.proc.PPID, s.proc.UID = before.proc.PPID, before.proc.UID
-		}
+		s = c.unread(pid, comm)
+		s.unread = false
+	}
+	return s
+}
+
+// unread is a process of which no more is known than what it executes, and what was
+// known before of it, or of its parent.
+func (c *calls) unread(pid int, comm string) *started {
+	s := &started{proc: event.Proc{PID: pid, Comm: comm}, unread: true}
+	if before := c.tasks[pid]; before != nil {
+		s.proc.PPID, s.proc.UID = before.proc.PPID, before.proc.UID
 	}
 	return s
 }
@@ -308,7 +359,7 @@ func (c *calls) fork(q *procEvent) []event.Event {
 	if parent == nil {
 		return nil // unknown to us, and so is the child
 	}
-	child := &started{proc: parent.proc, args: parent.args}
+	child := &started{proc: parent.proc, args: parent.args, unread: parent.unread}
 	child.proc.PID, child.proc.PPID = q.PID, q.Parent
 	c.tasks[q.PID] = child
 	if !guest {

@@ -1,6 +1,7 @@
 package probe
 
 import (
+	"os"
 	"slices"
 	"testing"
 
@@ -236,6 +237,38 @@ func TestCallsExecAfterExec(t *testing.T) {
 	}
 	if len(c.captured) != 0 {
 		t.Errorf("kept: %+v", c.captured)
+	}
+}
+
+// Of programs that are of no interest only the name is read at their exec; the rest
+// when it is asked who did something, if they are still there then.
+func TestCallsReadsLittleOfOthers(t *testing.T) {
+	c := testCalls()
+	self := os.Getpid()
+	comm := readComm(self)
+	if comm == "" || readComm(otherPID) != "" {
+		t.Fatalf("%q, %q", comm, readComm(otherPID))
+	}
+	if s := c.captureIf(self); s != nil {
+		t.Errorf("read of %s: %+v", comm, s)
+	}
+	for _, name := range []string{"lvchange", "vgchange", "dmsetup", "multipathd", "systemd-cryptse", "qemu-system-x86", "udevadm"} {
+		if !c.ofInterest(name) {
+			t.Errorf("%s, which may make mappings, is of no interest", name)
+		}
+	}
+	c.tasks[otherPID] = &started{proc: event.Proc{PID: otherPID, PPID: 7, UID: 4, Comm: "sh"}}
+	handleAll(c,
+		hit{at: 90, tid: self, event: evExec, path: "/tmp/" + comm},
+		hit{at: 91, tid: otherPID, event: evExec, path: "/bin/true"})
+	if s := c.tasks[self]; s == nil || s.args != nil || s.proc.Comm != comm {
+		t.Errorf("read before anybody asked: %+v", s)
+	}
+	if s := c.who(self); len(s.args) == 0 || s.proc.PPID != os.Getppid() || s.proc.Comm != comm {
+		t.Errorf("who it is: %+v", s)
+	}
+	if s := c.who(otherPID); s.proc.PPID != 7 || s.proc.UID != 4 || s.proc.Comm != "true" {
+		t.Errorf("who has ended: %+v", s.proc)
 	}
 }
 

@@ -1,6 +1,10 @@
 package probe
 
 import (
+	"strings"
+
+	"golang.org/x/sys/unix"
+
 	"github.com/bootrace/bootrace/tracer/event"
 	"github.com/bootrace/bootrace/tracer/proc"
 )
@@ -17,4 +21,20 @@ func readProc(tid int) (event.Proc, error) {
 		p.TID = tid
 	}
 	return p, nil
+}
+
+// readComm reads what the kernel calls a process, empty if it has ended. It is called
+// for each exec of the host, and takes three system calls.
+func readComm(pid int) string {
+	fd, err := unix.Open(proc.Path(pid, "comm"), unix.O_RDONLY|unix.O_CLOEXEC, 0)
+	if err != nil {
+		return ""
+	}
+	defer unix.Close(fd)
+	var buf [4 * commLen]byte
+	n, err := unix.Read(fd, buf[:])
+	if err != nil {
+		return ""
+	}
+	return strings.TrimSuffix(string(buf[:n]), "\n")
 }
