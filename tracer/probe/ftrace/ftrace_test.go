@@ -520,3 +520,88 @@ func TestBusyLeftover(t *testing.T) {
 		t.Error(err)
 	}
 }
+
+// What is left goes in an order that old kernels bear: all is turned off, then each event
+// is removed by a write of its own. What belongs to an instance that is still used stays.
+func TestStaleGoesOneByOne(t *testing.T) {
+	root := t.TempDir()
+	const gone, used, alive = "bootrace_4194305_1", "bootrace_4194306_1", "somebody"
+	write2(t, filepath.Join(root, "kprobe_events"), "p:"+gone+"/open do_filp_open\nr4096:"+gone+"/opened do_filp_open\np:"+used+"/open do_filp_open\np:"+alive+"/x do_exit\n")
+	for _, file := range []string{gone + "/open", gone + "/opened", used + "/open", alive + "/x"} {
+		write2(t, filepath.Join(root, "events", file, "enable"), "")
+	}
+	write2(t, filepath.Join(root, instancesDir, used, "events", "enable"), "1\n") // a folder that is not empty is not removed
+	if err := os.MkdirAll(filepath.Join(root, instancesDir, gone), 0o755); err != nil {
+		t.Fatal(err)
+	}
+	writes := watchWrites(t, root, "kprobe_events", "events/"+gone+"/open/enable", "events/"+gone+"/opened/enable")
+	if err := Dir(root).RemoveStale(); err == nil {
+		t.Error("nobody is told that an instance stays")
+	}
+	want := []string{"events/" + gone + "/open/enable", "events/" + gone + "/opened/enable", "kprobe_events", "kprobe_events"}
+	if got := writes(); !slices.Equal(got, want) {
+		t.Errorf("written: %q, want %q", got, want)
+	}
+	text, err := os.ReadFile(filepath.Join(root, "kprobe_events"))
+	if err != nil || !strings.HasSuffix(string(text), "do_exit\n-:"+gone+"/open\n-:"+gone+"/opened\n") {
+		t.Errorf("%s, %v", text, err)
+	}
+	if text, _ := os.ReadFile(filepath.Join(root, "events", alive, "x", "enable")); len(text) > 0 {
+		t.Errorf("an event of somebody else's was turned off: %q", text)
+	}
+	if _, err := os.Stat(filepath.Join(root, instancesDir, gone)); !errors.Is(err, os.ErrNotExist) {
+		t.Errorf("the instance: %v", err)
+	}
+}
+
+// watchWrites returns what tells which of the files have been written since, in order.
+func watchWrites(t *testing.T, root string, files ...string) func() []string {
+	t.Helper()
+	fd, err := unix.InotifyInit1(unix.IN_CLOEXEC | unix.IN_NONBLOCK)
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { unix.Close(fd) })
+	names := map[int32]string{}
+	for _, file := range files {
+		wd, err := unix.InotifyAddWatch(fd, filepath.Join(root, file), unix.IN_CLOSE_WRITE|unix.IN_MODIFY)
+		if err != nil {
+			t.Fatal(err)
+		}
+		names[int32(wd)] = file
+	}
+	return func() (list []string) {
+		buf := make([]byte, 64<<10)
+		n, err := unix.Read(fd, buf)
+		if err != nil {
+			t.Fatal(err)
+		}
+		for at := 0; at+unix.SizeofInotifyEvent <= n; {
+			wd, mask := int32(binary.NativeEndian.Uint32(buf[at:])), binary.NativeEndian.Uint32(buf[at+4:])
+			if mask&unix.IN_MODIFY != 0 { // alike ones in a row are one, but each file is closed between
+				list = append(list, names[wd])
+			}
+			at += unix.SizeofInotifyEvent + int(binary.NativeEndian.Uint32(buf[at+12:]))
+		}
+		return list
+	}
+}
+
+// While a module is being loaded nothing is removed: it may be arming the same probes.
+func TestStaleWaitsForModules(t *testing.T) {
+	root := t.TempDir()
+	modules := filepath.Join(root, "modules")
+	for text, want := range map[string]bool{
+		"dm_mod 184320 9 - Live 0xffffffffc0a00000\n":                                                                  false,
+		"dm_mod 184320 9 - Live 0xffffffffc0a00000\nkvm 1 0 - Loading 0xffffffffc0b00000 (+)\nvirtio 1 0 - Live 0x0\n": true,
+		"": false,
+	} {
+		write2(t, modules, text)
+		if got := loading(modules); got != want {
+			t.Errorf("%q: %v", text, got)
+		}
+	}
+	if loading(filepath.Join(root, "none")) {
+		t.Error("a module is loaded on a host that tells of none")
+	}
+}

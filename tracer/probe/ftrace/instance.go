@@ -465,31 +465,73 @@ func removeInstance(dir string, tries int) error {
 
 // RemoveStale removes the instances and probes of processes that have ended
 // without doing so. What somebody still uses stays, and does no harm.
+//
+// It goes carefully, since it does this to a kernel that may be old: each event is
+// turned off first, and its instance gone, and each is removed by itself, while no module
+// is being loaded, which may be arming the same probes. What does not go stays turned off.
 func (d Dir) RemoveStale() error {
 	instances, err := filepath.Glob(d.path(instancesDir, prefix+"*"))
 	if err != nil {
 		return err
 	}
 	var errs []error
+	busy := map[string]bool{}
 	for _, dir := range instances {
-		if stale(ownerPart(filepath.Base(dir))) {
-			errs = append(errs, removeInstance(dir, staleTries)) // turns its events off
+		name := filepath.Base(dir)
+		if !stale(ownerPart(name)) {
+			continue
+		}
+		_ = write(filepath.Join(dir, "events", "enable"), "0") // to remove it does so, too
+		if err := removeInstance(dir, staleTries); err != nil {
+			errs, busy[name] = append(errs, err), true
 		}
 	}
-	events, err := d.defined(func(group string) bool { return stale(ownerPart(group)) })
+	events, err := d.defined(func(group string) bool { return stale(ownerPart(group)) && !busy[group] })
 	if err != nil {
 		return permission(err)
 	}
-	if !d.Has(instancesDir) {
-		for _, e := range events {
-			errs = append(errs, write(d.path("events", e.group, e.name, "enable"), "0"))
-		}
+	if len(events) > 0 {
+		errs = append(errs, d.removeEvents(events, loadingLimit))
 	}
-	errs = append(errs, d.undefine(events))
 	if err := errors.Join(errs...); err != nil {
 		return fmt.Errorf("remove what a killed bootrace has left in the trace files: %w", err)
 	}
 	return nil
+}
+
+// removeEvents turns events off and removes them, as soon as no module is being loaded.
+func (d Dir) removeEvents(events []definedEvent, patience time.Duration) error {
+	var errs []error
+	off := slices.DeleteFunc(slices.Clone(events), func(e definedEvent) bool {
+		err := write(d.path("events", e.group, e.name, "enable"), "0")
+		errs = append(errs, err)
+		return err != nil
+	})
+	for waited := time.Duration(0); loading(modulesFile); waited += loadingPause {
+		if waited >= patience {
+			return errors.Join(append(errs, errLoading)...)
+		}
+		time.Sleep(loadingPause)
+	}
+	return errors.Join(append(errs, d.undefine(off))...)
+}
+
+// How long the removal of leftovers waits for modules that are being loaded. Then it is
+// left to the next start.
+const (
+	loadingLimit = time.Second
+	loadingPause = 25 * time.Millisecond
+)
+
+var errLoading = errors.New("a kernel module is being loaded: they are turned off, and removed at the next start")
+
+const modulesFile = "/proc/modules"
+
+// loading reports whether a module is being loaded, by a list of all: "dm_mod 184320 0 -
+// Loading 0x0000000000000000 (+)".
+func loading(file string) bool {
+	text, err := os.ReadFile(file)
+	return err == nil && strings.Contains(string(text), " Loading ")
 }
 
 // ownerPart is a name without the number of a second instance.
