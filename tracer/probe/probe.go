@@ -16,6 +16,7 @@ import (
 
 	"github.com/bootrace/bootrace/tracer/event"
 	"github.com/bootrace/bootrace/tracer/guest"
+	"github.com/bootrace/bootrace/tracer/probe/ftrace"
 )
 
 // What keeps a backend from working on this host. Errors wrap one of these
@@ -85,6 +86,8 @@ type Options struct {
 	roomOfUser uint32
 	// noTaskStorage has eBPF keep calls as on kernels without, for tests.
 	noTaskStorage bool
+	// refuses says that the kernel does not take a probe for tracefs, for tests.
+	refuses func(ftrace.Probe) error
 	// preempts says whether the kernel preempts itself; tests say so.
 	preempts func() bool
 }

@@ -13,6 +13,8 @@ import (
 	"sync"
 	"time"
 
+	"golang.org/x/sys/unix"
+
 	"github.com/bootrace/bootrace/tracer/event"
 	"github.com/bootrace/bootrace/tracer/probe/ftrace"
 	"github.com/bootrace/bootrace/tracer/probe/procs"
@@ -37,6 +39,7 @@ type tracefs struct {
 	unwatch  chan struct{}
 	clock    *traceClock
 	calls    calls
+	refuses  func(ftrace.Probe) error // see Options
 	began    event.Time
 	attached event.Time
 
@@ -45,6 +48,7 @@ type tracefs struct {
 
 	mu        sync.Mutex
 	abilities []event.Ability
+	waiting   bool // for dm_mod, to attach to returns in it
 	upgraded  []event.Event
 	damaged   uint64
 	counted   map[string]uint64 // losses of trace, the most that was read
@@ -108,7 +112,7 @@ func newTracefs(opts Options, dir ftrace.Dir, a ftrace.ABI) *tracefs {
 	return &tracefs{
 		log: opts.Log, interval: opts.LossInterval, findRoot: opts.FindRoot, began: event.Now(),
 		dir: dir, abi: a, options: ftrace.Options{BufferKB: bufferKB(opts.RingBytes), Clock: ftrace.Clock(opts.traceClock)},
-		unwatch: make(chan struct{}), calls: newCalls(opts.Guests),
+		unwatch: make(chan struct{}), calls: newCalls(opts.Guests), refuses: opts.refuses,
 		counted: map[string]uint64{}, before: map[string]uint64{},
 	}
 }
@@ -199,6 +203,7 @@ func (t *tracefs) reattach(ctx context.Context) error {
 	}
 	clear(t.counted)
 	t.calls.forget()
+	t.waiting = false
 	trace, err := t.dir.Open(t.options)
 	if err != nil {
 		return tracefsReason(err)
@@ -295,24 +300,67 @@ func (t *tracefs) attachOpen(a ftrace.ABI) (limits string, err error) {
 	return limits, errors.Join(t.trace.Enable(evOpened), t.trace.Enable(evOpen))
 }
 
+// What is said of device-mapper's probes before its module is there.
+const (
+	limitsArmed   = "; armed, dm_mod is not loaded yet"
+	limitsWaiting = limitsArmed + ", until when this kernel takes no probe of a return in it: what a request has done is told from where the kernel answers"
+)
+
 func (t *tracefs) attachDM(a ftrace.ABI) (string, error) {
+	const limits = "not seen: dm-mod.create= of the kernel command line"
 	in := dmModule()
-	if err := t.enable(dmProbes(a, t.trace.UserMemory(), in)); err != nil {
+	loaded := in == "" || exists("/sys/module/dm_mod")
+	probes, status := dmProbes(a, t.trace.UserMemory(), in), statusProbe(a, in)
+	t.calls.returnsFrom(0)
+	err := t.enable(probes)
+	if err != nil && !loaded && errors.Is(err, unix.EINVAL) {
+		return limits + limitsWaiting, t.attachWaiting(probes[1:], status)
+	}
+	if err != nil {
 		return "", err
 	}
-	if err := t.enable([]ftrace.Probe{statusProbe(a, in)}); err != nil {
+	if err := t.enable([]ftrace.Probe{status}); err != nil {
 		t.log.Debug("names of mappings come from user space", "err", err)
 	}
-	const limits = "not seen: dm-mod.create= of the kernel command line"
-	if in != "" && !exists("/sys/module/dm_mod") {
-		return limits + "; armed, dm_mod is not loaded yet", nil
+	if !loaded {
+		return limits + limitsArmed, nil
 	}
 	return limits, nil
 }
 
+// attachWaiting arms what Linux 4.12 to 5.7 take of a module that is not loaded: probes
+// at entries. A request's own is one, and the other is where the kernel fills in its
+// answer, which it does once all is done. What does not come there, as a removal, is
+// counted as lost when its thread goes on.
+func (t *tracefs) attachWaiting(entry []ftrace.Probe, status ftrace.Probe) error {
+	if err := t.enable(append(entry, status)); err != nil {
+		return err
+	}
+	t.waiting = true
+	t.calls.returnsFrom(never)
+	return nil
+}
+
+// attachReturns attaches what had to wait for dm_mod.
+func (t *tracefs) attachReturns() error {
+	in := dmModule()
+	if err := t.enable(dmProbes(t.abi, t.trace.UserMemory(), in)[:1]); err != nil {
+		return err
+	}
+	t.calls.returnsFrom(event.Now())
+	t.waiting = false
+	return t.enable([]ftrace.Probe{liveProbe(in)})
+}
+
 func (t *tracefs) attachLive(ftrace.ABI) (string, error) {
+	if t.waiting {
+		return "", errNotLoaded
+	}
 	return "", t.enable([]ftrace.Probe{liveProbe(dmModule())})
 }
+
+// errNotLoaded is why a probe in dm_mod has to wait.
+var errNotLoaded = errors.New("dm_mod is not loaded yet")
 
 // attachLinks attaches to those of the system calls that this kernel has.
 func (t *tracefs) attachLinks(a ftrace.ABI) (string, error) {
@@ -338,7 +386,10 @@ func (t *tracefs) attachLinks(a ftrace.ABI) (string, error) {
 // enable defines probes and turns them on, all or none.
 func (t *tracefs) enable(probes []ftrace.Probe) error {
 	for i, p := range probes {
-		err := t.trace.Define(p)
+		err := t.refused(p)
+		if err == nil {
+			err = t.trace.Define(p)
+		}
 		if err == nil {
 			err = t.trace.Enable(p.Name)
 			i++
@@ -351,6 +402,13 @@ func (t *tracefs) enable(probes []ftrace.Probe) error {
 		}
 	}
 	return nil
+}
+
+func (t *tracefs) refused(p ftrace.Probe) error {
+	if t.refuses == nil {
+		return nil
+	}
+	return t.refuses(p)
 }
 
 func (t *tracefs) Info() event.SourceInfo {
@@ -378,23 +436,50 @@ func (t *tracefs) AddGuest(pid int) error {
 	return nil
 }
 
-// DeviceMapperLoaded checks that what was armed before the module was loaded is
-// in it: until then the kernel takes any name.
+// DeviceMapperLoaded attaches what had to wait for the module, and checks that what
+// was armed before is in it: until then the kernel takes any name.
 func (t *tracefs) DeviceMapperLoaded() error {
 	in := dmModule()
 	missing := t.absent(in + dmRequest)
 	noLive := t.absent(in + dmResume)
 	t.mu.Lock()
 	defer t.mu.Unlock()
+	waited, err := t.waiting, error(nil)
+	if waited && !t.closed && len(missing) == 0 {
+		err = t.attachReturns()
+	}
 	changed := t.setAbility(AbilityDM, missing)
 	changed = t.setAbility(AbilityDMLiveInstant, noLive) || changed
+	if waited && !t.closed {
+		t.returnsAttached(err, len(noLive) == 0)
+		changed = true
+	}
 	if changed {
 		t.upgraded = append(t.upgraded, t.sourceEvent("upgraded", event.Now(), 0))
 	}
 	if len(missing)+len(noLive) > 0 {
 		return fmt.Errorf("probe device-mapper: functions %s are not in this kernel", strings.Join(append(missing, noLive...), ", "))
 	}
+	if err != nil {
+		return fmt.Errorf("probe device-mapper's returns: %w", err)
+	}
 	return nil
+}
+
+// returnsAttached sets the abilities once it has been tried to attach to returns.
+func (t *tracefs) returnsAttached(err error, live bool) {
+	at := func(name string) *event.Ability {
+		return &t.abilities[slices.IndexFunc(t.abilities, func(a event.Ability) bool { return a.Name == name })]
+	}
+	switch instant := at(AbilityDMLiveInstant); {
+	case t.waiting:
+		at(AbilityDM).Why += "; not seen: removals, and requests that failed"
+	case err != nil:
+		instant.Why = err.Error()
+	case live:
+		instant.OK = true
+		instant.Why = fmt.Sprintf("from %.3f s after the boot on, when dm_mod had been loaded; what went live before is known as a window as wide as the request", event.Now().Seconds())
+	}
 }
 
 // absent returns the symbol if a probe cannot be put there.

@@ -3,6 +3,7 @@ package probe
 import (
 	"bytes"
 	"errors"
+	"math"
 	"slices"
 	"strings"
 	"sync"
@@ -41,6 +42,17 @@ type calls struct {
 	control  *devmap.Control
 	captured map[int]*started  // processes as read right after their exec
 	missed   map[string]uint64 // calls whose return was never told, by what they tell
+	returns  event.Time        // from when on the returns of device-mapper's requests are told
+}
+
+// never is when nothing is told.
+const never = event.Time(math.MaxInt64)
+
+// returnsFrom says from when on the returns of device-mapper's requests are told.
+func (c *calls) returnsFrom(at event.Time) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.returns = at
 }
 
 // started is a process as it was found right after its exec, or later.
@@ -177,7 +189,7 @@ func (c *calls) handle(h *hit) []event.Event {
 	case name == evOpened:
 		return c.openDone(h)
 	case name == evStatus:
-		c.status(h)
+		return c.status(h)
 	case name == evLive:
 		if r := c.requests[h.tid]; r != nil && h.ret == 0 {
 			r.live = h.at

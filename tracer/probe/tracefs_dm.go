@@ -15,16 +15,25 @@ func (c *calls) request(h *hit) {
 	begin(c, c.requests, h.tid, &request{hit: *h}, lossDM)
 }
 
-// status completes what the caller gave of a request by what the kernel found.
-func (c *calls) status(h *hit) {
+// status completes what the caller gave of a request by what the kernel found. Where
+// its return is not told yet, this is its end: the kernel answers when all is done.
+func (c *calls) status(h *hit) []event.Event {
 	r := c.requests[h.tid]
-	if r == nil || r.nr == bpf.DMDevRename {
-		return // a rename has the old name, this one the new
+	if r == nil {
+		return nil
 	}
-	r.name, r.uuid = h.name, h.uuid
-	if h.dev != 0 {
-		r.dev = h.dev
+	if r.nr != bpf.DMDevRename { // a rename has the old name, this one the new
+		r.name, r.uuid = h.name, h.uuid
+		if h.dev != 0 {
+			r.dev = h.dev
+		}
 	}
+	if h.at >= c.returns {
+		return nil
+	}
+	done := *h
+	done.ret = 0
+	return c.requestDone(&done)
 }
 
 func (c *calls) requestDone(h *hit) []event.Event {
