@@ -159,6 +159,10 @@ func (m *meter) ask(ctx context.Context) *prometheus.Stats {
 		s.Service = &prometheus.Service{
 			Mode: string(st.Mode), Start: st.Start, Settled: st.Settled, Sources: st.Sources,
 			Events: st.Events, Lost: st.Lost, LogFails: st.LogErr != "", LogRefused: st.LogRefused != "", LogRestored: st.LogRestored, ConfigRefused: st.ConfigErr != "",
+			OverShare: map[string]uint64{},
+		}
+		for _, l := range st.OverShare {
+			s.Service.OverShare[l.What] += l.Count
 		}
 	}
 	return s

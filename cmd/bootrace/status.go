@@ -87,7 +87,9 @@ func (st *fullStatus) sees() timeline.Outcome {
 	if st.ConfigErr != "" { // it does not do what it was asked for
 		return timeline.OutcomeFailed
 	}
-	if lost || ended || st.LogErr != "" || st.LogRefused != "" {
+	// What a user's programs look for that are no guests is his business.
+	own := slices.ContainsFunc(st.OverShare, func(l event.LossInfo) bool { return l.What != "look" || l.UID == 0 })
+	if lost || own || ended || st.LogErr != "" || st.LogRefused != "" {
 		return timeline.OutcomeUnknown
 	}
 	return timeline.OutcomeFine
@@ -126,11 +128,29 @@ func writeStatus(w io.Writer, st *fullStatus) error {
 		}
 	}
 	fmt.Fprintf(out, "lost\t%s\n", countLost(st.Lost))
+	writeShares(out, st.OverShare)
 	writeHolds(out, &st.Status)
 	if st.Export != nil {
 		writeExport(out, st.Export)
 	}
 	return out.Flush()
+}
+
+// mostShares is how many lines say who used up a share.
+const mostShares = 8
+
+func writeShares(w io.Writer, shares []event.LossInfo) {
+	for i, l := range shares {
+		if i == mostShares {
+			fmt.Fprintf(w, "\tand %d more: see --format json\n", len(shares)-i)
+			return
+		}
+		whose := fmt.Sprintf("of user %d alone", l.UID)
+		if l.PID != 0 {
+			whose = fmt.Sprintf("of the guest of process %d alone", l.PID)
+		}
+		fmt.Fprintf(w, "\t%s: %d %s (%s), more than the share of one\n", whose, l.Count, l.What, l.Source)
+	}
 }
 
 func writeExport(w io.Writer, st *delivery.Status) {

@@ -21,12 +21,15 @@ func TestStatusOutcome(t *testing.T) {
 		change func(*fullStatus)
 		want   timeline.Outcome
 	}{
-		"healthy":        {func(*fullStatus) {}, timeline.OutcomeFine},
-		"a source ended": {func(st *fullStatus) { st.Sources[2].State = "ended" }, timeline.OutcomeUnknown},
-		"lost":           {func(st *fullStatus) { st.Lost = map[string]uint64{"open": 1} }, timeline.OutcomeUnknown},
-		"log in memory":  {func(st *fullStatus) { st.LogRefused = "a link" }, timeline.OutcomeUnknown},
-		"config":         {func(st *fullStatus) { st.ConfigErr = "line 3" }, timeline.OutcomeFailed},
-		"no log":         {func(st *fullStatus) { st.LogErr = "no space" }, timeline.OutcomeUnknown},
+		"healthy":                 {func(*fullStatus) {}, timeline.OutcomeFine},
+		"a source ended":          {func(st *fullStatus) { st.Sources[2].State = "ended" }, timeline.OutcomeUnknown},
+		"lost":                    {func(st *fullStatus) { st.Lost = map[string]uint64{"open": 1} }, timeline.OutcomeUnknown},
+		"log in memory":           {func(st *fullStatus) { st.LogRefused = "a link" }, timeline.OutcomeUnknown},
+		"config":                  {func(st *fullStatus) { st.ConfigErr = "line 3" }, timeline.OutcomeFailed},
+		"flood of a user":         {func(st *fullStatus) { st.OverShare = []event.LossInfo{{What: "look", Count: 9, UID: 1000}} }, timeline.OutcomeFine},
+		"flood of a user's guest": {func(st *fullStatus) { st.OverShare = []event.LossInfo{{What: "open", Count: 9, UID: 1000}} }, timeline.OutcomeUnknown},
+		"flood of root's":         {func(st *fullStatus) { st.OverShare = []event.LossInfo{{What: "look", Count: 9}} }, timeline.OutcomeUnknown},
+		"no log":                  {func(st *fullStatus) { st.LogErr = "no space" }, timeline.OutcomeUnknown},
 	} {
 		var st fullStatus
 		st.Sources = append([]event.SourceInfo(nil), healthy...)

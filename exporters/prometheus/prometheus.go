@@ -45,8 +45,11 @@ type Service struct {
 	Lost     map[string]uint64
 	LogFails bool // nothing can be written to the log
 
-	LogRefused    bool // the log is not where it should be
-	LogRestored   int  // times that it was put back
+	LogRefused  bool // the log is not where it should be
+	LogRestored int  // times that it was put back
+	// OverShare counts, by what they were, the events that are missing of single
+	// users alone.
+	OverShare     map[string]uint64
 	ConfigRefused bool // the configuration file is not used
 }
 
@@ -192,6 +195,11 @@ func (p *page) service(s *Service) {
 		lost = append(lost, sample(float64(s.Lost[what]), "what", what))
 	}
 	p.counter("bootrace_events_lost_total", "Events missed in the kernel or not stored, by what they were.", lost...)
+	own := []line{}
+	for _, what := range slices.Sorted(maps.Keys(s.OverShare)) {
+		own = append(own, sample(float64(s.OverShare[what]), "what", what))
+	}
+	p.counter("bootrace_events_over_share_total", "Events missed of single users or guests alone, who had used up their share, by what they were.", own...)
 }
 
 // sources tell what is attached. Of two states of one name the worse counts.

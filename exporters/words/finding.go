@@ -206,6 +206,7 @@ const (
 	briefText   = "{guest}, {disk}" + briefMargin
 	unusedText  = "no guest ran on {disk}" + briefMargin // nobody's disk: a volume that was looked for in vain
 	unseenText  = "starts went on without being looked at[: {reason}]"
+	shareText   = "[{count} ]events of {reason} are not recorded"
 	briefMargin = "[, {early} too early][, {spare} to spare][, between {worst} too early and {best} to spare]"
 )
 
@@ -214,6 +215,8 @@ func (t *Teller) Brief(f *timeline.Finding) Paragraph {
 	var p Paragraph
 	text := briefText
 	switch {
+	case f.Kind == timeline.OverShare:
+		text = shareText
 	case f.Guest == "" && f.Disk != "":
 		text = unusedText
 	case f.Guest == "":

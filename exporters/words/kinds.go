@@ -85,6 +85,8 @@ var kinds = map[string]kind{
 		"libvirt was about to start guest {guest} at {at}[, {count} times in all], and qemu was never executed for it in this boot; {disk} was not ready[ before {ready}]" + by + "[; it had been ready {earlier}]."},
 	"not-held": {Warning, "time in which starts were not held", "times in which starts were not held",
 		"[{count} ]starts of guests went on at {at} without being looked at[: {reason}]."},
+	"over-share": {Unsure, "user whose events are not all recorded", "users whose events are not all recorded",
+		"[{count} ]events of {reason} are not recorded, from {at} on: more than the share of one. Of others nothing is missing for that."},
 	"would-hold": {Note, "start to hold", "starts to hold",
 		"enforce mode would have held the start of guest {guest}[ for {held}], waiting for {disk}[, which never became ready in this boot{never}][, {wouldend}]."},
 }

@@ -83,6 +83,9 @@ func (w *Writer) goOn(have []*found) error {
 	}
 	w.lastID = w.recovered.LastID
 	w.size = w.synced + int64(len(w.buf))
+	if err := w.budget.read(io.NewSectionReader(w.file, 0, w.synced)); err != nil {
+		return fmt.Errorf("read what is in boot log %s: %w", w.path(), err)
+	}
 	w.since = time.Now()
 	if len(w.buf) > 0 {
 		w.poke()
@@ -259,7 +262,18 @@ func (w *Writer) settle(dir string) error {
 	if err != nil {
 		return err
 	}
+	var taken *budget // where a log was there already, which nobody counted
+	if end != w.synced+int64(len(pending)) {
+		taken = newBudget()
+		if err := taken.read(io.NewSectionReader(f, 0, end)); err != nil {
+			f.Close()
+			return err
+		}
+	}
 	w.mu.Lock()
+	if taken != nil {
+		w.budget.adopt(taken)
+	}
 	w.dir, w.file = dir, f
 	w.written = 0
 	w.durable(len(pending), begun)

@@ -44,7 +44,7 @@ type WriterOptions struct {
 	MaxPending int
 	// MaxSize bounds the log in bytes, 0: it has no bound. What does not fit is
 	// dropped, and counted; a loss event says since when, and at Close another
-	// one how much.
+	// one how much. Within it each user and guest has a part: see OwnLosses.
 	MaxSize int64
 	Logger  *slog.Logger
 
@@ -84,6 +84,7 @@ type Writer struct {
 	// says so.
 	full, fullTold bool
 
+	budget  *budget
 	drops   drops
 	dropped uint64
 	err     error
@@ -127,6 +128,7 @@ func NewWriter(o WriterOptions) (*Writer, error) {
 		wake:     make(chan struct{}, 1),
 		requests: make(chan request),
 		done:     make(chan struct{}),
+		budget:   newBudget(),
 	}
 	if err := w.open(); err != nil {
 		return nil, err
@@ -147,11 +149,14 @@ func orElse[T comparable](v, other T) T {
 func (w *Writer) Recovered() Recovery { return w.recovered }
 
 // Append gives e the next id and records it. Where e is dropped, because the
-// disk fails and memory is used up, or the log is full, its id becomes 0; a loss event tells of it
+// disk fails and memory is used up, the log is full, or its user or guest has used
+// up its part of that, its id becomes 0; a loss event tells of it
 // as soon as there is room. e is not kept.
 func (w *Writer) Append(e *event.Event) {
 	w.mu.Lock()
 	defer w.mu.Unlock()
+	w.budget.begins(e)
+	defer w.budget.ends(e)
 	if w.drops.count > 0 && !w.tellDrops() {
 		w.drop(e, w.reason())
 		return
@@ -159,6 +164,7 @@ func (w *Writer) Append(e *event.Event) {
 	if reason := w.add(e); reason != "" {
 		w.drop(e, reason)
 	}
+	w.tellOwners(w.budget.due(e.At, false))
 	if w.full && !w.fullTold {
 		w.tellFull()
 	}
@@ -179,10 +185,18 @@ func (w *Writer) add(e *event.Event) (reason string) {
 	case before > 0 && len(grown) > w.opts.MaxPending:
 		w.buf = grown[:before]
 		return w.reason()
-	case w.overflows(e, size):
+	}
+	if w.overflows(e, size) {
 		w.buf, w.full = grown[:before], true
 		return w.reason()
 	}
+	owners, uid := w.budget.ownersOf(e)
+	if over, is := w.budget.over(owners, int64(size), w.room()); is && w.opts.MaxSize > 0 {
+		w.buf = grown[:before]
+		w.loseOwn(e, over)
+		return ""
+	}
+	w.budget.take(owners, uid, int64(size))
 	w.buf = grown
 	w.size += int64(size)
 	w.lastID = e.ID
@@ -194,6 +208,36 @@ func (w *Writer) add(e *event.Event) (reason string) {
 		w.poke()
 	}
 	return ""
+}
+
+func (w *Writer) room() room { return w.budget.room(w.opts.MaxSize, w.size) }
+
+// loseOwn drops an event whose owner has used up its part.
+func (w *Writer) loseOwn(e *event.Event, o owner) {
+	e.ID = 0
+	l := w.budget.lost(e, o)
+	if l.all == 1 {
+		w.opts.Logger.Warn("a user's events are no longer recorded: his part of the log of this boot is used up",
+			"log", w.name, "uid", o.uid, "pid", o.pid, "what", e.Kind, "remedy", "raise max-log-size if they are wanted")
+	}
+}
+
+// tellOwners records what owners have lost.
+func (w *Writer) tellOwners(losses []event.Event) {
+	for _, loss := range losses {
+		if reason := w.add(&loss); reason != "" {
+			w.drop(&loss, reason)
+		}
+	}
+}
+
+// OwnLosses returns what single users and guests lost so far, for having used up their
+// parts of the log: the most first, 64 entries at most. An entry with UID and PID 0 is of
+// root's programs that are no known guests.
+func (w *Writer) OwnLosses() []event.LossInfo {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	return w.budget.ownLosses()
 }
 
 // overflows reports whether e, of size bytes, is more than MaxSize allows.
@@ -309,6 +353,9 @@ func (w *Writer) Dropped() uint64 {
 // Sync makes durable what was appended before. When ctx ends first, the
 // attempt goes on without the caller.
 func (w *Writer) Sync(ctx context.Context) error {
+	w.mu.Lock()
+	w.tellOwners(w.budget.flush(event.Now()))
+	w.mu.Unlock()
 	return w.request(ctx, func() error {
 		err := w.write()
 		if err == nil {
@@ -348,6 +395,7 @@ func (w *Writer) Close() error {
 		w.mu.Unlock()
 		return nil
 	}
+	w.tellOwners(w.budget.due(0, true))
 	switch {
 	case w.drops.count > 0 && w.full:
 		w.addDrops() // into the reserve

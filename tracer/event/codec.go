@@ -239,6 +239,7 @@ func (l *LossInfo) fields(f form) {
 	text(f, "why", &l.Why, optional)
 	boolean(f, "recovered", &l.Recovered, optional)
 	integer(f, "uid", &l.UID, optional)
+	integer(f, "pid", &l.PID, optional)
 }
 
 func (h *HoldInfo) fields(f form) {
@@ -425,6 +426,7 @@ func (m *MountInfo) fields(f form) {
 	text(f, "uuid", &m.UUID, optional)
 	text(f, "unit", &m.Unit, optional)
 	boolean(f, "read_only", &m.ReadOnly, optional)
+	integer(f, "uid", &m.UID, optional)
 }
 
 func (w *WayInfo) fields(f form) {

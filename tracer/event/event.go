@@ -315,6 +315,18 @@ type LossInfo struct {
 	// one user; from 100000 on the first of a block of 65536 (subuid(5)). 0:
 	// anybody's, or root's.
 	UID uint32 `json:"uid,omitempty"`
+	// PID is the first process of the guest whose events alone were lost, for having
+	// used up the share of one guest; 0: not of one guest alone.
+	PID int `json:"pid,omitempty"`
+}
+
+// UserOf returns the user who answers for what uid does: from 100000 on that is the
+// first of a block of 65536 that one user is given for containers of his (subuid(5)).
+func UserOf(uid uint32) uint32 {
+	if uid < 100000 {
+		return uid
+	}
+	return uid - (uid-100000)%65536
 }
 
 // HoldReason says what a start is held for, and in a release why its hold ended.
@@ -681,6 +693,9 @@ type MountInfo struct {
 	// is such a unit is likely, not known.
 	Unit     string `json:"unit,omitempty"`
 	ReadOnly bool   `json:"read_only,omitempty"`
+	// UID is the user who mounted it, of FUSE, which users other than root may
+	// mount; 0: root, or not known.
+	UID uint32 `json:"uid,omitempty"`
 }
 
 // WayInfo is where a path of a guest led, in the guest's own view of the file

@@ -313,10 +313,10 @@ func (s *Source) tellBounds(ctx context.Context, t *Table, from, at event.Time) 
 }
 
 func (s *Source) tell(ctx context.Context, m mount, action event.MountAction, readOnly bool, from, at event.Time) {
-	if action != event.MountFound {
+	if action != event.MountFound && m.uid == 0 { // the log bounds what users mount
 		s.told++
 	}
-	if s.told > maxEvents {
+	if s.told > maxEvents && m.uid == 0 {
 		if !s.noMore {
 			s.noMore = true
 			s.lost(ctx, from, at, 0, fmt.Sprintf("mounts changed more than %d times: what follows is not recorded", maxEvents))
@@ -325,7 +325,7 @@ func (s *Source) tell(ctx context.Context, m mount, action event.MountAction, re
 	}
 	info := &event.MountInfo{
 		Action: action, Point: cut(m.point), Root: cut(m.root), Source: cut(m.source), FSType: m.kind,
-		Dev: m.dev, Unit: unitOf(m.point), ReadOnly: readOnly,
+		Dev: m.dev, Unit: unitOf(m.point), ReadOnly: readOnly, UID: m.uid,
 	}
 	if action != event.MountGone {
 		info.UUID = s.uuid(&m)

@@ -112,6 +112,31 @@ func TestPoint(t *testing.T) {
 	}
 }
 
+// FUSE is mounted by users; whose it is bounds what of it is recorded.
+func TestUserOfMount(t *testing.T) {
+	for line, want := range map[string]uint32{
+		"50 26 0:60 / /home/a/mnt rw,nosuid,nodev - fuse.sshfs a:/ rw,user_id=1000,group_id=1000\n": 1000,
+		"50 26 0:60 / /mnt rw - fuse x rw,user_id=0,group_id=0\n":                                   0,
+		"50 26 0:60 / /mnt rw - fuse x rw,user_id=99999999999\n":                                    0,
+		"50 26 0:60 / /mnt rw - nfs x rw,user_id=1000\n":                                            0,
+	} {
+		table, err := readTable(strings.NewReader(line))
+		if err != nil || len(table.mounts) != 1 || table.mounts[0].uid != want {
+			t.Errorf("%q: %+v, %v", line, table, err)
+		}
+	}
+	s := newSource(t)
+	s.known, s.told = &Table{}, maxEvents
+	table, err := readTable(strings.NewReader("50 26 0:60 / /mnt rw - fuse x rw,user_id=1000\n"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	s.compare(t.Context(), table)
+	if len(s.events) != 1 || (<-s.events).Mount.UID != 1000 || s.noMore {
+		t.Error("a user's mounts use up what is recorded of all")
+	}
+}
+
 func FuzzReadTable(f *testing.F) {
 	f.Add([]byte(rootLine + imagesLine + bindLine))
 	f.Add([]byte("rubbish\n" + kernelLines))

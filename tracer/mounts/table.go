@@ -6,6 +6,7 @@ import (
 	"io"
 	"os"
 	"slices"
+	"strconv"
 	"strings"
 
 	"github.com/moby/sys/mountinfo"
@@ -25,6 +26,7 @@ type mount struct {
 	dev          event.Dev
 	root, point  string
 	source, kind string // kind: of file system
+	uid          uint32 // who mounted it: see fuseUser
 }
 
 // Table is what is mounted, in the order in which it was: of two mounts on one
@@ -92,6 +94,7 @@ func readTable(r io.Reader) (*Table, error) {
 		m := mount{
 			id: info.ID, dev: event.Dev{Major: uint32(info.Major), Minor: uint32(info.Minor)},
 			root: info.Root, point: info.Mountpoint, source: info.Source, kind: info.FSType,
+			uid: fuseUser(info),
 		}
 		t.mounts = append(t.mounts, m)
 		t.readOnly[m] = readOnly(info)
@@ -115,6 +118,23 @@ func (t *Table) parseLines(data []byte) []*mountinfo.Info {
 		list = append(list, found...)
 	}
 	return list
+}
+
+// fuseUser returns the user who mounted a FUSE file system, which fusermount does for
+// users other than root (user_id of mount.fuse(8)); 0: root, or another kind.
+func fuseUser(info *mountinfo.Info) uint32 {
+	if !strings.HasPrefix(info.FSType, "fuse") {
+		return 0
+	}
+	for option := range strings.SplitSeq(info.VFSOptions, ",") {
+		if id, ok := strings.CutPrefix(option, "user_id="); ok {
+			n, err := strconv.ParseUint(id, 10, 32)
+			if err == nil {
+				return uint32(n)
+			}
+		}
+	}
+	return 0
 }
 
 // readOnly: the mount is, or the whole file system.

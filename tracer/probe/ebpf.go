@@ -351,9 +351,25 @@ func (b *eBPF) Losses() map[string]uint64 {
 	}
 	sums := make(map[string]uint64)
 	for l, n := range losses {
-		sums[l.what] += n
+		if l.uid == 0 {
+			sums[l.what] += n
+		}
 	}
 	return sums
+}
+
+func (b *eBPF) OwnLosses() []event.LossInfo {
+	losses, err := b.countLosses()
+	if err != nil {
+		b.log.Warn("count lost events", "err", err)
+	}
+	var own []event.LossInfo
+	for _, l := range slices.SortedFunc(maps.Keys(losses), compareLosses) {
+		if l.uid != 0 {
+			own = append(own, event.LossInfo{Source: srcEBPF, What: l.what, Count: losses[l], UID: l.uid})
+		}
+	}
+	return own
 }
 
 func exists(path string) bool {

@@ -5,9 +5,11 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"log/slog"
 	"os"
 	"os/exec"
 	"path/filepath"
+	"slices"
 	"strconv"
 	"strings"
 	"syscall"
@@ -16,7 +18,9 @@ import (
 	"golang.org/x/sys/unix"
 
 	"github.com/bootrace/bootrace/bpf"
+	"github.com/bootrace/bootrace/tracer/bootlog"
 	"github.com/bootrace/bootrace/tracer/event"
+	"github.com/bootrace/bootrace/tracer/recorder"
 )
 
 // hostile is a user who costs others what he can.
@@ -215,5 +219,82 @@ func TestFloodOfOneUser(t *testing.T) {
 	t.Logf("%d opens of the user are told, %v are lost", told, lost)
 	if lost["look"] == 0 || told == 0 {
 		t.Errorf("%d opens of the user are told, and %v lost", told, lost)
+	}
+}
+
+// neighbour is a user who harms nobody.
+const neighbour = 4243
+
+// Four processes of one user look for what does not exist under /dev until his part of
+// the log is used up: root's guest and that of another user, which start afterwards,
+// are in the record whole, and so is a guest of his own.
+func TestFloodOfLog(t *testing.T) {
+	b := openTest(t, Options{})
+	dir := t.TempDir()
+	w, err := bootlog.NewWriter(bootlog.WriterOptions{
+		Header: bootlog.Header{BootID: bootlog.CurrentBootID(), Started: event.Now()}, Dirs: []string{dir},
+		MaxSize: 1 << 20, Logger: slog.New(slog.DiscardHandler),
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer w.Close()
+	rec := recorder.New(w, slog.New(slog.DiscardHandler))
+	ctx, cancel := context.WithCancel(t.Context())
+	done := make(chan error, 1)
+	go func() { done <- b.Run(ctx, rec.Record) }()
+
+	for range 4 {
+		flood := asUser(t, "/proc/self/exe", "flood")
+		flood.Env = []string{roleEnv + "=flooding"}
+		unleash(t, flood)
+	}
+	guests := map[uint32]*exec.Cmd{}
+	for _, uid := range []uint32{0, neighbour, hostile} {
+		guest := asUser(t, "/proc/self/exe", "qemu-system-x86_64", "-drive", "file=/dev/vg/lv,if=none")
+		guest.SysProcAttr.Credential = &syscall.Credential{Uid: uid, Gid: uid}
+		guest.Env = []string{roleEnv + "=guest"}
+		_ = guest.Run()
+		guests[uid] = guest
+	}
+	cancel()
+	if err := errors.Join(<-done, w.Close()); err != nil {
+		t.Fatal(err)
+	}
+
+	path := filepath.Join(dir, bootlog.FileName(bootlog.CurrentBootID()))
+	if info, err := os.Stat(path); err != nil || info.Size() > 1<<20 || info.Size() < 64<<10 {
+		t.Errorf("the log: %v, %v", info, err)
+	}
+	log, err := bootlog.Open(path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer log.Close()
+	var events []event.Event
+	for e, err := range log.Events() {
+		if err != nil {
+			t.Fatal(err)
+		}
+		events = append(events, e)
+	}
+	for uid, guest := range guests {
+		var kinds []event.Kind
+		for _, e := range events {
+			if e.Proc != nil && e.Proc.PID == guest.Process.Pid && (e.Kind != event.Open || e.Open.Path == missingDisk) {
+				kinds = append(kinds, e.Kind)
+			}
+		}
+		if want := []event.Kind{event.Exec, event.Open, event.Exit}; !slices.Equal(kinds, want) {
+			t.Errorf("of user %d's guest the log has %v, want %v", uid, kinds, want)
+		}
+	}
+	if lost := lossesOf(events, 0); len(lost) > 0 {
+		t.Errorf("others lost %v", lost)
+	}
+	if own := w.OwnLosses(); len(own) != 1 || own[0].UID != hostile || own[0].What != "look" {
+		t.Errorf("the log says %+v", own)
+	} else if lost := lossesOf(events, hostile); len(lost) != 1 || lost["look"] < own[0].Count {
+		t.Errorf("the log counts %+v, and the record tells of %v", own, lost)
 	}
 }

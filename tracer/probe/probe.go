@@ -59,6 +59,9 @@ type Backend interface {
 	// Losses counts the events that were lost since the start, by what they
 	// told. Run reports them as events, too.
 	Losses() map[string]uint64
+	// OwnLosses are those that are in none of Losses: of single users, who had used up
+	// their share.
+	OwnLosses() []event.LossInfo
 	Close() error
 }
 

@@ -119,6 +119,9 @@ func (p *process) handle(e procs.Event) []event.Event {
 	return events
 }
 
+// OwnLosses implements Backend: users have no shares here.
+func (p *process) OwnLosses() []event.LossInfo { return nil }
+
 func (p *process) Losses() map[string]uint64 {
 	if p.source == nil || p.source.Lost() == 0 {
 		return map[string]uint64{}

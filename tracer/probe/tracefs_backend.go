@@ -563,6 +563,9 @@ func (t *tracefs) Losses() map[string]uint64 {
 	return losses
 }
 
+// OwnLosses implements Backend: the trace files know no users.
+func (t *tracefs) OwnLosses() []event.LossInfo { return nil }
+
 func (t *tracefs) countLosses() (map[string]uint64, error) {
 	losses := map[string]uint64{}
 	if t.procs != nil {

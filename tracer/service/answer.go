@@ -55,6 +55,11 @@ type Status struct {
 	// Lost counts what was missed in the kernel, by what it was, or could not
 	// be stored: log.
 	Lost map[string]uint64 `json:"lost,omitempty"`
+	// OverShare is what is missing of single users and guests alone, who had used up
+	// their share of the kernel's buffers or of the log. What is look was opens by
+	// programs that are no known guests: no guest is in doubt for these, and of
+	// users other than root they leave the outcome of the boot as it is.
+	OverShare []event.LossInfo `json:"over_share,omitempty"`
 	// Settled is when the boot last settled, 0: not yet.
 	Settled event.Time `json:"settled_ns"`
 	// Hold is what enforce mode does now. HoldErr says why it does nothing,
@@ -62,6 +67,9 @@ type Status struct {
 	Hold    *hold.Status `json:"hold,omitempty"`
 	HoldErr string       `json:"hold_error,omitempty"`
 }
+
+// mostShares bounds Status.OverShare.
+const mostShares = 128
 
 func (s *Service) status(ctx context.Context) Status {
 	s.mu.Lock()
@@ -78,7 +86,10 @@ func (s *Service) status(ctx context.Context) Status {
 	}
 	if probes != nil {
 		maps.Copy(st.Lost, probes.Losses())
+		st.OverShare = probes.OwnLosses()
 	}
+	st.OverShare = append(st.OverShare, s.writer.OwnLosses()...)
+	st.OverShare = st.OverShare[:min(len(st.OverShare), mostShares)]
 	if err := s.writer.Err(); err != nil {
 		st.LogErr = err.Error()
 	}

@@ -19,6 +19,7 @@ import (
 type asker struct {
 	mu      sync.Mutex
 	known   map[lvm.Volume]bool // asked about, or to be
+	of      map[uint32]int      // how many of them were looked for by each user other than root first
 	pending []lvm.Volume
 	since   event.Time // of the first that is pending
 	touched event.Time // when device-mapper was last changed
@@ -26,8 +27,13 @@ type asker struct {
 	tries   map[lvm.Volume]int // how often LVM gave no answer
 }
 
-// maxVolumes bounds what is asked about in one boot.
-const maxVolumes = 4096
+// maxVolumes bounds what is asked about in one boot, maxVolumesOfUser what a user
+// other than root looked for first: else one could have LVM asked about nothing but
+// what he made up.
+const (
+	maxVolumes       = 4096
+	maxVolumesOfUser = maxVolumes / 8
+)
 
 // patience is how many times the usual delay LVM is asked after at the latest,
 // on a host where mappings are made all the time.
@@ -45,9 +51,14 @@ func (a *asker) observe(e *event.Event) {
 		if !ok || a.known[v] || len(a.known) >= maxVolumes {
 			return
 		}
-		if a.known == nil {
-			a.known = map[lvm.Volume]bool{}
+		uid := event.UserOf(e.Proc.UID)
+		if uid != 0 && a.of[uid] >= maxVolumesOfUser {
+			return
 		}
+		if a.known == nil {
+			a.known, a.of = map[lvm.Volume]bool{}, map[uint32]int{}
+		}
+		a.of[uid]++
 		a.known[v] = true
 		if len(a.pending) == 0 {
 			a.since = e.At

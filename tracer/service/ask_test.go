@@ -1,6 +1,7 @@
 package service
 
 import (
+	"fmt"
 	"testing"
 	"time"
 
@@ -49,6 +50,22 @@ func TestAskerDue(t *testing.T) {
 	a.observe(vain(201*second, "agent", "/dev/vg0/a"))
 	if got := due(600 * second); got != nil {
 		t.Errorf("asked again: %v", got)
+	}
+}
+
+// A user who looks for thousands of volumes that don't exist has LVM asked about some of
+// them, and about those of others all the same.
+func TestAskerAsksForAll(t *testing.T) {
+	var a asker
+	for i := range 2 * maxVolumes {
+		e := vain(10*second, "agent", fmt.Sprintf("/dev/vg0/made-up-%d", i))
+		e.Proc.UID = 1000
+		a.observe(e)
+	}
+	a.observe(vain(11*second, "qemu-system-x86", "/dev/vg0/root"))
+	volumes := a.due(100*second, 30*time.Second)
+	if n := len(volumes); n != maxVolumesOfUser+1 || volumes[n-1].LV != "root" {
+		t.Errorf("LVM is asked about %d volumes", n)
 	}
 }
 

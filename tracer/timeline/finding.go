@@ -34,6 +34,7 @@ func rules() []rule {
 		held{},
 		wouldHold{},
 		notHeld{},
+		overShare{},
 	}
 }
 

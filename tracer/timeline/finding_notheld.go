@@ -13,7 +13,7 @@ type notHeld struct{}
 func (notHeld) find(r *record, report func(*Finding)) {
 	for i := range r.losses {
 		l := &r.losses[i]
-		if l.What == whatHold {
+		if l.What == whatHold && l.UID == 0 && l.PID == 0 {
 			report(&Finding{Kind: NotHeld, At: l.At, Count: int(min(l.Count, 1<<30)), Reason: l.Why, Evidence: proof([]uint64{l.Event})})
 		}
 	}

@@ -47,24 +47,27 @@ func (g gaps) overlap(what string, from, to event.Time) bool {
 	return g.find([]string{what}, from, to, ofNobody) != nil
 }
 
-// whose says of which users events may be missing that matter: of one user's
-// gap (Gap.UID) nothing is missing about anybody else.
-type whose func(uid uint32) bool
+// whose says of which gaps of one user, or one guest, it matters that events may be
+// missing: nothing is missing there about anybody else.
+type whose func(own *Gap) bool
 
-func ofNobody(uint32) bool  { return false }
-func ofAnybody(uint32) bool { return true }
+func ofNobody(*Gap) bool  { return false }
+func ofAnybody(*Gap) bool { return true }
 
 // find returns the first gap in [from, to] that concerns one of the subjects, and
-// everybody or one of those users.
+// everybody or one of those users or guests.
 func (g gaps) find(subjects []string, from, to event.Time, users whose) *Gap {
 	for i := range g {
 		gap := &g[i]
-		if gap.From <= to && gap.To >= from && gap.concerns(subjects...) && (gap.UID == 0 || users(gap.UID)) {
+		if gap.From <= to && gap.To >= from && gap.concerns(subjects...) && (!gap.own() || users(gap)) {
 			return gap
 		}
 	}
 	return nil
 }
+
+// own reports whether the gap is of one user, or one guest, alone.
+func (g *Gap) own() bool { return g.UID != 0 || g.PID != 0 }
 
 // concerns reports whether something about one of the subjects can be missing.
 func (g *Gap) concerns(subjects ...string) bool {
@@ -111,7 +114,9 @@ const whatLook = "look"
 // says what a device is: a link of theirs is in a folder that is theirs.
 var ofUser = map[string][]string{
 	"exec": {whatExec}, "fork": {whatExec}, "exit": {whatExit}, "open": {whatOpen},
-	"guest": {whatOpen, whatExit}, // a process that was not followed
+	"guest": {whatOpen, whatExit}, // a process that was not followed, or what is known of its disks
+	"way":   {whatWay, whatOpen},
+	"mount": {whatMount}, // of FUSE: nobody else's disks are there
 }
 
 // lossGaps are the gaps of losses that matter.
@@ -119,9 +124,9 @@ func lossGaps(losses []Loss) gaps {
 	var out gaps
 	for i := range losses {
 		l := &losses[i]
-		if l.UID != 0 {
+		if l.UID != 0 || l.PID != 0 {
 			for _, what := range ofUser[l.What] {
-				out = append(out, Gap{From: l.From, To: l.At, What: what, UID: l.UID, Event: l.Event, Why: lossReason(&l.LossInfo)})
+				out = append(out, Gap{From: l.From, To: l.At, What: what, UID: l.UID, PID: l.PID, Event: l.Event, Why: lossReason(&l.LossInfo)})
 			}
 			continue
 		}
@@ -335,7 +340,7 @@ func (c *coverage) restart(what string, earlier event.Time, f *sourceFact) Gap {
 		}
 	}
 	for i := range c.losses {
-		if l := &c.losses[i]; l.UID == 0 && lossSubject(&l.LossInfo) == whatAll && l.At <= f.at && l.At >= earlier {
+		if l := &c.losses[i]; l.UID == 0 && l.PID == 0 && lossSubject(&l.LossInfo) == whatAll && l.At <= f.at && l.At >= earlier {
 			gap.From = min(gap.From, l.From)
 		}
 	}
@@ -390,7 +395,9 @@ func (g gaps) sort() gaps {
 func (g gaps) joined() []Gap {
 	out := []Gap{}
 	for _, gap := range g {
-		i := slices.IndexFunc(out, func(o Gap) bool { return o.From == gap.From && o.To == gap.To && o.UID == gap.UID && o.Why == gap.Why })
+		i := slices.IndexFunc(out, func(o Gap) bool {
+			return o.From == gap.From && o.To == gap.To && o.UID == gap.UID && o.PID == gap.PID && o.Why == gap.Why
+		})
 		if i < 0 {
 			out = append(out, gap)
 		} else if out[i].What != gap.What {

@@ -57,12 +57,13 @@ type guestLife struct {
 	uids []uint32
 }
 
-// owns reports whether the guest was ever run by a user, or by one of the block of
-// users from 100000 on that one user was given, by the first of them.
-func (g *guestLife) owns(uid uint32) bool {
-	return slices.ContainsFunc(g.uids, func(own uint32) bool {
-		return own == uid || uid >= 100000 && own > uid && own-uid < 65536
-	})
+// owns reports whether a gap of one user, or one guest, is the guest's: it was ever
+// run by that user, or is that process.
+func (g *guestLife) owns(gap *Gap) bool {
+	if gap.PID != 0 {
+		return gap.PID == g.out.PID
+	}
+	return slices.ContainsFunc(g.uids, func(own uint32) bool { return own == gap.UID || event.UserOf(own) == gap.UID })
 }
 
 // ran notes that the guest was run by a user.

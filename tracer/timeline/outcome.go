@@ -196,7 +196,7 @@ func (r *record) unseenStarts(t *Timeline) []string {
 	var whys []string
 	for i := range r.gaps {
 		g := &r.gaps[i]
-		if !g.concerns(whatExec, whatOpen) || r.early(t, g) {
+		if !g.concerns(whatExec, whatOpen) || r.early(t, g) || g.PID != 0 { // that guest was seen
 			continue
 		}
 		whys = union(whys, []string{g.reason()})

@@ -80,8 +80,10 @@ type Gap struct {
 	Why   string `json:"why"`
 	Event uint64 `json:"event,omitempty"`
 	// UID is the user whose guests alone it concerns, as in event.LossInfo; 0:
-	// anybody's.
+	// anybody's. PID is the process of the one guest that it concerns, 0: not one
+	// alone.
 	UID uint32 `json:"uid,omitempty"`
+	PID int    `json:"pid,omitempty"`
 }
 
 // Source is one source of events and how long it was attached.
@@ -403,7 +405,7 @@ type Finding struct {
 	By    *event.Proc `json:"by,omitempty"`
 	Looks int         `json:"looks,omitempty"`
 	// Count is how often it happened: the starts of not-executed, and of not-held,
-	// there 0 where that is not known.
+	// there 0 where that is not known; the events of over-share.
 	Count int `json:"count,omitempty"`
 	// Held is how long the start was held, or would have been; Outcome is how the
 	// hold ended, or would have, empty where it has not. Reason is then the

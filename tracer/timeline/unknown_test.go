@@ -62,6 +62,8 @@ func TestLossOfOneUser(t *testing.T) {
 		{"open", 100000, []bool{false, false, true}},
 		{"look", 0, []bool{false, false, false}},
 		{"look", 64055, []bool{false, false, false}},
+		{"way", 64055, []bool{false, true, false}},
+		{"mount", 64055, []bool{false, false, false}},
 	} {
 		if got := lossOf(c.what, c.uid); !slices.Equal(got, c.want) {
 			t.Errorf("%s of user %d: %v, want %v", c.what, c.uid, got, c.want)

@@ -214,7 +214,7 @@ func (f *Finding) Failed() bool {
 		return false
 	}
 	switch f.Kind {
-	case NearMiss, WouldHold, NotHeld:
+	case NearMiss, WouldHold, NotHeld, OverShare:
 		return false
 	case Pulled:
 		return f.Reason == "" // else the guest may have given it up
@@ -477,7 +477,7 @@ func causeOf(f *Finding) string {
 		return ""
 	}
 	switch f.Kind {
-	case WouldHold, NotHeld:
+	case WouldHold, NotHeld, OverShare:
 		return ""
 	case Held:
 		if f.Outcome == event.HoldDenied && f.Reason == string(event.HoldIdentity) {

@@ -452,7 +452,7 @@ func fill(e *event.Event, w *words) {
 	case event.LVM:
 		fillLVM(e, w)
 	case event.Loss:
-		e.Loss = &event.LossInfo{Source: w.word(0, "source"), What: w.word(1, "what"), Count: uint64(w.number("count"))}
+		e.Loss = &event.LossInfo{Source: w.word(0, "source"), What: w.word(1, "what"), Count: uint64(w.number("count")), UID: uint32(w.number("uid")), PID: w.number("pid")}
 	case event.Policy:
 		fillPolicy(e, w)
 	case event.Domain:
