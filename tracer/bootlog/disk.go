@@ -34,6 +34,10 @@ type file interface {
 	// Lock takes the lock that tells writers from each other, or returns
 	// errLocked. Closing the file lets it go.
 	Lock() error
+	// Share lets a group read the file, and nobody else but its owner.
+	Share(gid int) error
+	// SharedWith returns the group that may read the file, 0: none.
+	SharedWith() (gid int, err error)
 	// Named reports whether path still names this file.
 	Named(path string) bool
 }
@@ -92,6 +96,28 @@ func (f osFile) Lock() error {
 		time.Sleep(20 * time.Millisecond)
 	}
 	return errLocked
+}
+
+func (f osFile) Share(gid int) error {
+	if have, err := f.SharedWith(); err == nil && have == gid {
+		return nil
+	}
+	// The group first: the one before must not get what is meant for this one.
+	if err := f.Chown(-1, gid); err != nil {
+		return err
+	}
+	return f.Chmod(0o640)
+}
+
+func (f osFile) SharedWith() (int, error) {
+	var st unix.Stat_t
+	if err := unix.Fstat(int(f.Fd()), &st); err != nil {
+		return 0, os.NewSyscallError("fstat", err)
+	}
+	if st.Mode&0o040 == 0 {
+		return 0, nil
+	}
+	return int(st.Gid), nil
 }
 
 func (f osFile) Named(path string) bool {

@@ -270,6 +270,9 @@ func (w *Writer) settle(dir string) error {
 			return err
 		}
 	}
+	if err := w.share(f); err != nil { // readers are told of less, and nothing is lost
+		w.opts.Logger.Warn("the boot log", "error", err)
+	}
 	w.mu.Lock()
 	if taken != nil {
 		w.budget.adopt(taken)

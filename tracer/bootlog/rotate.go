@@ -138,7 +138,11 @@ func compressFile(ctx context.Context, d disk, path string) error {
 		return err
 	}
 	target := strings.TrimSuffix(path, plainSuffix) + zstdSuffix
-	if err := writeCompressed(d, target+tempSuffix, sum, contextReader{ctx, io.NewSectionReader(plain, 0, size)}); err != nil {
+	readers, err := plain.SharedWith()
+	if err != nil {
+		return err
+	}
+	if err := writeCompressed(d, target+tempSuffix, sum, readers, contextReader{ctx, io.NewSectionReader(plain, 0, size)}); err != nil {
 		// A left-over is removed by the next call, too.
 		return errors.Join(err, ignoreMissing(d.Remove(target+tempSuffix)))
 	}
@@ -182,9 +186,9 @@ func summarize(ctx context.Context, path string) (*summary, error) {
 	return &summary{Events: n, Bytes: info.Size(), Wall: h.Wall, Host: h.Host}, nil
 }
 
-// writeCompressed makes a durable file of sum and text. It uses one core: it
+// writeCompressed makes a durable file of sum and text, which a group may read, 0: none. It uses one core: it
 // has time, guests have not.
-func writeCompressed(d disk, path string, sum *summary, text io.Reader) error {
+func writeCompressed(d disk, path string, sum *summary, readers int, text io.Reader) error {
 	frame, err := sum.frame()
 	if err != nil {
 		return err
@@ -197,6 +201,11 @@ func writeCompressed(d disk, path string, sum *summary, text io.Reader) error {
 		return err
 	}
 	defer f.Close()
+	if readers != 0 {
+		if err := f.Share(readers); err != nil {
+			return err
+		}
+	}
 	out := io.NewOffsetWriter(f, 0)
 	if _, err := out.Write(frame); err != nil {
 		return err

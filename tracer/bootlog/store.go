@@ -93,7 +93,7 @@ func (s *Store) files() (map[string][]string, error) {
 			continue
 		}
 		if errors.Is(err, fs.ErrPermission) {
-			return nil, fmt.Errorf("list boot logs: %w: run as root, or name a copied log file", err)
+			return nil, fmt.Errorf("list boot logs: %w: run as root or as a member of group bootrace, or name a copied log file", err)
 		}
 		if err != nil {
 			return nil, fmt.Errorf("list boot logs: %w", err)
@@ -285,3 +285,27 @@ func (s *Store) named(ref string, boots []Boot) (Boot, error) {
 
 // bare is a boot id as journalctl writes it.
 func bare(id string) string { return strings.ToLower(strings.ReplaceAll(id, "-", "")) }
+
+// Share lets a group read the logs of all boots that are kept; 0 changes nothing.
+func (s *Store) Share(gid int) error {
+	if gid == 0 {
+		return nil
+	}
+	files, err := s.files()
+	if err != nil {
+		return err
+	}
+	var errs []error
+	for _, paths := range files {
+		for _, path := range paths {
+			f, err := osDisk{}.Open(path, os.O_RDONLY)
+			if err != nil {
+				errs = append(errs, ignoreMissing(err))
+				continue
+			}
+			errs = append(errs, f.Share(gid))
+			f.Close()
+		}
+	}
+	return errors.Join(errs...)
+}

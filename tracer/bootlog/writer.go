@@ -46,6 +46,8 @@ type WriterOptions struct {
 	// dropped, and counted; a loss event says since when, and at Close another
 	// one how much. Within it each user and guest has a part: see OwnLosses.
 	MaxSize int64
+	// Readers is the group that may read the log, 0: none. See Share.
+	Readers int
 	Logger  *slog.Logger
 
 	disk disk
@@ -377,6 +379,25 @@ func (w *Writer) MoveTo(ctx context.Context, dir string) error {
 		}
 		return nil
 	})
+}
+
+// Share lets a group read the log, wherever it is from now on; 0 changes nothing.
+func (w *Writer) Share(ctx context.Context, gid int) error {
+	return w.request(ctx, func() error {
+		w.opts.Readers = gid
+		return w.share(w.file)
+	})
+}
+
+// share lets the readers read f.
+func (w *Writer) share(f file) error {
+	if w.opts.Readers == 0 {
+		return nil
+	}
+	if err := f.Share(w.opts.Readers); err != nil {
+		return fmt.Errorf("let group %d read the boot log: %w", w.opts.Readers, err)
+	}
+	return nil
 }
 
 // Path returns the file in which the log is now, empty once it is closed.

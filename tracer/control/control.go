@@ -1,6 +1,7 @@
 // Package control is how bootrace's commands talk to the running service: one
 // JSON request and one JSON answer, a line each, over a Unix socket that only
-// root can reach. An answer can take as long as the client waits for it: its end
+// root can reach, and the members of one group, who may ask and change nothing (see
+// package readers). An answer can take as long as the client waits for it: its end
 // of the connection is the end of the request.
 package control
 
@@ -16,10 +17,15 @@ import (
 	"net"
 	"os"
 	"path/filepath"
+	"slices"
+	"sync"
 	"syscall"
 	"time"
+	"unsafe"
 
 	"golang.org/x/sys/unix"
+
+	"github.com/bootrace/bootrace/tracer/readers"
 )
 
 // Socket is where the service of this host listens. It is under /run so that
@@ -66,8 +72,11 @@ type answer struct {
 	Result json.RawMessage `json:"result,omitempty"`
 }
 
+// forReaders is what may be asked without being root. It changes nothing.
+var forReaders = []string{Status, Sync}
+
 // Handler answers one request. pid is the peer's process id, already known to
-// belong to root. What it returns is sent as JSON. ctx ends when the peer is gone.
+// belong to root, or to a reader where the request is one of Status and Sync. What it returns is sent as JSON. ctx ends when the peer is gone.
 type Handler func(ctx context.Context, pid int, r Request) (any, error)
 
 // Server listens for requests.
@@ -75,6 +84,26 @@ type Server struct {
 	listener *net.UnixListener
 	handle   Handler
 	log      *slog.Logger
+	path     string
+
+	mu      sync.Mutex
+	readers int            // the group of those who may ask, 0: none
+	asking  map[uint32]int // connections of users other than root
+	all     int
+}
+
+// How many connections users other than root may have: all of them, and one.
+const (
+	connectionsOfReaders = 32
+	connectionsOfReader  = 4
+)
+
+// Share lets the members of a group ask, and do nothing else; 0 changes nothing.
+func (s *Server) Share(gid int) error {
+	s.mu.Lock()
+	s.readers = gid
+	s.mu.Unlock()
+	return errors.Join(readers.ShareFolder(filepath.Dir(s.path), gid), readers.ShareSocket(s.path, gid))
 }
 
 // Listen binds path, replacing a socket that a dead process left behind. A
@@ -101,7 +130,7 @@ func Listen(path string, handle Handler, log *slog.Logger) (*Server, error) {
 	}
 	// The path may name a successor's socket by the time this one closes.
 	listener.SetUnlinkOnClose(false)
-	return &Server{listener, handle, log}, nil
+	return &Server{listener: listener, handle: handle, log: log, path: path, asking: map[uint32]int{}}, nil
 }
 
 // Serve answers requests until ctx ends or the server is closed.
@@ -126,8 +155,14 @@ func (s *Server) Close() error { return s.listener.Close() }
 func (s *Server) serve(ctx context.Context, conn *net.UnixConn) {
 	defer conn.Close()
 	peer, err := peerOf(conn)
-	if err != nil || peer.Uid != 0 {
+	if err != nil || peer.Uid != 0 && !s.isReader(conn, peer) {
 		return // the folder's mode already keeps others out
+	}
+	if peer.Uid != 0 {
+		if !s.enter(peer.Uid) {
+			return
+		}
+		defer s.leave(peer.Uid)
 	}
 	conn.SetReadDeadline(time.Now().Add(10 * time.Second))
 	var req Request
@@ -136,6 +171,10 @@ func (s *Server) serve(ctx context.Context, conn *net.UnixConn) {
 		return
 	}
 	conn.SetReadDeadline(time.Time{})
+	if peer.Uid != 0 && !slices.Contains(forReaders, req.Do) {
+		s.send(conn, peer, answer{Error: fmt.Sprintf("only root may ask it to %s", req.Do)})
+		return
+	}
 	ctx, cancel := context.WithCancel(ctx)
 	defer cancel()
 	go func() { // a client says nothing more: what ends this is its going
@@ -149,9 +188,75 @@ func (s *Server) serve(ctx context.Context, conn *net.UnixConn) {
 	} else if out.Result, err = json.Marshal(result); err != nil {
 		out.Error = fmt.Sprintf("encode the answer: %v", err)
 	}
+	s.send(conn, peer, out)
+}
+
+func (s *Server) send(conn *net.UnixConn, peer *unix.Ucred, out answer) {
 	conn.SetWriteDeadline(time.Now().Add(10 * time.Second))
 	if err := json.NewEncoder(conn).Encode(out); err != nil {
 		s.log.Warn("control answer not delivered", "pid", peer.Pid, "error", err)
+	}
+}
+
+// isReader reports whether the peer is a member of the group that may ask. Before Linux
+// 4.13 the kernel tells no supplementary groups: then that it could connect says so, by
+// the modes of socket and folder.
+func (s *Server) isReader(conn *net.UnixConn, peer *unix.Ucred) bool {
+	s.mu.Lock()
+	gid := s.readers
+	s.mu.Unlock()
+	if gid == 0 {
+		return false
+	}
+	if int(peer.Gid) == gid {
+		return true
+	}
+	groups, err := groupsOf(conn)
+	if errors.Is(err, unix.ENOPROTOOPT) {
+		return true
+	}
+	return err == nil && slices.Contains(groups, uint32(gid))
+}
+
+// groupsOf returns the supplementary groups of the peer (SO_PEERGROUPS of socket(7)).
+func groupsOf(conn *net.UnixConn) (groups []uint32, err error) {
+	raw, err := conn.SyscallConn()
+	if err != nil {
+		return nil, err
+	}
+	groups = make([]uint32, 1<<16) // NGROUPS_MAX
+	size := uint32(len(groups) * 4)
+	var errno unix.Errno
+	if err := raw.Control(func(fd uintptr) {
+		_, _, errno = unix.Syscall6(unix.SYS_GETSOCKOPT, fd, unix.SOL_SOCKET, unix.SO_PEERGROUPS,
+			uintptr(unsafe.Pointer(&groups[0])), uintptr(unsafe.Pointer(&size)), 0)
+	}); err != nil {
+		return nil, err
+	}
+	if errno != 0 {
+		return nil, os.NewSyscallError("getsockopt", errno)
+	}
+	return groups[:size/4], nil
+}
+
+// enter takes one of the connections that a user other than root may have.
+func (s *Server) enter(uid uint32) bool {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.all >= connectionsOfReaders || s.asking[uid] >= connectionsOfReader {
+		return false
+	}
+	s.all++
+	s.asking[uid]++
+	return true
+}
+
+func (s *Server) leave(uid uint32) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.all--
+	if s.asking[uid]--; s.asking[uid] == 0 {
+		delete(s.asking, uid)
 	}
 }
 
@@ -182,7 +287,7 @@ func Call(ctx context.Context, path string, req Request, result any) error {
 	case errors.Is(err, fs.ErrNotExist), errors.Is(err, syscall.ECONNREFUSED):
 		return ErrNoService
 	case errors.Is(err, fs.ErrPermission):
-		return fmt.Errorf("ask the service: %w (only root may)", err)
+		return fmt.Errorf("ask the service: %w (only root and the members of group bootrace may)", err)
 	case err != nil:
 		return fmt.Errorf("ask the service: %w", err)
 	}

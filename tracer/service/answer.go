@@ -247,6 +247,7 @@ func (s *Service) adopt(ctx context.Context, pid int, env map[string]string) err
 	s.early = false
 	close(s.adopted)
 	s.rec.Record(mark("adopted", ""))
+	s.share(ctx)
 	s.recordHost()
 	if cfg, err := s.opts.Config(); err != nil {
 		s.configErr = err.Error() + ": what the initramfs had stays" // s.mu is held

@@ -36,6 +36,7 @@ func (s *Service) moveLog(ctx context.Context) error {
 		}
 	}
 	s.roster.Opened(s.opts.StateDir)
+	s.share(ctx)
 	s.thin()
 	return nil
 }

@@ -60,6 +60,7 @@ func (s *Service) restoreLog(ctx context.Context) {
 	case restored:
 		s.logRestored++
 		s.logRefused = ""
+		s.share(ctx) // its folder can be a new one
 		s.log.Error("the log's file was removed while it was being written: it is there again", "times", s.logRestored)
 		s.rec.Record(mark("log restored", "its file had been removed"))
 	}

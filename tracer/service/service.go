@@ -28,6 +28,7 @@ import (
 	"github.com/bootrace/bootrace/tracer/netif"
 	"github.com/bootrace/bootrace/tracer/origin"
 	"github.com/bootrace/bootrace/tracer/probe"
+	"github.com/bootrace/bootrace/tracer/readers"
 	"github.com/bootrace/bootrace/tracer/recorder"
 	"github.com/bootrace/bootrace/tracer/rights"
 	"github.com/bootrace/bootrace/tracer/roster"
@@ -69,6 +70,9 @@ type Options struct {
 	// is attached and what existed before is recorded.
 	Listening, Ready func()
 	Reload           <-chan os.Signal
+	// Readers returns the group whose members may read what is recorded and ask for
+	// the status, 0 where there is none; nil: there is none.
+	Readers func() int
 	Log              *slog.Logger
 
 	hold func(context.Context, hold.Options) (*hold.Holder, error) // nil: hold.Open; tests say so
@@ -80,6 +84,7 @@ type Service struct {
 	cfg    atomic.Pointer[config.Config]
 	log    *slog.Logger
 	writer *bootlog.Writer
+	server *control.Server
 	rec    *recorder.Recorder
 	roster *roster.Roster
 	memory *memory.Store // what guests ran on in earlier boots
@@ -167,6 +172,8 @@ func Run(ctx context.Context, opts Options) error {
 	if err := s.openLog(ctx); err != nil {
 		return err
 	}
+	s.server = server
+	s.share(ctx)
 	s.rec = recorder.New(s.writer, s.log, s.observe, s.roster.Observe, s.inspector.Observe)
 	s.rec.Fill = origin.NewFinder("/").Fill
 	err = s.trace(ctx, server)
@@ -503,6 +510,26 @@ func (s *Service) recordClock() {
 	s.rec.Record(event.Event{At: event.Now(), Kind: event.Clock, Src: "service", Clock: &c})
 }
 
+// share lets the group of readers read the folders and logs, and ask: where the group
+// is made later, from the next reload on.
+func (s *Service) share(ctx context.Context) {
+	if s.opts.Readers == nil {
+		return
+	}
+	gid := s.opts.Readers()
+	if gid == 0 {
+		return
+	}
+	store, _ := s.store()
+	errs := []error{s.writer.Share(ctx, gid), readers.ShareFolder(s.opts.StateDir, gid), readers.ShareFolder(s.opts.RunDir, gid), store.Share(gid)}
+	if s.server != nil {
+		errs = append(errs, s.server.Share(gid))
+	}
+	if err := errors.Join(errs...); err != nil {
+		s.log.Warn("who is not root can't read all of what is recorded", "group", readers.Name, "error", err)
+	}
+}
+
 func (s *Service) reload() {
 	cfg, err := s.opts.Config()
 	if err != nil {
@@ -517,6 +544,7 @@ func (s *Service) reload() {
 		s.log.Warn("probes change when bootrace is restarted")
 	}
 	s.use(&cfg)
+	s.share(context.Background())
 	s.rec.Record(mark("reload", ""))
 	s.log.Info("configuration reloaded", "mode", cfg.Mode)
 }

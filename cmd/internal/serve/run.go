@@ -15,6 +15,7 @@ import (
 	"github.com/coreos/go-systemd/v22/daemon"
 
 	"github.com/bootrace/bootrace/tracer/control"
+	"github.com/bootrace/bootrace/tracer/readers"
 	"github.com/bootrace/bootrace/tracer/service"
 )
 
@@ -69,6 +70,7 @@ func runService(ctx context.Context, f *flags, o options) error {
 		Listening:     o.listening,
 		Ready:         func() { _ = notify(log, "READY=1") },
 		Reload:        reload,
+		Readers:       readers.Group,
 		Log:           log,
 	})
 }
