@@ -69,7 +69,8 @@ func readOnly(err error) bool {
 func (w *Writer) goOn(have []*found) error {
 	base := have[0]
 	w.noteRecovered(base.Recovery)
-	w.dir, w.file, w.synced, w.buf = base.dir, base.file, base.end, base.lead
+	w.dir, w.file, w.synced = base.dir, base.file, base.end
+	lead := base.lead
 	for _, other := range have[1:] {
 		w.noteRecovered(other.Recovery)
 		n, err := merge(base, func() io.Reader { return io.NewSectionReader(other.file, 0, other.end) })
@@ -77,17 +78,18 @@ func (w *Writer) goOn(have []*found) error {
 			return fmt.Errorf("join the boot logs in %s and %s: %w", base.dir, other.dir, err)
 		}
 		base.LastID = max(base.LastID, other.LastID)
-		w.synced, w.buf, base.lead = n, nil, nil
+		w.synced, lead, base.lead = n, nil, nil
 		base.end = n
 		w.forget(other.dir, other.file)
 	}
 	w.lastID = w.recovered.LastID
-	w.size = w.synced + int64(len(w.buf))
+	w.buf.add(lead)
+	w.size = w.synced + int64(w.buf.size)
 	if err := w.budget.read(io.NewSectionReader(w.file, 0, w.synced)); err != nil {
 		return fmt.Errorf("read what is in boot log %s: %w", w.path(), err)
 	}
 	w.since = time.Now()
-	if len(w.buf) > 0 {
+	if w.buf.size > 0 {
 		w.poke()
 	}
 	return nil
@@ -252,10 +254,10 @@ func (w *Writer) settle(dir string) error {
 		return err
 	}
 	w.mu.Lock()
-	pending := w.buf
+	pending, n := w.buf.from(0), w.buf.size
 	w.mu.Unlock()
 	text := func() io.Reader {
-		return io.MultiReader(io.NewSectionReader(w.file, 0, w.synced), bytes.NewReader(pending))
+		return io.MultiReader(io.NewSectionReader(w.file, 0, w.synced), reader(pending))
 	}
 	begun := time.Now()
 	f, end, err := w.place(dir, text)
@@ -263,7 +265,7 @@ func (w *Writer) settle(dir string) error {
 		return err
 	}
 	var taken *budget // where a log was there already, which nobody counted
-	if end != w.synced+int64(len(pending)) {
+	if end != w.synced+int64(n) {
 		taken = newBudget()
 		if err := taken.read(io.NewSectionReader(f, 0, end)); err != nil {
 			f.Close()
@@ -279,9 +281,9 @@ func (w *Writer) settle(dir string) error {
 	}
 	w.dir, w.file = dir, f
 	w.written = 0
-	w.durable(len(pending), begun)
+	w.durable(n, begun)
 	w.synced = end
-	w.size = end + int64(len(w.buf))
+	w.size = end + int64(w.buf.size)
 	w.mu.Unlock()
 	w.report(nil)
 	return nil

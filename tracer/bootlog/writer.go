@@ -6,7 +6,6 @@ import (
 	"fmt"
 	"log/slog"
 	"path/filepath"
-	"slices"
 	"sync"
 	"time"
 
@@ -25,6 +24,8 @@ const (
 	syncSize = 8 << 20
 	// reserve is the part of MaxSize, in bytes, that only losses use.
 	reserve = 4 << 10
+	// mostLine is the longest line, in bytes, whose memory is kept for the next.
+	mostLine = 64 << 10
 	// retryAfter is the pause after an attempt that failed.
 	retryAfter = time.Second
 )
@@ -76,9 +77,10 @@ type Writer struct {
 
 	mu sync.Mutex
 	// buf is everything that is not known to be durable: what a failed sync
-	// may have lost can be written again. buf[:written] is in the file.
-	buf     []byte
+	// may have lost can be written again. The first written bytes are in the file.
+	buf     backlog
 	written int
+	line    []byte    // the last event that was added, or was not
 	since   time.Time // an event at or after the first in buf came then
 	size    int64     // of the log with all that is in buf
 	lastID  uint64
@@ -178,34 +180,34 @@ func (w *Writer) add(e *event.Event) (reason string) {
 		return "the log was closed"
 	}
 	e.ID = w.lastID + 1
-	before := len(w.buf)
-	grown := append(e.AppendJSON(w.buf), '\n')
-	size := len(grown) - before
+	w.line = append(e.AppendJSON(w.line[:0]), '\n')
+	line, size, before := w.line, len(w.line), w.buf.size
+	if size > mostLine {
+		w.line = nil
+	}
 	switch {
 	case size > maxLine:
 		return "an event is too long"
-	case before > 0 && len(grown) > w.opts.MaxPending:
-		w.buf = grown[:before]
+	case before > 0 && before+size > w.opts.MaxPending:
 		return w.reason()
 	}
 	if w.overflows(e, size) {
-		w.buf, w.full = grown[:before], true
+		w.full = true
 		return w.reason()
 	}
 	owners, uid := w.budget.ownersOf(e)
 	if over, is := w.budget.over(owners, int64(size), w.room()); is && w.opts.MaxSize > 0 {
-		w.buf = grown[:before]
 		w.loseOwn(e, over)
 		return ""
 	}
 	w.budget.take(owners, uid, int64(size))
-	w.buf = grown
+	w.buf.add(line)
 	w.size += int64(size)
 	w.lastID = e.ID
 	if before == 0 {
 		w.since = time.Now()
 	}
-	pending := len(w.buf) - w.written
+	pending := w.buf.size - w.written
 	if pending == size || pending/flushSize != (pending-size)/flushSize {
 		w.poke()
 	}
@@ -305,7 +307,7 @@ func (w *Writer) drop(e *event.Event, why string) {
 func (w *Writer) tellDrops() bool {
 	// Without some room the next event would be dropped again, and the log
 	// would fill with losses.
-	if w.closed || w.full || len(w.buf) > w.opts.MaxPending*3/4 {
+	if w.closed || w.full || w.buf.size > w.opts.MaxPending*3/4 {
 		return false
 	}
 	return w.addDrops()
@@ -478,9 +480,9 @@ func (w *Writer) wait() (wait time.Duration, any bool) {
 	w.mu.Lock()
 	defer w.mu.Unlock()
 	now := time.Now()
-	pending := len(w.buf) - w.written
+	pending := w.buf.size - w.written
 	switch {
-	case len(w.buf) == 0:
+	case w.buf.size == 0:
 		return 0, false
 	case w.err != nil:
 		return w.retryAt.Sub(now), true
@@ -532,18 +534,18 @@ func (w *Writer) path() string { return filepath.Join(w.dir, w.name) }
 // the next attempt goes on from there.
 func (w *Writer) write() error {
 	w.mu.Lock()
-	// Append only adds behind this slice, so it can be read without the lock.
-	pending, at := w.buf[w.written:], w.synced+int64(w.written)
+	// Append only adds behind these pieces, so they can be read without the lock.
+	pending, at := w.buf.from(w.written), w.synced+int64(w.written)
 	w.mu.Unlock()
-	if len(pending) == 0 {
-		return nil
-	}
-	n, err := w.file.WriteAt(pending, at)
-	w.mu.Lock()
-	w.written += n
-	w.mu.Unlock()
-	if err != nil {
-		return fmt.Errorf("write boot log: %w", err)
+	for _, piece := range pending {
+		n, err := w.file.WriteAt(piece, at)
+		at += int64(n)
+		w.mu.Lock()
+		w.written += n
+		w.mu.Unlock()
+		if err != nil {
+			return fmt.Errorf("write boot log: %w", err)
+		}
 	}
 	return nil
 }
@@ -577,12 +579,7 @@ func (w *Writer) sync() error {
 // begun, and all that came before it with them.
 func (w *Writer) durable(n int, begun time.Time) {
 	w.synced += int64(n)
-	rest := w.buf[n:]
-	if cap(w.buf) > 4*syncSize && len(rest) < syncSize {
-		w.buf = slices.Clone(rest)
-	} else {
-		w.buf = append(w.buf[:0], rest...)
-	}
+	w.buf.drop(n)
 	w.written = max(0, w.written-n)
 	w.since = begun
 }

@@ -73,7 +73,7 @@ type Options struct {
 	// Readers returns the group whose members may read what is recorded and ask for
 	// the status, 0 where there is none; nil: there is none.
 	Readers func() int
-	Log              *slog.Logger
+	Log     *slog.Logger
 
 	hold func(context.Context, hold.Options) (*hold.Holder, error) // nil: hold.Open; tests say so
 }
