@@ -94,7 +94,7 @@ type Writer struct {
 	err     error
 	closed  bool
 
-	// The writing goroutine's own.
+	// The writing goroutine's own, but that dir is changed with mu held.
 	file    file
 	dir     string
 	synced  int64 // offset of buf in the file
@@ -402,13 +402,15 @@ func (w *Writer) share(f file) error {
 	return nil
 }
 
-// Path returns the file in which the log is now, empty once it is closed.
-func (w *Writer) Path(ctx context.Context) string {
-	var path string
-	if err := w.request(ctx, func() error { path = w.path(); return nil }); err != nil {
+// Path returns the file in which the log is now, empty once it is closed. It waits for
+// no disk.
+func (w *Writer) Path() string {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	if w.closed {
 		return ""
 	}
-	return path
+	return w.path()
 }
 
 // Close makes everything durable, if the disk allows, and ends writing.

@@ -176,6 +176,63 @@ func (f toldFile) Sync() error {
 	return err
 }
 
+// hungDisk is a disk that does not come back from a sync until it is let go.
+type hungDisk struct {
+	osDisk
+	hangs chan struct{} // closed when it hangs
+	once  *sync.Once
+	goOn  chan struct{}
+}
+
+func (d hungDisk) Open(path string, flag int) (file, error) {
+	f, err := d.osDisk.Open(path, flag)
+	if err != nil {
+		return nil, err
+	}
+	return hungFile{f, d}, nil
+}
+
+type hungFile struct {
+	file
+	d hungDisk
+}
+
+func (f hungFile) Sync() error {
+	f.d.once.Do(func() { close(f.d.hangs) })
+	<-f.d.goOn
+	return f.file.Sync()
+}
+
+// While the disk hangs, events are taken, and what is asked about the log is answered.
+func TestHungDisk(t *testing.T) {
+	f := newFolders(t)
+	d := hungDisk{hangs: make(chan struct{}), once: new(sync.Once), goOn: make(chan struct{})}
+	w := newWriter(t, f.options(d))
+	e := openEvent(1)
+	w.Append(&e)
+	<-d.hangs
+	answers := make(chan string)
+	go func() {
+		e := openEvent(2)
+		w.Append(&e)
+		_, _, _ = w.Err(), w.Dropped(), w.OwnLosses()
+		answers <- w.Path()
+	}()
+	select {
+	case path := <-answers:
+		if filepath.Dir(path) != f.volatile {
+			t.Errorf("it is in %s", path)
+		}
+	case <-time.After(time.Minute):
+		t.Error("nothing is answered while the disk hangs")
+	}
+	close(d.goOn)
+	check(t, w.Close())
+	if path := w.Path(); path != "" {
+		t.Errorf("once closed it is in %q", path)
+	}
+}
+
 func TestWriterIsAlone(t *testing.T) {
 	f := newFolders(t)
 	w := newWriter(t, f.options(nil))

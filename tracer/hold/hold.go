@@ -89,6 +89,7 @@ type Holder struct {
 	room     room
 	readers  *readers
 	missed   missed
+	journal  *journal      // lines about starts
 	patience time.Duration // readLimit, but in tests
 	failed   chan error
 	over     atomic.Bool // the gate is closed
@@ -124,7 +125,7 @@ func Open(ctx context.Context, o Options) (*Holder, error) {
 		o.Log.Warn("starts are held at the priority of everything else: on a busy host they may go on unseen", "error", err)
 	}
 	h := &Holder{
-		opts: o, way: way, gate: gate, nice: nice, restore: raiseProcessors(), reload: make(chan struct{}, 1), room: room{of: map[uint32]load{}}, readers: newReaders(), patience: readLimit, failed: make(chan error, 4),
+		opts: o, way: way, gate: gate, nice: nice, restore: raiseProcessors(), reload: make(chan struct{}, 1), room: room{of: map[uint32]load{}}, readers: newReaders(), journal: &journal{log: o.Log}, patience: readLimit, failed: make(chan error, 4),
 		running: map[*hold]struct{}{}, letGo: map[process]letGo{}, waited: map[string]event.Time{},
 	}
 	h.cfg.Store(&o.Config)
@@ -201,7 +202,7 @@ func (h *Holder) Run(ctx context.Context) error {
 		h.finish(d, true, why)
 	}
 	helpers.Wait()
-	h.missed.record(h.opts.Record, h.opts.Log)
+	h.missed.record(h.opts.Record, h.opts.Log, event.Now(), true)
 	h.programs.close()
 	h.workers.Wait()
 	_ = setNice(h.nice) // it may not be lowered without rights: no harm

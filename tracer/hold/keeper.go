@@ -42,7 +42,8 @@ func (h *Holder) sweep(ctx context.Context) error {
 		}
 		h.forget()
 		if n%int(missedPeriod/sweepPeriod) == 0 {
-			h.missed.record(h.opts.Record, h.opts.Log)
+			h.missed.record(h.opts.Record, h.opts.Log, now, false)
+			h.journal.tell(now)
 		}
 		quiet := len(held) == 0 && h.progress.Load() == r.seen
 		if quiet {

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"io/fs"
 	"log/slog"
+	"maps"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -327,14 +328,15 @@ func (p *programs) warnUnused(usual bool) {
 // match nothing.
 func (p *programs) list() (paths, unused []string) {
 	p.mu.Lock()
-	defer p.mu.Unlock()
-	for id, path := range p.guarded {
+	guarded, unused := maps.Clone(p.guarded), slices.Clone(p.unused)
+	p.mu.Unlock()
+	for id, path := range guarded {
 		if leads(path, id) { // else it was replaced, or covered by a mount
 			paths = append(paths, path)
 		}
 	}
 	slices.Sort(paths)
-	return slices.Compact(paths), slices.Clone(p.unused)
+	return slices.Compact(paths), unused
 }
 
 // inodeOf returns the file that path leads to, if it does.

@@ -242,16 +242,19 @@ func (r *readers) hanging() int {
 	return r.hanged
 }
 
-// missed are the starts that went on without being held, by why, since they were
-// last recorded.
+// missed are the starts that went on without being held, by why: each reason is
+// recorded at once, and then with growing pauses, for whoever causes them without end
+// must fill neither the record nor the journal with that.
 type missed struct {
 	mu  sync.Mutex
-	why map[string]miss
+	why map[string]*miss
 }
 
 type miss struct {
 	from, to event.Time
-	count    uint64
+	count    uint64         // not recorded yet
+	next     event.Time     // it is not recorded before
+	pause    event.Duration // the last
 }
 
 // Why starts went on without being held.
@@ -260,39 +263,77 @@ const (
 	missedUnread = "the arguments of starts could not be read: these were not held"
 )
 
-// maxReasons bounds the reasons that wait to be recorded.
-const maxReasons = 32
+// maxReasons bounds the reasons that are kept: one for each user. Those beyond count as
+// of several users.
+const maxReasons = 1024
 
+// Pauses between two records of one reason; missedPeriod is how often it is looked.
+const (
+	missedPeriod    = 2 * time.Second
+	mostMissedPause = 10 * time.Minute
+)
+
+// addOf counts a start of a user.
+func (m *missed) addOf(why string, uid uint32, at event.Time) {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	own := fmt.Sprintf("%s (user %d)", why, uid)
+	if m.why[own] == nil && len(m.why) >= maxReasons {
+		own = why + " (several users)"
+	}
+	m.count(own, at)
+}
+
+// add counts starts of which it is not known whose they are.
 func (m *missed) add(why string, at event.Time) {
 	m.mu.Lock()
 	defer m.mu.Unlock()
-	if m.why == nil {
-		m.why = map[string]miss{}
+	if m.why[why] == nil && len(m.why) >= maxReasons {
+		why = "starts were not looked at"
 	}
-	one, ok := m.why[why]
-	if !ok {
-		if len(m.why) >= maxReasons {
-			return
-		}
+	m.count(why, at)
+}
+
+func (m *missed) count(why string, at event.Time) {
+	if m.why == nil {
+		m.why = map[string]*miss{}
+	}
+	one := m.why[why]
+	if one == nil {
+		one = &miss{}
+		m.why[why] = one
+	}
+	if one.count == 0 {
 		one.from = at
 	}
 	one.from, one.to, one.count = min(one.from, at), max(one.to, event.Now()), one.count+1
-	m.why[why] = one
 }
 
-// record tells them, each reason once for all starts of a time.
-func (m *missed) record(record func(event.Event), log *slog.Logger) {
+// record tells those that are due at now, each reason once for all starts of a time; all
+// that are not told, if last is set.
+func (m *missed) record(record func(event.Event), log *slog.Logger, now event.Time, last bool) {
+	type tell struct {
+		why string
+		miss
+	}
+	var due []tell
 	m.mu.Lock()
-	why := m.why
-	m.why = nil
+	for _, why := range slices.Sorted(maps.Keys(m.why)) {
+		one := m.why[why]
+		switch {
+		case one.count == 0 && now.Sub(one.next) > one.pause:
+			delete(m.why, why)
+		case one.count > 0 && (last || now >= one.next):
+			due = append(due, tell{why, *one})
+			one.count = 0
+			one.pause = min(max(2*one.pause, missedPeriod), mostMissedPause)
+			one.next = now.Add(one.pause)
+		}
+	}
 	m.mu.Unlock()
-	for _, text := range slices.Sorted(maps.Keys(why)) {
-		one := why[text]
-		log.Warn("starts went on without being held", "why", text, "count", one.count)
+	for _, one := range due {
+		log.Warn("starts went on without being held", "why", one.why, "count", one.count)
 		record(event.Event{At: one.to, From: one.from, Kind: event.Loss, Src: Source,
-			Loss: &event.LossInfo{Source: Source, What: "hold", Count: one.count, Why: text}})
+			Loss: &event.LossInfo{Source: Source, What: "hold", Count: one.count, Why: one.why}})
 	}
 }
-
-// missedPeriod is how often they are recorded.
-const missedPeriod = 2 * time.Second

@@ -99,7 +99,7 @@ func (h *Holder) leaveRoom(d *hold) {
 // noRoom lets a start go on for which there is no room.
 func (h *Holder) noRoom(d *hold) {
 	h.counts.unseen.Add(1)
-	h.missed.add(fmt.Sprintf("%s (user %d)", missedRoom, d.uid), d.since)
+	h.missed.addOf(missedRoom, event.UserOf(d.uid), d.since)
 	h.pass(d)
 }
 
@@ -120,14 +120,14 @@ func (h *Holder) decide(d *hold) {
 	if err != nil {
 		h.counts.unread.Add(1)
 		h.pass(d)
-		h.missed.add(fmt.Sprintf("%s (user %d)", missedUnread, d.uid), d.since)
+		h.missed.addOf(missedUnread, event.UserOf(d.uid), d.since)
 		h.opts.Log.Debug("a start is not held: its arguments can't be read", "task", d.exec.TID, "user", d.uid, "error", err)
 		return
 	}
 	policy := h.policy(&g)
 	disks := readiness.Disks(&g)
 	if g.Unknown != "" {
-		h.opts.Log.Warn("a guest may have disks that are not waited for", "guest", name(&g), "why", g.Unknown)
+		h.journal.to(d.uid, event.Now()).Warn("a guest may have disks that are not waited for", "guest", name(&g), "why", g.Unknown)
 	}
 	if !g.IsGuest || len(disks) == 0 || policy.Deadline == 0 || h.wasLetGo(task, &g) {
 		h.pass(d)
@@ -135,7 +135,7 @@ func (h *Holder) decide(d *hold) {
 	}
 	if policy.Identity == config.IdentityWarn && h.hasWaited(&g, task) {
 		h.pass(d)
-		h.opts.Log.Info("a start is not held a second time", "guest", name(&g))
+		h.journal.to(d.uid, event.Now()).Info("a start is not held a second time", "guest", name(&g))
 		return
 	}
 	if !h.makeRoom(d, burden(disks)) {
@@ -147,7 +147,7 @@ func (h *Holder) decide(d *hold) {
 	watch, err := h.opts.Watch(readiness.Request{Disks: disks, Memory: h.last(&g), Dir: task.Cwd, PID: task.PID, Owner: d.uid})
 	if err != nil {
 		h.pass(d)
-		h.opts.Log.Warn("a start is not held: its disks can't be looked at", "guest", name(&g), "error", err)
+		h.journal.to(d.uid, event.Now()).Warn("a start is not held: its disks can't be looked at", "guest", name(&g), "error", err)
 		return
 	}
 	defer watch.Close()
@@ -327,7 +327,7 @@ func (h *Holder) waitsFor(d *hold, v *readiness.Verdict) {
 	d.mu.Unlock()
 	d.allow.Store(d.policy.OnTimeout == config.Allow)
 	if h.becomes(d, event.HoldDisks) {
-		h.opts.Log.Info("a start is held", "guest", name(&d.guest), "for", sample(Words(v.Blockers)), "at_most", d.policy.Deadline)
+		h.journal.to(d.uid, event.Now()).Info("a start is held", "guest", name(&d.guest), "for", sample(Words(v.Blockers)), "at_most", d.policy.Deadline)
 	}
 }
 
@@ -358,18 +358,18 @@ func (h *Holder) identify(d *hold, v *readiness.Verdict) bool {
 	case config.IdentityDeny:
 		h.becomes(d, event.HoldIdentity)
 		h.finish(d, false, event.HoldIdentity)
-		h.opts.Log.Error("a start is denied: its disks are not those it last ran on", "guest", name(&d.guest), "disks", texts)
+		h.journal.to(d.uid, event.Now()).Error("a start is denied: its disks are not those it last ran on", "guest", name(&d.guest), "disks", texts)
 		return true
 	case config.IdentityHold:
 		d.allow.Store(false)
 		if h.becomes(d, event.HoldIdentity) {
-			h.opts.Log.Error("a start is held: its disks are not those it last ran on; `bootrace release` starts it all the same",
+			h.journal.to(d.uid, event.Now()).Error("a start is held: its disks are not those it last ran on; `bootrace release` starts it all the same",
 				"guest", name(&d.guest), "disks", texts, "denied_in", d.deadline.Sub(event.Now()).Round(time.Second))
 		}
 		return false
 	default:
 		h.finish(d, true, event.ReleaseReady)
-		h.opts.Log.Warn("a guest starts on disks that are not those it last ran on", "guest", name(&d.guest), "disks", texts)
+		h.journal.to(d.uid, event.Now()).Warn("a guest starts on disks that are not those it last ran on", "guest", name(&d.guest), "disks", texts)
 		return true
 	}
 }
@@ -381,7 +381,7 @@ func (h *Holder) unknown(d *hold, err error) {
 	d.blockers = []readiness.Blocker{{Path: d.guest.Disks[0].Path, Detail: err.Error()}}
 	d.mu.Unlock()
 	if h.becomes(d, event.HoldIdentity) {
-		h.opts.Log.Info("a start is held", "guest", name(&d.guest), "for", err)
+		h.journal.to(d.uid, event.Now()).Info("a start is held", "guest", name(&d.guest), "for", err)
 	}
 }
 
@@ -464,7 +464,7 @@ func (h *Holder) account(d *hold, allow bool, why event.HoldReason, at event.Tim
 		outcome = event.HoldAllowed
 	}
 	h.opts.Record(d.event(event.Release, at, event.HoldInfo{Reason: why, Outcome: outcome}))
-	h.opts.Log.Info("a held start is over", "guest", name(&d.guest), "outcome", outcome, "why", why, "held", at.Sub(d.since).Round(time.Millisecond))
+	h.journal.to(d.uid, event.Now()).Info("a held start is over", "guest", name(&d.guest), "outcome", outcome, "why", why, "held", at.Sub(d.since).Round(time.Millisecond))
 }
 
 // event describes d; info has what is particular.

@@ -71,14 +71,16 @@ type Status struct {
 // mostShares bounds Status.OverShare.
 const mostShares = 128
 
-func (s *Service) status(ctx context.Context) Status {
+// status waits for nothing that can take long, such as a disk: whoever asks wants to
+// know what is wrong.
+func (s *Service) status() Status {
 	s.mu.Lock()
 	probes, ready, early := s.probes, s.ready, s.early
 	configErr, logRefused, logRestored := s.configErr, s.logRefused, s.logRestored
 	s.mu.Unlock()
 	st := Status{
 		PID: os.Getpid(), Version: s.opts.Version, Build: s.build, Mode: s.config().Mode,
-		Early: early, FromInitramfs: s.opts.Early, BootID: s.bootID, Start: s.start, Ready: ready, Log: s.writer.Path(ctx),
+		Early: early, FromInitramfs: s.opts.Early, BootID: s.bootID, Start: s.start, Ready: ready, Log: s.writer.Path(),
 		Sources: s.rec.Sources(), Events: s.rec.Counts(), Lost: map[string]uint64{},
 		Settled: event.Time(s.settling.last.Load()),
 
@@ -116,7 +118,7 @@ func (s *Service) status(ctx context.Context) Status {
 func (s *Service) answer(ctx context.Context, pid int, r control.Request) (any, error) {
 	switch r.Do {
 	case control.Status:
-		return s.status(ctx), nil
+		return s.status(), nil
 	case control.Sync:
 		return nil, s.writer.Sync(ctx)
 	case control.Relinquish:

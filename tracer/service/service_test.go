@@ -427,7 +427,7 @@ func TestRestart(t *testing.T) {
 	if err := s.openLog(t.Context()); err != nil {
 		t.Fatal(err)
 	}
-	path := s.writer.Path(t.Context())
+	path := s.writer.Path()
 	if err := s.writer.Close(); err != nil {
 		t.Fatal(err)
 	}
