@@ -79,8 +79,8 @@ type Options struct {
 	HoldErr string
 	// LVM runs LVM's commands; nil means the host's own.
 	LVM lvm.Runner
-	// Hold finds out whether starts can be held; nil means to try.
-	Hold func(context.Context) error
+	// Hold finds out whether starts can be held, and for how long; nil means to try.
+	Hold func(context.Context) (hold.Bound, error)
 }
 
 // Host checks this host. It never fails: what can't be found out is an Item.

@@ -10,6 +10,7 @@ import (
 	"slices"
 	"strings"
 	"testing"
+	"time"
 
 	"golang.org/x/sys/unix"
 
@@ -234,15 +235,22 @@ func TestBackend(t *testing.T) {
 // service that is to hold them has the last word.
 func TestHold(t *testing.T) {
 	root := host(t, map[string]string{"usr/bin/qemu-system-x86_64*": ""})
-	able := func(context.Context) error { return nil }
-	unable := func(context.Context) error { return fmt.Errorf("try: %w", &hold.UnsupportedError{}) }
+	able := func(context.Context) (hold.Bound, error) { return hold.Bound{}, nil }
+	bounded := func(context.Context) (hold.Bound, error) {
+		return hold.Bound{Longest: 20 * time.Second, Because: "a held start can't be killed"}, nil
+	}
+	unable := func(context.Context) (hold.Bound, error) {
+		return hold.Bound{}, fmt.Errorf("try: %w", &hold.UnsupportedError{})
+	}
 	usual := config.Default().Enforce.Binaries
 	for name, tt := range map[string]struct {
 		options Options
 		want    want
 	}{
 		"possible":                    {Options{Hold: able, Binaries: usual}, want{Good, "can be held", ""}},
+		"not for long":                {Options{Hold: bounded, Binaries: usual}, want{Good, "none for longer than 20s on this kernel, whatever its deadline: a held start can't be killed", ""}},
 		"not possible":                {Options{Hold: unable, Binaries: usual}, want{Warning, "can't be held", "trace mode does not need it"}},
+		"not possible, but wanted":    {Options{Hold: unable, Binaries: usual, Mode: config.Enforcing}, want{Warning, "can't be held", "set mode: trace"}},
 		"no program":                  {Options{Hold: able, Binaries: []string{"/opt/qemu/*"}}, want{Warning, "leads to no program", "in enforce.binaries"}},
 		"the service holds":           {Options{Service: "process 7", Held: &hold.Status{Programs: []string{"/usr/bin/kvm"}}}, want{Good, "the service does", ""}},
 		"the service holds nothing":   {Options{Service: "process 7", Hold: able, Binaries: usual, Held: &hold.Status{}}, want{Warning, "leads to no program", "in enforce.binaries"}},

@@ -3,6 +3,7 @@ package check
 import (
 	"bytes"
 	"context"
+	"fmt"
 	"io"
 	"io/fs"
 	"os"
@@ -140,7 +141,7 @@ func (o Options) hold(ctx context.Context, root string) Item {
 	case o.ServiceErr != nil:
 		return Item{name, Warning, "whether starts are held is not known: the service gives no answer", "see \"service\""}
 	case o.HoldErr != "":
-		return Item{name, Warning, "the service holds no start: " + o.HoldErr, "trace mode does not need it"}
+		return Item{name, Warning, "the service holds no start: " + o.HoldErr, o.withoutHolding()}
 	case o.Held != nil && len(o.Held.Programs) == 0:
 		return none
 	case o.Held != nil:
@@ -152,11 +153,24 @@ func (o Options) hold(ctx context.Context, root string) Item {
 	if try == nil {
 		try = hold.Possible
 	}
-	if err := try(ctx); err != nil {
-		return Item{name, Warning, err.Error(), "trace mode does not need it"}
+	bound, err := try(ctx)
+	if err != nil {
+		return Item{name, Warning, err.Error(), o.withoutHolding()}
 	}
 	if len(o.held(root)) == 0 {
 		return none
 	}
-	return Item{Name: name, Grade: Good, Text: "starts of guests can be held (tried on a child of this program)"}
+	item := Item{Name: name, Grade: Good, Text: "starts of guests can be held (tried on a child of this program)"}
+	if bound.Longest > 0 {
+		item.Text += fmt.Sprintf("; none for longer than %s on this kernel, whatever its deadline: %s", bound.Longest, bound.Because)
+	}
+	return item
+}
+
+// withoutHolding is what is left to do where no start can be held.
+func (o Options) withoutHolding() string {
+	if o.Mode == config.Enforcing {
+		return "set mode: trace, and have guests wait by `bootrace wait` in what starts them; or boot a kernel where starts can be held"
+	}
+	return "trace mode does not need it"
 }

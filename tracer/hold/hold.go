@@ -246,7 +246,7 @@ func (h *Holder) Use(c config.Enforce) {
 
 // Way returns how starts are held on this host, and how long a hold may last in
 // that way whatever the configuration says; 0: as long as that says.
-func (h *Holder) Way() (name string, longest time.Duration) { return h.way.name, h.way.longest }
+func (h *Holder) Way() (name string, longest time.Duration) { return h.way.name, h.way.Longest }
 
 func (h *Holder) warnUnused() { h.programs.warnUnused(h.cfg.Load().HasUsualBinaries()) }
 

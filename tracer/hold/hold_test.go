@@ -400,7 +400,7 @@ func TestKilled(t *testing.T) {
 // gone: not held to the end, and then as a guest that was started.
 func TestKilledWhereItCannotBe(t *testing.T) {
 	h := openHost(t, nil)
-	h.way.longest = time.Minute
+	h.way.Longest = time.Minute
 	var dying atomic.Int64
 	h.way.killed = func(task *Task) bool { return int64(task.PID) == dying.Load() }
 	h.run()

@@ -68,7 +68,7 @@ func (h *Holder) sweepOne(d *hold, now event.Time) {
 	switch {
 	case overdue:
 		h.finish(d, d.allow.Load(), event.ReleaseDeadline)
-	case task != nil && (!alive(task) || h.way.longest > 0 && h.way.killed(task)):
+	case task != nil && (!alive(task) || h.way.Longest > 0 && h.way.killed(task)):
 		h.finish(d, true, event.ReleaseKilled)
 	}
 }

@@ -193,8 +193,8 @@ func (h *Holder) arguments(ctx context.Context, d *hold) (*Task, guest.Guest, er
 // policy is what holds for a guest, as far as this kernel allows.
 func (h *Holder) policy(g *guest.Guest) config.Policy {
 	p := h.cfg.Load().For(g.Name, g.UUID)
-	if h.way.longest > 0 {
-		p.Deadline = min(p.Deadline, h.way.longest)
+	if h.way.Longest > 0 {
+		p.Deadline = min(p.Deadline, h.way.Longest)
 	}
 	return p
 }

@@ -30,7 +30,7 @@ func try(ctx context.Context, open func() (Gate, error), args Arguments, limit t
 
 // tryBound finds out for how long a task may be held, by what a held child does not
 // let others do: kill it, and where that does not end it, closeWatch.
-func tryBound(ctx context.Context, open func() (Gate, error), kill func(context.Context, int) (bool, error), closeWatch func() error) (b bound, err error) {
+func tryBound(ctx context.Context, open func() (Gate, error), kill func(context.Context, int) (bool, error), closeWatch func() error) (b Bound, err error) {
 	ctx, cancel := context.WithTimeout(ctx, tryLimit)
 	defer cancel()
 	err = withChild(ctx, open, func(_ Gate, _ Exec, pid int) error {

@@ -18,7 +18,7 @@ type way struct {
 	name      string // for the record
 	gate      func() (Gate, error)
 	arguments Arguments
-	bound
+	Bound
 	probe  io.Closer        // nil: no probe takes the arguments
 	killed func(*Task) bool // killed, but in tests
 }
@@ -59,19 +59,19 @@ func (a attempt) name() string {
 	return name
 }
 
-// bound is how long a hold may last, whatever the configuration says; 0 where a held
-// task can be killed.
-type bound struct {
-	longest time.Duration
-	because string
+// Bound is how long a hold may last on a kernel, whatever the configuration says, and
+// why. The zero value is no bound: a held task can be killed.
+type Bound struct {
+	Longest time.Duration
+	Because string
 }
 
 var (
 	// unkillable: whoever wants to be rid of a held task has to wait (before Linux
 	// 5.1).
-	unkillable = bound{20 * time.Second, "a held start can't be killed"}
+	unkillable = Bound{20 * time.Second, "a held start can't be killed"}
 	// stalling: and all of inotify waits with it (before Linux 4.12).
-	stalling = bound{5 * time.Second, "a held start can't be killed, and everything that closes an inotify descriptor waits with it, systemd included"}
+	stalling = Bound{5 * time.Second, "a held start can't be killed, and everything that closes an inotify descriptor waits with it, systemd included"}
 )
 
 // choose finds the best way in which starts can be held on this host, by trying.
@@ -105,11 +105,11 @@ func choose(ctx context.Context, attempts []attempt, log *slog.Logger) (*way, er
 
 // tell says how starts are held where it is not in the best way.
 func (a attempt) tell(log *slog.Logger, w *way, failed failures) {
-	if w.longest > 0 {
-		log.Warn("no start is held for long, whatever the deadline", "longest", w.longest, "because", w.because)
+	if w.Longest > 0 {
+		log.Warn("no start is held for long, whatever the deadline", "longest", w.Longest, "because", w.Because)
 	}
 	if len(failed) > 0 {
-		log.Warn("starts are held in the way of an old kernel", "why", failed, "killable", w.longest == 0, "arguments", "from a probe at the entry of execve")
+		log.Warn("starts are held in the way of an old kernel", "why", failed, "killable", w.Longest == 0, "arguments", "from a probe at the entry of execve")
 	}
 }
 
@@ -164,21 +164,22 @@ func (a attempt) tryProbed(ctx context.Context) (*way, error) {
 	if a.execs && !e.source.Safe() {
 		return nil, errors.Join(errUnsafe, e.Close())
 	}
-	w := &way{name: a.name(), gate: a.gate, arguments: e, probe: e, bound: bound, killed: killed}
+	w := &way{name: a.name(), gate: a.gate, arguments: e, probe: e, Bound: bound, killed: killed}
 	if err := try(ctx, w.gate, w.arguments, tryLimit); err != nil {
 		return nil, errors.Join(err, w.close())
 	}
 	return w, nil
 }
 
-// Possible finds out whether this host's starts can be held, as Open does.
-func Possible(ctx context.Context) error {
+// Possible finds out whether this host's starts can be held, as Open does, and for how
+// long.
+func Possible(ctx context.Context) (Bound, error) {
 	w, err := choose(ctx, nil, slog.New(slog.DiscardHandler))
 	if err != nil {
-		return err
+		return Bound{}, err
 	}
 	if err := w.close(); err != nil {
-		return fmt.Errorf("end the trial: %w", err)
+		return Bound{}, fmt.Errorf("end the trial: %w", err)
 	}
-	return nil
+	return w.Bound, nil
 }

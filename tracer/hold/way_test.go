@@ -113,7 +113,7 @@ func TestManyOfOldKernels(t *testing.T) {
 // Where holding a task makes it unkillable, no hold lasts.
 func TestShortHolds(t *testing.T) {
 	h := openHost(t, nil)
-	h.way.longest = 300 * time.Millisecond
+	h.way.Longest = 300 * time.Millisecond
 	h.run()
 	if status := h.guest("a").ends(); status != 0 {
 		t.Errorf("ended with %d", status)
@@ -134,7 +134,7 @@ func TestChooseOldWays(t *testing.T) {
 		if unsupported := new(UnsupportedError); errors.As(err, &unsupported) {
 			t.Skip("NOT RUN: ", err)
 		}
-		if err != nil || way.longest != 0 { // what is held here can be killed
+		if err != nil || way.Longest != 0 { // what is held here can be killed
 			t.Fatalf("%+v, %v", way, err)
 		}
 		if err := way.close(); err != nil {
@@ -183,7 +183,7 @@ func TestBound(t *testing.T) {
 		if unsupported := new(UnsupportedError); errors.As(err, &unsupported) {
 			t.Skip("NOT RUN: ", err)
 		}
-		if err != nil || got.longest != tc.want || (got.because == "") != (tc.want == 0) {
+		if err != nil || got.Longest != tc.want || (got.Because == "") != (tc.want == 0) {
 			t.Errorf("%s: %+v, %v", tc.what, got, err)
 		}
 	}
@@ -193,7 +193,7 @@ func TestBound(t *testing.T) {
 // An operator is told why his deadline is not kept.
 func TestBoundTold(t *testing.T) {
 	var log bytes.Buffer
-	allAttempts[1].tell(slog.New(slog.NewTextHandler(&log, nil)), &way{bound: stalling}, failures{{Reason: "too old"}})
+	allAttempts[1].tell(slog.New(slog.NewTextHandler(&log, nil)), &way{Bound: stalling}, failures{{Reason: "too old"}})
 	for _, want := range []string{"longest=5s", "systemd included", "why=\"too old\"", "killable=false"} {
 		if !strings.Contains(log.String(), want) {
 			t.Errorf("%q is not in %s", want, &log)
@@ -231,7 +231,7 @@ func TestChoose(t *testing.T) {
 	if errors.As(err, &unsupported) {
 		t.Skip("NOT RUN: ", err)
 	}
-	if err != nil || way.longest != 0 || way.close() != nil {
+	if err != nil || way.Longest != 0 || way.close() != nil {
 		t.Errorf("got %+v, %v", way, err)
 	}
 }
