@@ -15,7 +15,6 @@ import (
 	"github.com/cilium/ebpf"
 	"github.com/cilium/ebpf/link"
 	"github.com/cilium/ebpf/ringbuf"
-	"github.com/cilium/ebpf/rlimit"
 	"golang.org/x/sys/unix"
 
 	"github.com/bootrace/bootrace/bpf"
@@ -60,6 +59,7 @@ func openEBPF(ctx context.Context, opts Options) (*eBPF, error) {
 	if err := checkHost(); err != nil {
 		return nil, err
 	}
+	raiseMemlock()
 	b := &eBPF{
 		log:      opts.Log,
 		interval: opts.LossInterval,
@@ -106,11 +106,15 @@ func checkHost() error {
 	if err := ensureTracefs(); err != nil {
 		return err
 	}
-	// Before Linux 5.11 maps count against RLIMIT_MEMLOCK.
-	if err := rlimit.RemoveMemlock(); err != nil {
-		return explain("raise the limit of locked memory", err)
-	}
 	return nil
+}
+
+// raiseMemlock has maps not count against the limit of locked memory, as they do before
+// Linux 5.11. Where it may not be raised and is too low, making them fails, and says so.
+// The library's own way asks bpf(2) as each program starts, which taints some kernels
+// without BTF: RHEL 7.6 to 7.9.
+func raiseMemlock() {
+	_ = unix.Setrlimit(unix.RLIMIT_MEMLOCK, &unix.Rlimit{Cur: unix.RLIM_INFINITY, Max: unix.RLIM_INFINITY})
 }
 
 func (b *eBPF) load(opts Options) error {

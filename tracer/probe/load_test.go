@@ -8,7 +8,6 @@ import (
 
 	"github.com/cilium/ebpf"
 	"github.com/cilium/ebpf/btf"
-	"github.com/cilium/ebpf/rlimit"
 
 	"github.com/bootrace/bootrace/bpf"
 	"github.com/bootrace/bootrace/tracer/probe/ktypes"
@@ -26,9 +25,7 @@ func testEveryWayLoads(t *testing.T, taskStorage bool) {
 	if os.Geteuid() != 0 {
 		t.Skip("NOT TESTED: needs root to load eBPF programs")
 	}
-	if err := rlimit.RemoveMemlock(); err != nil {
-		t.Fatal(err)
-	}
+	raiseMemlock()
 	spec, err := programsFor(Options{}.withDefaults())
 	if err != nil {
 		t.Fatal(err)

@@ -365,10 +365,13 @@ var errNotLoaded = errors.New("dm_mod is not loaded yet")
 // attachLinks attaches to those of the system calls that this kernel has.
 func (t *tracefs) attachLinks(a ftrace.ABI) (string, error) {
 	attached := 0
+	wrappings := a.Wrappings()
 	for _, c := range linkCalls {
-		err := t.enable(c.probes(a, t.trace.UserMemory(), true))
-		if err != nil && ftrace.NoSymbol(err) {
-			err = t.enable(c.probes(a, t.trace.UserMemory(), false))
+		var err error
+		for _, wrapped := range wrappings {
+			if err = t.enable(c.probes(a, t.trace.UserMemory(), wrapped)); err == nil || !ftrace.NoSymbol(err) {
+				break
+			}
 		}
 		switch {
 		case err == nil:

@@ -104,10 +104,13 @@ func (s *Source) attach() error {
 
 // enable probes execve, and execveat where the kernel has it (Linux 3.19).
 func enable(trace *ftrace.Instance, a ftrace.ABI) error {
+	wrappings := a.Wrappings()
 	for _, call := range systemCalls {
-		err := trace.DefineAll(call.probes(a, trace.UserMemory(), true))
-		if err != nil && ftrace.NoSymbol(err) {
-			err = trace.DefineAll(call.probes(a, trace.UserMemory(), false))
+		var err error
+		for _, wrapped := range wrappings {
+			if err = trace.DefineAll(call.probes(a, trace.UserMemory(), wrapped)); err == nil || !ftrace.NoSymbol(err) {
+				break
+			}
 		}
 		if err != nil && !(call.optional && ftrace.NoSymbol(err)) {
 			return err

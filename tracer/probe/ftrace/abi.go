@@ -1,9 +1,12 @@
 package ftrace
 
 import (
+	"bufio"
+	"bytes"
 	"errors"
 	"fmt"
 	"io/fs"
+	"os"
 	"runtime"
 
 	"golang.org/x/sys/unix"
@@ -48,6 +51,33 @@ func (a ABI) SystemCall(name string, wrapped bool) (symbol string, args []string
 		args = append(args, At(offset, a.Args[0]))
 	}
 	return a.wrapper + "sys_" + name, args
+}
+
+// Wrappings are the forms of system calls to try, in this order: wrapped, as since Linux
+// 4.17, or not. It asks the kernel for its symbols, since it writes to its log of each
+// probe at a function that it does not have. Where it does not tell, both are to be tried.
+func (a ABI) Wrappings() []bool { return a.wrappings("/proc/kallsyms") }
+
+func (a ABI) wrappings(symbols string) []bool {
+	both := []bool{true, false}
+	f, err := os.Open(symbols)
+	if err != nil {
+		return both
+	}
+	defer f.Close()
+	// One that all kernels have. Lines are "ADDRESS TYPE NAME".
+	wrapped, _ := a.SystemCall("openat", true)
+	plain, _ := a.SystemCall("openat", false)
+	for lines := bufio.NewScanner(f); lines.Scan(); {
+		line := lines.Bytes()
+		switch string(line[bytes.LastIndexByte(line, ' ')+1:]) {
+		case wrapped:
+			return []bool{true}
+		case plain:
+			return []bool{false}
+		}
+	}
+	return both
 }
 
 // At is a fetch of what lies at an offset from where another fetch leads.

@@ -281,6 +281,29 @@ func TestFetches(t *testing.T) {
 	}
 }
 
+// Which form system calls have is asked for, not tried.
+func TestWrappings(t *testing.T) {
+	a, err := ABIOf("amd64")
+	if err != nil {
+		t.Fatal(err)
+	}
+	file := filepath.Join(t.TempDir(), "kallsyms")
+	for text, want := range map[string][]bool{
+		"0000000000000000 t do_sys_openat2\n0000000000000000 T __ia32_sys_openat\n0000000000000000 T __x64_sys_openat\n": {true},
+		"ffffffff811f0a40 T sys_openat\nffffffff811f0a40 T SyS_openat\n":                                                 {false},
+		"ffffffffc0a00000 t x64_sys_openat\t[other]\n":                                                                   {true, false},
+		"": {true, false},
+	} {
+		write2(t, file, text)
+		if got := a.wrappings(file); !slices.Equal(got, want) {
+			t.Errorf("%q: %v, want %v", text, got, want)
+		}
+	}
+	if got := a.wrappings(file + "-none"); !slices.Equal(got, []bool{true, false}) {
+		t.Errorf("without symbols: %v", got)
+	}
+}
+
 func TestParseDefined(t *testing.T) {
 	text := "p:bootrace_1_2/open do_filp_open path=+0(%si):string\nr:kprobes/mine do_exit\nr12:bootrace_1_2/opened do_filp_open\nnonsense\n"
 	want := []definedEvent{{"bootrace_1_2", "open"}, {"kprobes", "mine"}, {"bootrace_1_2", "opened"}}
