@@ -4,7 +4,6 @@ import (
 	"bytes"
 	"errors"
 	"math"
-	"slices"
 	"strings"
 	"sync"
 
@@ -130,20 +129,12 @@ func (c *calls) captureIf(pid int) *started {
 	return c.capture(pid)
 }
 
-// ofInterest reports whether a program of that name is a guest, or one that makes
-// mappings and links: who did that is part of the record, and such programs are short.
+// ofInterest reports whether a program of that name is a guest, or a tool of storage: who
+// made a mapping is part of the record, and such tools are short. Any other program that
+// makes one is known by its name, and by all else if it is still there when its request
+// is looked at, a moment later.
 func (c *calls) ofInterest(comm string) bool {
-	return guest.Matches(c.names, comm) ||
-		slices.ContainsFunc(storageTools, func(prefix string) bool { return strings.HasPrefix(comm, prefix) })
-}
-
-// storageTools begin the names of programs that make mappings: LVM's, device-mapper's,
-// and those of encryption, multipath, partitions, thin pools and snapshots. Any other
-// program that makes one is known by its name, and by all else if it is still there
-// when its request is looked at, a moment later.
-var storageTools = []string{
-	"lv", "vg", "pv", "dm", "cryptsetup", "systemd-crypt", "integritysetup", "systemd-integr", "veritysetup", "systemd-verity",
-	"multipath", "kpartx", "blkdeactivate", "snapper", "thin_", "cache_", "vdo", "stratis", "udev", "systemd-udevd", "(udev",
+	return guest.Matches(c.names, comm) || guest.StorageTool(comm)
 }
 
 // remember keeps what was read of new programs until their exec's own record
