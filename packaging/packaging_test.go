@@ -63,14 +63,20 @@ func runHook(t *testing.T, text string, enabled bool) string {
 	script := strings.NewReplacer(
 		". /usr/share/initramfs-tools/hook-functions", "copy_exec() { :; }",
 		"@LIBEXECDIR@/bootraced", "/bin/sh",
-		"config=/etc", "config="+host+"/etc",
+		"cd /etc", "cd "+host+"/etc",
 		"-L /etc/systemd/", "-L "+host+"/etc/systemd/",
-		`"$DESTDIR$config"`, `"$DESTDIR/etc/bootrace/config.yaml"`,
 	).Replace(string(hook))
 	if err := os.MkdirAll(filepath.Join(host, "etc/bootrace"), 0o755); err != nil {
 		t.Fatal(err)
 	}
 	if err := os.WriteFile(filepath.Join(host, "etc/bootrace/config.yaml"), []byte(text), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	dropIn := filepath.Join(host, "etc/bootrace/config.d/50-site.yaml")
+	if err := os.MkdirAll(filepath.Dir(dropIn), 0o755); err != nil {
+		t.Fatal(err)
+	}
+	if err := os.WriteFile(dropIn, []byte("export:\n  headers: {authorization: s3cret}\nnear-miss: 2s\n"), 0o600); err != nil {
 		t.Fatal(err)
 	}
 	wants := filepath.Join(host, "etc/systemd/system/sysinit.target.wants")
@@ -86,6 +92,10 @@ func runHook(t *testing.T, text string, enabled bool) string {
 	cmd.Env = append(os.Environ(), "DESTDIR="+initramfs)
 	if out, err := cmd.CombinedOutput(); err != nil || len(out) > 0 {
 		t.Fatalf("the hook: %v: %s", err, out)
+	}
+	// Drop-ins are there, too, and their secrets are not.
+	if text, err := os.ReadFile(filepath.Join(initramfs, "etc/bootrace/config.d/50-site.yaml")); enabled && (err != nil || string(text) != "near-miss: 2s\n") {
+		t.Errorf("the drop-in in the initramfs: %q, %v", text, err)
 	}
 	got, err := os.ReadFile(filepath.Join(initramfs, "etc/bootrace/config.yaml"))
 	if err != nil && (enabled || !errors.Is(err, fs.ErrNotExist)) {

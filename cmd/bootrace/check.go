@@ -22,7 +22,8 @@ func checkCommand() *cli.Command {
 	return &cli.Command{
 		Name:  "check",
 		Usage: "can this host be traced, and its guests held, with what, and if not why not; exit status 3 if not",
-		Flags: []cli.Flag{formatFlag(), colorFlag()},
+		Flags: []cli.Flag{formatFlag(), colorFlag(),
+			&cli.PathFlag{Name: "config", Usage: "check only whether this `FILE`, with the drop-ins beside it, can be the configuration; exit status 1 if not"}},
 		Action: func(c *cli.Context) error {
 			if err := noArgs(c); err != nil {
 				return err
@@ -30,6 +31,12 @@ func checkCommand() *cli.Command {
 			asJSON, err := wantJSON(c)
 			if err != nil {
 				return err
+			}
+			if c.IsSet("config") {
+				if asJSON {
+					return usageError("check: --config says yes or no by its exit status, and has no JSON form: `bootrace config --config FILE --format json` has")
+				}
+				return checkConfig(c, c.Path("config"))
 			}
 			cfg, err := config.Load(config.Path)
 			if err != nil {

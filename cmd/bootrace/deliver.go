@@ -72,13 +72,15 @@ func deliver(c *cli.Context, log *slog.Logger) error {
 
 // loadExport reads the configuration. Its headers are for nobody else.
 func loadExport(c *cli.Context, log *slog.Logger) (config.Config, error) {
-	path := c.Path("config")
-	cfg, err := config.Load(path)
+	loaded, err := config.Read(c.Path("config"))
+	cfg := loaded.Config
 	if err != nil {
 		return cfg, err
 	}
-	if info, err := os.Stat(path); err == nil && len(cfg.Export.Headers) > 0 && info.Mode().Perm()&0o077 != 0 {
-		log.Warn("the configuration holds headers and others may read it: chmod 600", "file", path)
+	for _, path := range loaded.Files {
+		if info, err := os.Stat(path); err == nil && len(cfg.Export.Headers) > 0 && info.Mode().Perm()&0o077 != 0 {
+			log.Warn("the configuration holds headers and others may read it: chmod 600", "file", path)
+		}
 	}
 	return cfg, nil
 }

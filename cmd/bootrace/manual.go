@@ -142,6 +142,7 @@ func (m *manual) overview() *manPage {
 	}
 	p.heading("FILES")
 	p.item("/etc/bootrace/config.yaml", "the settings: bootrace-config(5)")
+	p.item("/etc/bootrace/config.d/*.yaml", "further settings, read after it in the order of their names")
 	p.item("/var/lib/bootrace", "the recorded boots; in /run/bootrace until it can be written")
 	p.item("/run/bootrace/control", "where the service answers: root, and the members of group bootrace what changes nothing; they may read the recorded boots, too (usermod -aG bootrace NAME)")
 	p.heading("ENVIRONMENT")

@@ -156,9 +156,11 @@ func (m *meter) ask(ctx context.Context) *prometheus.Stats {
 	defer cancel()
 	var st service.Status
 	if err := control.Call(ctx, control.Socket, control.Request{Do: control.Status}, &st); err == nil {
+		older, initramfsOlder := stale(&st, version.String())
 		s.Service = &prometheus.Service{
 			Mode: string(st.Mode), Start: st.Start, Settled: st.Settled, Sources: st.Sources,
 			Events: st.Events, Lost: st.Lost, LogFails: st.LogErr != "", LogRefused: st.LogRefused != "", LogRestored: st.LogRestored, ConfigRefused: st.ConfigErr != "",
+			Older: older, InitramfsOlder: initramfsOlder,
 			OverShare: map[string]uint64{},
 		}
 		for _, l := range st.OverShare {

@@ -43,6 +43,7 @@ var documents = map[string]reflect.Type{
 	"accept":  reflect.TypeFor[acceptJSON](),
 	"boots":   reflect.TypeFor[bootList](),
 	"check":   reflect.TypeFor[check.Report](),
+	"config":  reflect.TypeFor[configJSON](),
 	"diff":    reflect.TypeFor[diff.Diff](),
 	"explain": reflect.TypeFor[explained](),
 	"inspect": reflect.TypeFor[inspectedJSON](),

@@ -1,6 +1,7 @@
 package main
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -15,6 +16,7 @@ import (
 	"github.com/dustin/go-humanize"
 	"github.com/urfave/cli/v2"
 
+	"github.com/bootrace/bootrace/cmd/internal/version"
 	"github.com/bootrace/bootrace/exporters/delivery"
 	"github.com/bootrace/bootrace/exporters/words"
 	"github.com/bootrace/bootrace/tracer/control"
@@ -109,6 +111,9 @@ func writeStatus(w io.Writer, st *fullStatus) error {
 		fmt.Fprintf(out, "\tto do: correct it, then `systemctl reload bootrace`\n")
 	}
 	fmt.Fprintf(out, "service\tprocess %d, bootrace %s, %s\n", st.PID, st.Version, sinceWhen(&st.Status))
+	for _, what := range outdated(&st.Status, version.String()) {
+		fmt.Fprintf(out, "\tOLDER: %s\n", what)
+	}
 	fmt.Fprintf(out, "log\t%s, %s\n", st.Log, countEvents(st.Events))
 	if st.LogErr != "" {
 		fmt.Fprintf(out, "\tcan't be written: %s\n", st.LogErr)
@@ -151,6 +156,29 @@ func writeShares(w io.Writer, shares []event.LossInfo) {
 		}
 		fmt.Fprintf(w, "\t%s: %d %s (%s), more than the share of one\n", whose, l.Count, l.What, l.Source)
 	}
+}
+
+// outdated says what of bootrace runs that is not the version that is installed, and
+// what to do.
+func outdated(st *service.Status, installed string) []string {
+	var list []string
+	service, initramfs := stale(st, installed)
+	if service {
+		list = append(list, fmt.Sprintf("%s is installed: `systemctl restart bootrace` starts it; starts that are held go on then", installed))
+	}
+	if initramfs {
+		have := cmp.Or(st.InitramfsVersion, st.Version)
+		list = append(list, fmt.Sprintf("the initramfs has %s: `update-initramfs -u`, or `dracut --force`, puts the installed one in", have))
+	}
+	return list
+}
+
+// stale reports whether the service that runs, and the copy in the initramfs, are
+// another version than the one that is installed. Nobody knows what an initramfs has
+// that did not start the service in this boot.
+func stale(st *service.Status, installed string) (service, initramfs bool) {
+	service = st.Version != installed
+	return service, st.InitramfsVersion != "" || service && st.FromInitramfs
 }
 
 func writeExport(w io.Writer, st *delivery.Status) {

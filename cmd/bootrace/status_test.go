@@ -4,6 +4,7 @@ import (
 	"errors"
 	"net"
 	"path/filepath"
+	"strings"
 	"testing"
 	"time"
 
@@ -58,5 +59,31 @@ func TestStatusOfStoppedService(t *testing.T) {
 	}
 	if statusLimit > 2*time.Second {
 		t.Errorf("a person waits %s for that", statusLimit)
+	}
+}
+
+// What runs and is not what is installed is said, with what to do; of an initramfs that
+// did not start the service nothing is known, and nothing is said.
+func TestOutdated(t *testing.T) {
+	for name, c := range map[string]struct {
+		st   service.Status
+		want []string
+	}{
+		"current":            {service.Status{Version: "v2", FromInitramfs: true}, nil},
+		"not restarted":      {service.Status{Version: "v1"}, []string{"v2 is installed: `systemctl restart bootrace`"}},
+		"old initramfs":      {service.Status{Version: "v2", InitramfsVersion: "v1"}, []string{"the initramfs has v1: `update-initramfs -u`"}},
+		"both from there":    {service.Status{Version: "v1", FromInitramfs: true}, []string{"v2 is installed", "the initramfs has v1"}},
+		"replaced, and late": {service.Status{Version: "v1", InitramfsVersion: "v0"}, []string{"v2 is installed", "the initramfs has v0"}},
+	} {
+		got := outdated(&c.st, "v2")
+		if len(got) != len(c.want) {
+			t.Errorf("%s: %q", name, got)
+			continue
+		}
+		for i := range got {
+			if !strings.HasPrefix(got[i], c.want[i]) {
+				t.Errorf("%s: %q, want %q", name, got[i], c.want[i])
+			}
+		}
 	}
 }

@@ -51,6 +51,9 @@ type Service struct {
 	// users alone.
 	OverShare     map[string]uint64
 	ConfigRefused bool // the configuration file is not used
+	// Older and InitramfsOlder are set where the service that runs, and the copy in
+	// the initramfs, are not the version that is installed.
+	Older, InitramfsOlder bool
 }
 
 // Spool is what waits to be sent.
@@ -184,6 +187,8 @@ func (p *page) service(s *Service) {
 	p.gauge("bootrace_log_in_place", "Whether the log is where it should be, and continues what was there.", sample(truth(!s.LogRefused)))
 	p.counter("bootrace_log_restored_total", "Times that the log's file was removed while it was being written, and put back.", sample(float64(s.LogRestored)))
 	p.gauge("bootrace_config_used", "Whether the configuration file is used; 0: it is wrong, and what was before or the defaults hold.", sample(truth(!s.ConfigRefused)))
+	p.gauge("bootrace_service_current", "Whether the service that runs is the version that is installed.", sample(truth(!s.Older)))
+	p.gauge("bootrace_initramfs_current", "Whether the initramfs is known to have another version than the one that is installed: 0.", sample(truth(!s.InitramfsOlder)))
 	p.sources(s.Sources)
 	var events []line
 	for _, kind := range slices.Sorted(maps.Keys(s.Events)) {

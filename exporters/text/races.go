@@ -2,6 +2,7 @@ package text
 
 import (
 	"io"
+	"strings"
 
 	"github.com/bootrace/bootrace/exporters/words"
 	"github.com/bootrace/bootrace/tracer/timeline"
@@ -101,13 +102,14 @@ func (p *printer) verdicts(tl *timeline.Timeline) {
 		t.Say("Cause and fix", strong)
 		p.write(t, 2)
 	}
-	for i, t := range verdicts {
+	for i, a := range verdicts {
 		if i == words.MaxParagraphs {
 			p.left(len(verdicts)-i, "cause", "causes")
 			break
 		}
 		p.line()
-		p.write(t, 2)
+		p.write(a.Paragraph, 2)
+		p.commands(a.Commands)
 	}
 	var rest paragraph
 	if p.opts.Kind == "" {
@@ -118,6 +120,51 @@ func (p *printer) verdicts(tl *timeline.Timeline) {
 		p.line()
 		p.write(rest, 2)
 	}
+}
+
+// commandIndent sets commands apart from what is said.
+const commandIndent = 4
+
+// commands writes what can be pasted. None is cut: what does not fit goes on in the
+// next line as a shell takes it, and where that can't be, all are left out.
+func (p *printer) commands(list []string) {
+	var lines []string
+	for _, command := range list {
+		wrapped, ok := shellLines(command, p.width-commandIndent)
+		if !ok {
+			return
+		}
+		lines = append(lines, wrapped...)
+	}
+	for _, line := range lines {
+		p.line(styled(strings.Repeat(" ", commandIndent), plain), styled(line, info))
+	}
+}
+
+// shellLines breaks a command into lines of at most width columns, each but the last
+// with a backslash at its end, and never within quotes.
+func shellLines(command string, width int) (lines []string, ok bool) {
+	const goesOn = ` \`
+	for columns(command) > width {
+		at, quoted := -1, false
+		for i, r := range command {
+			if r == '\'' {
+				quoted = !quoted
+			}
+			if r == ' ' && !quoted && i > 0 && i+len(goesOn) <= width {
+				at = i
+			}
+		}
+		if at < 0 || strings.HasPrefix(command, "#") {
+			return nil, false
+		}
+		lines = append(lines, command[:at]+goesOn)
+		command = "  " + strings.TrimLeft(command[at:], " ")
+		if len(lines) > 8 {
+			return nil, false
+		}
+	}
+	return append(lines, command), true
 }
 
 // opening is the sign and the kind of f.

@@ -78,7 +78,7 @@ func TestRacesLarge(t *testing.T) {
 	for _, oneEach := range []bool{false, true} {
 		tl := largeBoot(t, oneEach)
 		out := races(t, tl)
-		if lines := strings.Count(out, "\n"); lines > 80 {
+		if lines := strings.Count(out, "\n"); lines > 85 {
 			t.Errorf("one command each: %t: %d lines:\n%s", oneEach, lines, out)
 		}
 		flat := unwrapped(out)

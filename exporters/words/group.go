@@ -273,8 +273,10 @@ func (a *telling) outcome() timeline.Outcome {
 // Verdicts tells what the findings come to: a paragraph for each reason, the worst
 // outcome first, then what concerns most guests, then by time. It says nothing of
 // starts that went well.
-func (t *Teller) Verdicts(tl *timeline.Timeline) []Paragraph {
-	groups, reasons := gather(tellings(tl), func(a telling) reason { return causeReason(&a) })
+func (t *Teller) Verdicts(tl *timeline.Timeline) []Advice {
+	all := tellings(tl)
+	deadline := enoughFor(all)
+	groups, reasons := gather(all, func(a telling) reason { return causeReason(&a) })
 	for i := range slices.Backward(groups) {
 		if g := groups[i]; g[0].cause != nil && g[0].cause.Last != nil && len(told(g)) > 1 && len(told(g)) <= mostNames {
 			var apart [][]telling
@@ -294,10 +296,10 @@ func (t *Teller) Verdicts(tl *timeline.Timeline) []Paragraph {
 		return cmp.Or(cmp.Compare(rank(groups[a]), rank(groups[b])), cmp.Compare(len(told(groups[b])), len(told(groups[a]))),
 			cmp.Compare(groups[a][0].verdict.At, groups[b][0].verdict.At))
 	})
-	var out []Paragraph
-	cured := map[string]string{}
+	var out []Advice
+	cured, commanded := map[string]string{}, map[string]bool{}
 	for _, i := range order {
-		out = append(out, t.verdictGroup(groups[i], reasons[i], cured))
+		out = append(out, Advice{t.verdictGroup(groups[i], reasons[i], cured), groupCommands(groups[i], deadline, commanded)})
 	}
 	return out
 }

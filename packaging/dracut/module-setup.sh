@@ -19,7 +19,10 @@ install() {
 	# A crash kernel's memory is for the dump.
 	if dracut_module_included kdumpbase; then return 0; fi
 	inst @LIBEXECDIR@/bootraced || return 0
-	[ -r /etc/bootrace/config.yaml ] && inst_simple /etc/bootrace/config.yaml
+	local config
+	for config in /etc/bootrace/config.yaml /etc/bootrace/config.d/*.yaml; do
+		[ -r "$config" ] && inst_simple "$config"
+	done
 	inst_simple @UNITDIR@/bootrace-early.service "$systemdsystemunitdir/bootrace-early.service"
 	mkdir -p "$initdir$systemdsystemunitdir/sysinit.target.wants"
 	ln -sfn ../bootrace-early.service "$initdir$systemdsystemunitdir/sysinit.target.wants/bootrace-early.service"

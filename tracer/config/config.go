@@ -1,5 +1,5 @@
-// Package config reads /etc/bootrace/config.yaml: one strict YAML file, every
-// key optional, the same names as the flags of `bootrace run`.
+// Package config reads /etc/bootrace/config.yaml and its drop-ins in config.d: strict
+// YAML, every key optional, the same names as the flags of `bootrace run`.
 package config
 
 import (
@@ -7,8 +7,6 @@ import (
 	"errors"
 	"fmt"
 	"io"
-	"io/fs"
-	"os"
 	"regexp"
 	"slices"
 	"strings"
@@ -134,6 +132,15 @@ func (s *Size) Set(text string) error {
 
 func (s *Size) String() string { return strings.ReplaceAll(humanize.IBytes(uint64(*s)), " ", "") }
 
+// MarshalYAML is the size as it is written: exactly, also where that is no round number.
+func (s Size) MarshalYAML() (any, error) {
+	text, again := s.String(), Size(0)
+	if again.Set(text) != nil || again != s {
+		return int64(s), nil
+	}
+	return text, nil
+}
+
 // UnmarshalYAML parses the size.
 func (s *Size) UnmarshalYAML(n *yaml.Node) error { return setNode(s, n) }
 
@@ -159,36 +166,27 @@ func Default() Config {
 // minLogSize holds the log of an ordinary boot.
 const minLogSize Size = 1 << 20
 
-// Load reads the file at path over the defaults. A file that does not exist
-// means the defaults where path is Path, and is an error elsewhere.
-func Load(path string) (Config, error) {
-	data, err := os.ReadFile(path)
-	if errors.Is(err, fs.ErrNotExist) && path == Path {
-		return Default(), nil
-	}
-	if err != nil {
-		return Config{}, fmt.Errorf("read the configuration: %w", err)
-	}
-	c, err := Parse(data)
-	if err != nil {
-		return Config{}, fmt.Errorf("configuration %s: %w", path, err)
-	}
-	return c, nil
-}
-
 // Parse decodes a configuration over the defaults. A key that is not known is
 // an error with its line.
 func Parse(data []byte) (Config, error) {
 	c := Default()
-	dec := yaml.NewDecoder(bytes.NewReader(data))
-	dec.KnownFields(true)
-	if err := dec.Decode(&c); err != nil && !errors.Is(err, io.EOF) {
-		return Config{}, oneLine(err)
+	if err := decode(data, &c); err != nil {
+		return Config{}, err
 	}
 	if err := c.Validate(); err != nil {
 		return Config{}, err
 	}
 	return c, nil
+}
+
+// decode is strict: a key that is not known is an error.
+func decode(data []byte, c *Config) error {
+	dec := yaml.NewDecoder(bytes.NewReader(data))
+	dec.KnownFields(true)
+	if err := dec.Decode(c); err != nil && !errors.Is(err, io.EOF) {
+		return oneLine(err)
+	}
+	return nil
 }
 
 // Validate checks what the types don't.

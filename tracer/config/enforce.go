@@ -36,12 +36,12 @@ type Enforce struct {
 type GuestRule struct {
 	// Name and UUID are patterns (as of path.Match); where both are given, both
 	// must fit.
-	Name      string          `yaml:"name"`
-	UUID      string          `yaml:"uuid"`
-	Deadline  *time.Duration  `yaml:"deadline"`
-	OnTimeout *Decision       `yaml:"on-timeout"`
-	Identity  *IdentityPolicy `yaml:"identity"`
-	Activate  *Activate       `yaml:"activate"`
+	Name      string          `yaml:"name,omitempty"`
+	UUID      string          `yaml:"uuid,omitempty"`
+	Deadline  *time.Duration  `yaml:"deadline,omitempty"`
+	OnTimeout *Decision       `yaml:"on-timeout,omitempty"`
+	Identity  *IdentityPolicy `yaml:"identity,omitempty"`
+	Activate  *Activate       `yaml:"activate,omitempty"`
 }
 
 // Decision is what becomes of a start.
@@ -110,6 +110,9 @@ func (a *Activate) String() string {
 	}
 	return "after " + a.After.String()
 }
+
+// MarshalYAML is the text.
+func (a Activate) MarshalYAML() (any, error) { return a.String(), nil }
 
 // UnmarshalYAML parses the text.
 func (a *Activate) UnmarshalYAML(n *yaml.Node) error { return setNode(a, n) }

@@ -8,6 +8,8 @@ import (
 	"slices"
 	"strings"
 	"time"
+
+	"github.com/bootrace/bootrace/tracer/guest"
 )
 
 // Export says where the timelines of this host's boots are sent.
@@ -41,6 +43,15 @@ func (h Headers) String() string {
 
 // GoString is String, for %#v.
 func (h Headers) GoString() string { return h.String() }
+
+// MarshalYAML has the names alone.
+func (h Headers) MarshalYAML() (any, error) {
+	told := map[string]string{}
+	for name := range h {
+		told[name] = guest.Redacted
+	}
+	return told, nil
+}
 
 // LogValue is String, for logs.
 func (h Headers) LogValue() slog.Value { return slog.StringValue(h.String()) }

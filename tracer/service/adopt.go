@@ -1,6 +1,7 @@
 package service
 
 import (
+	"cmp"
 	"context"
 	"debug/elf"
 	"encoding/hex"
@@ -27,33 +28,36 @@ import (
 // TakeOver looks for a running instance. It returns nil where there is none,
 // an *Adopted error where the one from the initramfs now is the service, and
 // another error where a service runs already. An early instance of another
-// build is stopped; the log says what may be missing in between.
-func TakeOver(ctx context.Context, socket string, log *slog.Logger) error {
+// build is stopped; the log says what may be missing in between, and replaced is its
+// version.
+func TakeOver(ctx context.Context, socket string, log *slog.Logger) (replaced string, err error) {
 	var other Status
-	err := control.Call(ctx, socket, control.Request{Do: control.Status}, &other)
+	err = control.Call(ctx, socket, control.Request{Do: control.Status}, &other)
 	if errors.Is(err, control.ErrNoService) {
-		return nil
+		return "", nil
 	}
 	if err != nil {
-		return err
+		return "", err
 	}
 	if !other.Early {
-		return fmt.Errorf("bootrace is running already, as process %d: `bootrace status` shows it, `systemctl stop bootrace` ends it", other.PID)
+		return "", fmt.Errorf("bootrace is running already, as process %d: `bootrace status` shows it, `systemctl stop bootrace` ends it", other.PID)
 	}
 	why := "it is another build: run update-initramfs -u"
 	if other.Build == buildID() {
 		err := control.Call(ctx, socket, control.Request{Do: control.Adopt, Args: UnitEnvironment()}, nil)
 		if err == nil {
-			return &Adopted{PID: other.PID}
+			return "", &Adopted{PID: other.PID}
 		}
 		why = err.Error()
+	} else {
+		replaced = cmp.Or(other.Version, "unknown")
 	}
 	log.Warn("the instance from the initramfs is replaced: its record has a gap", "pid", other.PID, "why", why)
 	stop := control.Request{Do: control.Stop, Args: map[string]string{"why": "replaced: " + why}}
 	if err := control.Call(ctx, socket, stop, nil); err != nil {
-		return fmt.Errorf("stop the instance from the initramfs: %w", err)
+		return replaced, fmt.Errorf("stop the instance from the initramfs: %w", err)
 	}
-	return waitGone(ctx, socket)
+	return replaced, waitGone(ctx, socket)
 }
 
 // Adopted is the error of TakeOver where nothing is left to do.

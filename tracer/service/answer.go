@@ -30,6 +30,9 @@ type Status struct {
 	Early bool `json:"early,omitempty"`
 	// FromInitramfs is set if it was started there.
 	FromInitramfs bool `json:"from_initramfs,omitempty"`
+	// InitramfsVersion is the version in the initramfs, where that is another build
+	// than this one, and was seen to be at this boot.
+	InitramfsVersion string `json:"initramfs_version,omitempty"`
 
 	BootID string     `json:"boot_id"`
 	Start  event.Time `json:"start_ns"`
@@ -80,7 +83,7 @@ func (s *Service) status() Status {
 	s.mu.Unlock()
 	st := Status{
 		PID: os.Getpid(), Version: s.opts.Version, Build: s.build, Mode: s.config().Mode,
-		Early: early, FromInitramfs: s.opts.Early, BootID: s.bootID, Start: s.start, Ready: ready, Log: s.writer.Path(),
+		Early: early, FromInitramfs: s.opts.Early, InitramfsVersion: s.opts.Replaced, BootID: s.bootID, Start: s.start, Ready: ready, Log: s.writer.Path(),
 		Sources: s.rec.Sources(), Events: s.rec.Counts(), Lost: map[string]uint64{},
 		Settled: event.Time(s.settling.last.Load()),
 

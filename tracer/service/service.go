@@ -66,6 +66,9 @@ type Options struct {
 	RunDir        string
 	StateDir      string
 	Version       string
+	// Replaced is the version of the instance from the initramfs that this one
+	// stopped, because it was another build; empty where there was none.
+	Replaced string
 	// Listening is called as soon as uevents queue up; Ready once every probe
 	// is attached and what existed before is recorded.
 	Listening, Ready func()

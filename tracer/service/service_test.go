@@ -473,20 +473,21 @@ func TestTakeOver(t *testing.T) {
 		t.Cleanup(func() { cancel(); <-done })
 		return socket
 	}
-	if err := TakeOver(t.Context(), filepath.Join(t.TempDir(), "absent"), discard); err != nil {
+	if _, err := TakeOver(t.Context(), filepath.Join(t.TempDir(), "absent"), discard); err != nil {
 		t.Errorf("nobody there: %v", err)
 	}
 	if os.Geteuid() != 0 {
 		t.Skip("the socket answers to root only")
 	}
 	socket := serve(t, func(context.Context, int, control.Request) (any, error) { return Status{PID: 4711}, nil })
-	if err := TakeOver(t.Context(), socket, discard); err == nil || !strings.Contains(err.Error(), "running already, as process 4711") {
+	if _, err := TakeOver(t.Context(), socket, discard); err == nil || !strings.Contains(err.Error(), "running already, as process 4711") {
 		t.Errorf("a service: %v", err)
 	}
 	socket = serve(t, func(context.Context, int, control.Request) (any, error) {
 		return Status{PID: 4711, Early: true, Build: buildID()}, nil
 	})
-	if adopted := new(Adopted); !errors.As(TakeOver(t.Context(), socket, discard), &adopted) || adopted.PID != 4711 {
+	_, err := TakeOver(t.Context(), socket, discard)
+	if adopted := new(Adopted); !errors.As(err, &adopted) || adopted.PID != 4711 {
 		t.Error("an early instance of this build is not adopted")
 	}
 	ctx, cancel := context.WithCancel(t.Context())
@@ -498,7 +499,7 @@ func TestTakeOver(t *testing.T) {
 		}
 		return Status{PID: 4711, Early: true, Build: "another"}, nil
 	})
-	if err := TakeOver(ctx, server, discard); err == nil || len(asked) < 2 || asked[1] != control.Stop {
+	if _, err := TakeOver(ctx, server, discard); err == nil || len(asked) < 2 || asked[1] != control.Stop {
 		t.Errorf("an early instance of another build: %v, asked %v", err, asked)
 	}
 }

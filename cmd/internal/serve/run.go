@@ -48,8 +48,9 @@ func runService(ctx context.Context, f *flags, o options) error {
 	if err != nil {
 		return err
 	}
+	replaced := ""
 	if !o.early {
-		if err := takeOver(ctx, log); err != nil {
+		if replaced, err = takeOver(ctx, log); err != nil {
 			var adopted *service.Adopted
 			if errors.As(err, &adopted) {
 				return notify(log, fmt.Sprintf("READY=1\nMAINPID=%d", adopted.PID))
@@ -67,6 +68,7 @@ func runService(ctx context.Context, f *flags, o options) error {
 		RunDir:        service.RunDir,
 		StateDir:      f.stateDir,
 		Version:       o.version,
+		Replaced:      replaced,
 		Listening:     o.listening,
 		Ready:         func() { _ = notify(log, "READY=1") },
 		Reload:        reload,
@@ -79,7 +81,7 @@ func runService(ctx context.Context, f *flags, o options) error {
 // host needs.
 const adoptionLimit = time.Minute
 
-func takeOver(ctx context.Context, log *slog.Logger) error {
+func takeOver(ctx context.Context, log *slog.Logger) (replaced string, err error) {
 	ctx, cancel := context.WithTimeout(ctx, adoptionLimit)
 	defer cancel()
 	return service.TakeOver(ctx, control.Socket, log)
