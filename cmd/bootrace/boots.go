@@ -50,12 +50,13 @@ type bootJSON struct {
 
 func bootsCommand() *cli.Command {
 	return &cli.Command{
-		Name:  "boots",
-		Usage: "the recorded boots, one line each",
-		Flags: readFlags(),
+		Name:      "boots",
+		Usage:     "the recorded boots, one line each",
+		ArgsUsage: "[REPORT]",
+		Flags:     readFlags(),
 		Action: func(c *cli.Context) error {
-			if err := noArgs(c); err != nil {
-				return err
+			if c.NArg() > 1 {
+				return usageError("boots takes one report, got %q too", c.Args().Get(1))
 			}
 			asJSON, err := wantJSON(c)
 			if err != nil {
@@ -86,8 +87,14 @@ func bootRows(c *cli.Context) (rows []text.BootRow, files [][]string, err error)
 	}
 	spendMemory()
 	store := bootStore(c)
-	syncLog(c.Context)
-	boots, err := store.List()
+	var boots []bootlog.Boot
+	if path := c.Args().First(); path != "" {
+		store.Current = ""
+		boots, err = bootsOfReport(path)
+	} else {
+		syncLog(c.Context)
+		boots, err = store.List()
+	}
 	if err != nil {
 		return nil, nil, err
 	}

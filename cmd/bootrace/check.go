@@ -38,16 +38,10 @@ func checkCommand() *cli.Command {
 				}
 				return checkConfig(c, c.Path("config"))
 			}
-			cfg, err := config.Load(config.Path)
+			report, err := checkHost(c.Context)
 			if err != nil {
 				return err
 			}
-			opts := check.Options{
-				Guests: cfg.GuestBinaries, Probes: probe.Choice(cfg.Probes), StateDir: service.StateDir,
-				Mode: cfg.Mode, Binaries: cfg.Enforce.Binaries,
-			}
-			askService(c.Context, control.Socket, statusLimit, &opts)
-			report := check.Host(c.Context, opts)
 			if asJSON {
 				err = writeJSON(c.App.Writer, report)
 			} else {
@@ -59,6 +53,19 @@ func checkCommand() *cli.Command {
 			return verdict(&report)
 		},
 	}
+}
+
+func checkHost(ctx context.Context) (check.Report, error) {
+	cfg, err := config.Load(config.Path)
+	if err != nil {
+		return check.Report{}, err
+	}
+	opts := check.Options{
+		Guests: cfg.GuestBinaries, Probes: probe.Choice(cfg.Probes), StateDir: service.StateDir,
+		Mode: cfg.Mode, Binaries: cfg.Enforce.Binaries,
+	}
+	askService(ctx, control.Socket, statusLimit, &opts)
+	return check.Host(ctx, opts), nil
 }
 
 // statusLimit is how long the service may take to say what it does. It takes

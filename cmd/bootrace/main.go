@@ -58,8 +58,9 @@ func newApp(stdout, stderr io.Writer) *cli.App {
 		Usage:   "trace LVM, udev and guests while a virtualization host boots",
 		Version: version.String(),
 		Description: "BOOT names a recorded boot: a boot id, the beginning of one, 0 for this boot,\n" +
-			"-1 for the one before, a log file (packed with zstd, gzip or xz, too), or - for\n" +
-			"a log from standard input.",
+			"-1 for the one before, a log file (packed with zstd, gzip or xz, too), a report\n" +
+			"(FILE is the latest boot in it, FILE:-1 the one before), or - for a log from\n" +
+			"standard input.",
 		Reader:          os.Stdin,
 		Writer:          stdout,
 		ErrWriter:       stderr,
@@ -76,7 +77,7 @@ func newApp(stdout, stderr io.Writer) *cli.App {
 		Commands: withUsageErrors(
 			withoutArgs(runCommand()), bootsCommand(), showCommand(), racesCommand(), diffCommand(), exportCommand(), metricsCommand(), deliverCommand(),
 			explainCommand(), inspectCommand(), waitCommand(), statusCommand(), releaseCommand(), acceptCommand(), checkCommand(), configCommand(),
-			eventsCommand(), versionCommand(), helpCommand(), completeCommand(), manualCommand(), relinquishCommand(), libvirtHookCommand(),
+			reportCommand(), eventsCommand(), versionCommand(), helpCommand(), completeCommand(), manualCommand(), relinquishCommand(), libvirtHookCommand(),
 		),
 	}
 }

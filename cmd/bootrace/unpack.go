@@ -19,6 +19,7 @@ import (
 	"golang.org/x/term"
 
 	"github.com/bootrace/bootrace/tracer/bootlog"
+	"github.com/bootrace/bootrace/tracer/report"
 )
 
 // fromStdin is the BOOT that is read from standard input.
@@ -38,6 +39,9 @@ func findLog(c *cli.Context, store *bootlog.Store, ref string) (bootlog.Boot, er
 			return bootlog.Boot{}, usageError("%s -: reads a log from standard input, which is a terminal: redirect a file or a pipe into it", c.Command.Name)
 		}
 		return unpack(store, c.App.Reader, "from standard input")
+	}
+	if path, place, ok := reportRef(ref); ok {
+		return bootOfReport(path, place)
 	}
 	boot, err := store.Find(ref)
 	if err == nil || !packed(ref) {
@@ -80,6 +84,13 @@ func unpack(store *bootlog.Store, in io.Reader, name string) (bootlog.Boot, erro
 	if err != nil {
 		return bootlog.Boot{}, fmt.Errorf("open boot log %s: %w", name, err)
 	}
+	if report.Is(path) {
+		boot, err := bootOfReport(path, "0")
+		if err != nil {
+			return boot, errors.New(strings.ReplaceAll(err.Error(), path, name))
+		}
+		return boot, nil
+	}
 	boot, err := store.Find(path)
 	if err != nil { // it names a path that means nothing to a reader
 		return boot, errors.New(strings.ReplaceAll(err.Error(), path, name))
@@ -93,6 +104,21 @@ func unpackedFile(in io.Reader) (path string, err error) {
 	if err != nil && !errors.Is(err, io.EOF) {
 		return "", err
 	}
+	return keptFile(&bounded{left: maxUnpacked}, func(out io.Writer) error {
+		switch {
+		case bytes.HasPrefix(head, gzipMagic):
+			return gunzip(out, text)
+		case bytes.HasPrefix(head, xzMagic):
+			return unxz(out, text)
+		}
+		_, err := io.Copy(out, text)
+		return err
+	})
+}
+
+// keptFile has what write writes, as far as bound lets it, in a file that has no name,
+// and is gone when the program ends.
+func keptFile(out *bounded, write func(io.Writer) error) (path string, err error) {
 	f, err := os.CreateTemp("", "bootrace-*")
 	if err != nil {
 		return "", err
@@ -101,15 +127,8 @@ func unpackedFile(in io.Reader) (path string, err error) {
 	if err := os.Remove(f.Name()); err != nil {
 		return "", err
 	}
-	out := &bounded{to: f, left: maxUnpacked}
-	switch {
-	case bytes.HasPrefix(head, gzipMagic):
-		err = gunzip(out, text)
-	case bytes.HasPrefix(head, xzMagic):
-		err = unxz(out, text)
-	default:
-		_, err = io.Copy(out, text)
-	}
+	out.to = f
+	err = write(out)
 	if errors.Is(err, errTooLarge) || out.full {
 		return "", errTooLarge
 	}

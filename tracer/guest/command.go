@@ -2,6 +2,7 @@ package guest
 
 import (
 	"path"
+	"regexp"
 	"slices"
 	"strconv"
 	"strings"
@@ -211,4 +212,15 @@ func redactMountOptions(list string) string {
 		}
 	}
 	return strings.Join(options, ",")
+}
+
+// saidSecret is a secret in prose or a setting: "password: x", "token=x",
+// "Authorization: Bearer x".
+var saidSecret = regexp.MustCompile(`(?i)((?:^|[^a-z0-9])[a-z0-9_.-]*(?:password|passwd|passphrase|secret|token|api-?key|authorization|credential)s?["')}\]]*\s*[:=]+\s*["']?(?:bearer |basic )?)([^\s"',;]+)`)
+
+// RedactText returns a text of any program, such as a line of a journal or of a
+// setting, without what looks like a secret in it. It takes too much rather than too
+// little: such a text has no form that could be followed.
+func RedactText(text string) string {
+	return saidSecret.ReplaceAllString(redactText(text), "${1}"+Redacted)
 }
