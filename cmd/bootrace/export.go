@@ -9,11 +9,15 @@ import (
 	"iter"
 	"os"
 	"path/filepath"
+	"time"
 
 	"github.com/urfave/cli/v2"
 	"golang.org/x/term"
 
+	"github.com/bootrace/bootrace/exporters/html"
 	"github.com/bootrace/bootrace/exporters/words"
+	"github.com/bootrace/bootrace/tracer/bootlog"
+	"github.com/bootrace/bootrace/tracer/report"
 	"github.com/bootrace/bootrace/tracer/timeline"
 )
 
@@ -21,9 +25,10 @@ func exportCommand() *cli.Command {
 	return &cli.Command{
 		Name:      "export",
 		Usage:     "a boot's timeline, for other tools",
-		ArgsUsage: "[BOOT]",
+		ArgsUsage: "[BOOT...]",
 		Description: "With --endpoint it is sent there over OTLP; OTEL_EXPORTER_OTLP_* variables count, too.\n" +
-			"Otherwise it is written in the format.",
+			"Otherwise it is written in the format. Several boots, and a report with several, make\n" +
+			"one page in html: a line for each boot, of all hosts, with its causes.",
 		Flags: sourceFlags(append([]cli.Flag{
 			&cli.StringFlag{Name: "format", Value: formats()[0].name, Usage: formatList() + "; without it the ending of FILE says it"},
 			&cli.PathFlag{Name: "output", Aliases: []string{"o"}, Usage: "write to this `FILE`, - for standard output"},
@@ -36,6 +41,9 @@ func exportCommand() *cli.Command {
 			to, err := receiver(c, f)
 			if err != nil {
 				return err
+			}
+			if to == nil && f.name == formatHTML && c.NArg() > 1 {
+				return exportIndex(c)
 			}
 			b, err := openBoot(c)
 			if err != nil {
@@ -53,6 +61,45 @@ func exportCommand() *cli.Command {
 			return err
 		},
 	}
+}
+
+// exportIndex writes one page about all boots that the arguments name. One that can't be
+// read is in it, with the reason.
+func exportIndex(c *cli.Context) error {
+	threshold, err := nearMiss(c)
+	if err != nil {
+		return err
+	}
+	spendMemory()
+	syncLog(c.Context)
+	store := bootStore(c)
+	index := new(html.Index)
+	add := func(ref string, boot *bootlog.Boot, err error) {
+		if err == nil {
+			var tl *timeline.Timeline
+			if tl, err = buildTimeline(boot, threshold); err == nil {
+				index.Add(tl)
+				return
+			}
+		}
+		index.AddProblem(ref, err)
+		fmt.Fprintf(c.App.ErrWriter, "bootrace: note: %s can't be read; the page says so: %s\n", ref, oneLine(err))
+	}
+	for _, ref := range c.Args().Slice() {
+		if !report.Is(ref) {
+			boot, err := findLog(c, &store, ref)
+			add(ref, &boot, err)
+			continue
+		}
+		boots, err := bootsOfReport(ref)
+		if err != nil {
+			add(ref, nil, err)
+		}
+		for i := range boots {
+			add(ref+":"+boots[i].ID, &boots[i], boots[i].Err)
+		}
+	}
+	return writeOut(c, false, func(w io.Writer) error { return index.Write(w, time.Now()) })
 }
 
 // openedBoot is a boot's log that is about to be exported.
@@ -118,14 +165,18 @@ func warnIncomplete(w io.Writer, tl *timeline.Timeline) {
 
 // exportFile writes the boot to the file that was named, or to standard output.
 func exportFile(c *cli.Context, f format, b *openedBoot) error {
+	return writeOut(c, f.binary, func(w io.Writer) error { return f.export(w, b) })
+}
+
+// writeOut has write write to the file that was named, or to standard output.
+func writeOut(c *cli.Context, binary bool, write func(io.Writer) error) error {
 	path := c.Path("output")
-	write := func(w io.Writer) error { return f.export(w, b) }
 	if path == "" || path == "-" {
-		if out, ok := words.Raw(c.App.Writer).(*os.File); ok && f.binary && path == "" && term.IsTerminal(int(out.Fd())) {
-			return usageError("export: %s is not for a terminal: name a file with -o", f.name)
+		if out, ok := words.Raw(c.App.Writer).(*os.File); ok && binary && path == "" && term.IsTerminal(int(out.Fd())) {
+			return usageError("%s: that is not for a terminal: name a file with -o", c.Command.Name)
 		}
 		out := c.App.Writer
-		if f.binary {
+		if binary {
 			out = words.Raw(out)
 		}
 		return buffered(out, write)

@@ -37,11 +37,14 @@ func formats() []format {
 	return []format{
 		{name: formatOTLP, usage: "OpenTelemetry's JSON lines, as Jaeger's upload takes them", endings: []string{".jsonl", ".otlp"}, stands: exportOTLP},
 		{name: "json", usage: "for programs, as show --format json", endings: []string{".json"}, write: json.Write},
-		{name: "html", usage: "a page for a browser, in one file", endings: []string{".html", ".htm"}, write: html.Write},
+		{name: formatHTML, usage: "a page for a browser, in one file", endings: []string{".html", ".htm"}, write: html.Write},
 		{name: "perfetto", usage: "for ui.perfetto.dev", endings: []string{".pftrace", ".perfetto-trace"}, binary: true, write: perfetto.Write},
 		{name: "chrome", usage: "Chrome's trace events, for any trace viewer", endings: []string{".trace"}, write: chrome.Write},
 	}
 }
+
+// formatHTML is the one that several boots can have together.
+const formatHTML = "html"
 
 // formatOTLP is the one that can be sent, too.
 const formatOTLP = "otlp"
