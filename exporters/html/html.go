@@ -98,7 +98,9 @@ func Write(w io.Writer, tl *timeline.Timeline) error {
 		p.Left = append(p.Left, run{"warn", " The lanes of " + words.Count(undrawn, "guest or device", "guests and devices") + " are left out: the page is as large as a browser can take."})
 	}
 	p.addFindings(t, shown)
-	p.Sound = runs(t.Sound(tl))
+	sound := t.Sound(tl)
+	sound.Append(t.Insides(tl))
+	p.Sound = runs(sound)
 	if err := pageTemplate.Execute(words.PageWriter(w), p); err != nil {
 		return fmt.Errorf("write the page: %w", err)
 	}

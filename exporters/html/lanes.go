@@ -171,6 +171,9 @@ func (m *maker) diskLane(d *timeline.Disk, mp *timeline.Mapping) lane {
 	if d.BackingOf != "" {
 		title = append(title, "a backing file of "+whole(d.BackingOf))
 	}
+	if inside := m.t.InsideOf(d); inside != "" {
+		title = append(title, "inside:", inside)
+	}
 	l.Title = strings.Join(title, "\n")
 	m.opens(&l, d)
 	m.early(&l, d)

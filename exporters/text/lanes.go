@@ -140,6 +140,9 @@ func (c *chooser) diskLane(d *timeline.Disk, m *timeline.Mapping) lane {
 	if m == nil && !failed(d) {
 		l.result = words.Result{Long: "no mapping", Style: dim}
 	}
+	if words.Dirty(d) {
+		l.result.Long += ", log dirty"
+	}
 	return l
 }
 

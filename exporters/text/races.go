@@ -114,6 +114,7 @@ func (p *printer) verdicts(tl *timeline.Timeline) {
 	var rest paragraph
 	if p.opts.Kind == "" {
 		rest = p.teller.Sound(tl)
+		rest.Append(p.teller.Insides(tl))
 	}
 	rest.Append(p.teller.More(tl))
 	if len(rest.Words) > 0 {

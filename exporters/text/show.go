@@ -27,6 +27,10 @@ func Show(w io.Writer, tl *timeline.Timeline, opts Options) error {
 	}
 	newPicture(p, tl, lanes).write()
 	p.brief(tl.Findings)
+	if inside := p.teller.Insides(tl); len(inside.Words) > 0 {
+		p.line()
+		p.write(inside, 2)
+	}
 	return p.flush()
 }
 

@@ -203,7 +203,7 @@ func (t *Teller) What(f *timeline.Finding) Paragraph {
 }
 
 const (
-	briefText   = "{guest}, {disk}" + briefMargin
+	briefText   = "{guest}, {disk}" + briefMargin + "[: {layer} is short by {short}]"
 	unusedText  = "no guest ran on {disk}" + briefMargin // nobody's disk: a volume that was looked for in vain
 	unseenText  = "starts went on without being looked at[: {reason}]"
 	shareText   = "[{count} ]events of {reason} are not recorded"

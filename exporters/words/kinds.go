@@ -73,6 +73,19 @@ var kinds = map[string]kind{
 	"vanished": {Failure, "vanished disk", "vanished disks",
 		opened + ", and ran on[ {mapping}][ {nomapping}]; {lastwhat}[ {last}] that it last ran on[ by {lastpath}][, of {lastsize},] did not exist" +
 			"[; it had been there {earlier}][; it came at {came}]."},
+	"truncated": {Failure, "truncated disk", "truncated disks",
+		"inside {disk} of guest {guest}, {layer} needs {needs} and has {has}: short by {short}[, since boot {since}][; in boot {whole} it had all][ on {wholeon}]." +
+			"[ The guest's partitions fit all the same{unneeded}.]"},
+	"part-missing": {Failure, "disk with a missing part", "disks with a missing part",
+		"inside {disk} of guest {guest}, {layer}: {seen}[, and {more}]."},
+	"damaged": {Failure, "damaged disk", "damaged disks",
+		"inside {disk} of guest {guest}, {layer} is damaged at its byte {atbyte}: {seen}[, and {more}].[ That is a copy, which is not needed as long as the first one is sound{unneeded}.]"},
+	"fs-errors": {Warning, "file system with errors", "file systems with errors",
+		"inside {disk} of guest {guest}, {layer} says of itself that it has errors: {seen}."},
+	"hibernated": {Warning, "hibernated guest", "hibernated guests",
+		"inside {disk} of guest {guest}, {layer}: {seen}."},
+	"rolled-back": {Warning, "disk that was rolled back", "disks that were rolled back",
+		"inside {disk} of guest {guest}, {layer} is older than this guest had it in boot {whole}: its log is at {position}, and was at {position0}. A snapshot was restored, or this is another copy."},
 	"not-a-device": {Failure, "disk that is no device", "disks that are no devices",
 		opened + ", which is a regular file and no device: what the guest writes goes into /dev, not to its disk."},
 	"never-started": {Warning, "guest that never started", "guests that never started",
@@ -125,7 +138,7 @@ func ClassOf(f *timeline.Finding) Class {
 		return Unsure
 	case f.Accepted != nil:
 		return Note
-	case f.Kind == timeline.Pulled && !f.Failed():
+	case f.Kind == timeline.Pulled && !f.Failed(), f.Inside != nil && f.Inside.Spare:
 		return Warning
 	case f.Race:
 		return Failure

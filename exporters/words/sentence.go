@@ -2,10 +2,12 @@ package words
 
 import (
 	"cmp"
+	"strconv"
 	"strings"
 
 	"github.com/bootrace/bootrace/tracer/blockdev"
 	"github.com/bootrace/bootrace/tracer/event"
+	"github.com/bootrace/bootrace/tracer/inspect"
 	"github.com/bootrace/bootrace/tracer/timeline"
 )
 
@@ -74,6 +76,7 @@ func (p *Paragraph) attach(s Span, glue *bool) {
 var flowing = map[string]bool{
 	"by": true, "looker": true, "outcome": true, "wouldend": true, "why": true, "disks": true, "behind": true, "unproven": true,
 	"devices": true, "filter": true, "said": true, "before": true, "earlier": true, "taken": true,
+	"layer": true, "seen": true, "wholeon": true,
 }
 
 func (p *Paragraph) flow(s Span, glue *bool) {
@@ -154,8 +157,55 @@ func (t *Teller) says(f *timeline.Finding) part {
 		case "reason":
 			return Span{t.Name(f.Reason, PathCols), Plain}, f.Reason != ""
 		}
+		if s, ok := t.saysInside(name, f.Inside); ok {
+			return s, true
+		}
 		return t.saysLast(name, f.Last)
 	}
+}
+
+// saysInside says what is wrong inside a disk.
+func (t *Teller) saysInside(name string, in *timeline.Trouble) (Span, bool) {
+	if in == nil {
+		return Span{}, false
+	}
+	switch name {
+	case "layer":
+		return Span{"its " + t.Name(in.Layer, PathCols), Strong}, true
+	case "seen":
+		return Span{t.Name(in.What, PathCols), Plain}, true
+	case "needs":
+		return Span{Bytes(in.Needs), Strong}, in.Needs > 0
+	case "has":
+		return Span{Bytes(in.Has), Strong}, in.Needs > 0
+	case "short":
+		return Span{Bytes(in.Needs - in.Has), Strong}, in.Needs > 0
+	case "atbyte":
+		return Span{strconv.FormatInt(in.AtByte, 10), Plain}, true
+	case "more":
+		return Span{itoa(in.More) + " more", Plain}, in.More > 0
+	case "unneeded": // it tells nothing itself
+		return Span{}, in.Spare
+	case "since":
+		return Span{t.Name(ShortID(in.Since), NameCols), Plain}, in.Since != ""
+	case "whole":
+		return Span{t.Name(ShortID(in.Whole), NameCols), Plain}, in.Whole != ""
+	case "wholeon":
+		return Span{t.Name(in.WholeOn, PathCols), Plain}, in.WholeOn != ""
+	case "position":
+		return Span{position(in, in.Generation), Plain}, true
+	case "position0":
+		return Span{position(in, in.Before), Plain}, true
+	}
+	return Span{}, false
+}
+
+// position tells a generation: of XFS the cycle and the block of its log.
+func position(in *timeline.Trouble, n uint64) string {
+	if strings.HasSuffix(in.Layer, string(inspect.KindXFS)) {
+		return "cycle " + strconv.FormatUint(n>>32, 10) + ", block " + strconv.FormatUint(n&(1<<32-1), 10)
+	}
+	return strconv.FormatUint(n, 10)
 }
 
 // outcomes say how a hold ended, by its outcome and the reason of its release.

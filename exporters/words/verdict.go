@@ -22,8 +22,14 @@ var causeTexts = map[string]string{
 	timeline.CauseHalfActivated:  "never finished. {disks} {was} made in this boot, but never got so far that a guest can use it[ (by {by})].",
 	timeline.CauseLinkMissing:    "no path. Its device was there, and {disks} did not lead to it: something removed the link, or udev did not make it again.",
 	timeline.CauseDeactivated:    "deactivated again. {disks} had been ready, and was taken away before the guest came[, by {by}].",
-	timeline.CauseAnotherDevice:  "another device[, and a shorter one{shorter}]. {disks} led to something else than this guest should run on[: {now}][, {size}]" + wasOn + ".[ What lay beyond the end{shorter} is not there for the guest: a file system that reaches that far is broken.]",
-	timeline.CauseShorterDevice:  "a shorter device. {disks} {was} smaller than what this guest should run on[: {size}][ instead of {lastsize}]. What lay beyond the end is not there for the guest: a file system that reaches that far is broken.",
+	timeline.CauseAnotherDevice:  "another device[, and a shorter one{shorter}]. {disks} led to something else than this guest should run on[: {now}][, {size}]" + wasOn + ".[ What lay beyond the end{shorter} is not there for the guest: a file system that reaches that far is broken{unproved}.] [Inside, {layer} needs {needs} and has {has}: short by {short}.]",
+	timeline.CauseShorterDevice:  "a shorter device. {disks} {was} smaller than what this guest should run on[: {size}][ instead of {lastsize}]. [What lay beyond the end is not there for the guest: a file system that reaches that far is broken{unproved}.] [Inside, {layer} needs {needs} and has {has}: short by {short}.]",
+	timeline.CauseTruncated:      "truncated. Inside {disks}, {layer} needs {needs} and has {has}: short by {short}[, since boot {since}][; in boot {whole} it had all][ on {wholeon}]. The guest's kernel refuses to mount what passes the end of its device, or cuts it off; a start that fails can write to the disk and make it worse.",
+	timeline.CausePartMissing:    "a missing part. Inside {disks}, {layer}: {seen}. The size is right, and another device, or a blank one, has the place of that part.",
+	timeline.CauseDamaged:        "damaged. Inside {disks}, {layer} is damaged at its byte {atbyte}: {seen}[, and {more}]. The guest's kernel checks that, too, and may refuse to mount it.",
+	timeline.CauseRolledBack:     "at risk: rolled back. Inside {disks}, {layer} is older than this guest had it in boot {whole}.",
+	timeline.CauseFSErrors:       "at risk: errors. Inside {disks}, {layer} says of itself that it has errors: {seen}.",
+	timeline.CauseHibernated:     "at risk: hibernated. Inside {disks}, {layer}: {seen}.",
 	timeline.CauseNoDevice:       "no device. {disks} is a regular file: something wrote to the path before the device was there.",
 	timeline.CauseRenamed:        "renamed. {disks} led to nothing: what it meant is there as {nowpath}[, renamed by {by}][; in boot {lastboot} this guest ran on it as {last}].",
 	timeline.CausePulled:         "pulled out. {disks} went while the guest ran[: {beneath} beneath it was removed]. Its reads and writes fail from then on.",
@@ -39,6 +45,12 @@ var causeTexts = map[string]string{
 
 // riskText tells a cause where it went well.
 const riskText = "at risk. It found {disks}, but only just[; {why}].[ {taken}.]"
+
+// riskTruncated and riskDamaged tell of what a guest can come up with.
+const (
+	riskTruncated = "at risk. Inside {disks}, {layer} needs {needs} and has {has}: short by {short}. Its partitions fit all the same."
+	riskDamaged   = "at risk. Inside {disks}, {layer} is damaged at its byte {atbyte}: {seen}[, and {more}]. That is a copy, which is not needed as long as the first one is sound."
+)
 
 // riskPulled tells of a disk that the guest may have given up before it went.
 const riskPulled = "at risk. {disks} went while the guest ran: its reads and writes fail, unless it had been detached from the guest before."
@@ -157,6 +169,12 @@ var cureTexts = map[string]string{
 	timeline.CureMetadata:        "look at what vgs and pvck say of that disk before anything is written to it",
 	timeline.CureHealth:          "look what is wrong (lvs -a -o +lv_health_status,devices {group}, the kernel's log)",
 	timeline.CurePoolMessage:     "look at what lvchange -ay {pool} says",
+	timeline.CureGiveBack:        "give the device back what is missing before the guest starts again: activate or extend the volume, or make the table again that it had. Nothing inside needs repair, and no repair can help before",
+	timeline.CureFindPart:        "keep the guest from starting, and find out what the disk was made of: `bootrace show` has the tables of earlier boots",
+	timeline.CureGuestRepair:     "copy the disk or take a snapshot, then let the guest's own tools repair it from its rescue system (xfs_repair, e2fsck -p, btrfs check, chkdsk), but only where no part of the device is missing; `bootrace inspect {guest}` says more",
+	timeline.CureGuestCheck:      "copy the disk or take a snapshot, and have the guest check the file system before it is mounted",
+	timeline.CureWhichCopy:       "if no snapshot was restored on purpose, find out which copy of the disk is the right one before the guest writes more",
+	timeline.CureLeaveAlone:      "change nothing on its disks: the guest goes on from there, and what it remembers of them would be wrong",
 	timeline.CurePoolPart:        "lvchange -an {part}, then lvchange -ay {volume}",
 }
 
@@ -201,7 +219,11 @@ func causeText(v *timeline.Verdict, c *timeline.Cause) string {
 	case v.Guest == "":
 	case c.Kind == timeline.CausePulled && c.Outcome == timeline.OutcomeAtRisk:
 		return riskPulled
-	case c.Outcome == timeline.OutcomeAtRisk:
+	case c.Kind == timeline.CauseTruncated && c.Outcome == timeline.OutcomeAtRisk:
+		return riskTruncated
+	case c.Kind == timeline.CauseDamaged && c.Outcome == timeline.OutcomeAtRisk:
+		return riskDamaged
+	case c.Outcome == timeline.OutcomeAtRisk && c.Inside == nil:
 		return riskText
 	case c.Unopened && unopenedTexts[c.Kind] != "":
 		return unopenedTexts[c.Kind]
@@ -342,6 +364,11 @@ func (t *Teller) saysCause(v *timeline.Verdict, c *timeline.Cause) part {
 			return Span{Bytes(c.Size), Strong}, c.Size > 0
 		case "shorter":
 			return Span{}, c.Shorter
+		case "unproved":
+			return Span{}, c.Inside == nil
+		}
+		if s, ok := t.saysInside(name, c.Inside); ok {
+			return s, true
 		}
 		if s, ok := t.saysLVM(name, c); ok {
 			return s, true
@@ -495,7 +522,11 @@ func plural(n int, one, many string) string {
 // disks are not the cause.
 func (t *Teller) Sound(tl *timeline.Timeline) Paragraph {
 	var p Paragraph
-	if n := tl.Summary.Counts.Fine; n > 0 {
+	n := tl.Summary.Counts.Fine
+	switch {
+	case n > 0 && tl.Inspect != "": // what is inside, Insides tells
+		p.Say(Count(n, "guest", "guests")+" had all disks in time. If one of them is down, it did not come too early for them.", Dim)
+	case n > 0:
 		p.Say(Count(n, "guest", "guests")+" had all disks in time. If one of them is down, its disks are not the cause.", Dim)
 	}
 	return p

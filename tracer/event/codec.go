@@ -391,6 +391,7 @@ func (d *InsideDamage) fields(f form) {
 	text(f, "what", &d.What, always)
 	integer(f, "at_byte", &d.At, always)
 	text(f, "check", &d.Check, always)
+	boolean(f, "copy", &d.Copy, optional)
 }
 
 func (l *LVMInfo) fields(f form) {

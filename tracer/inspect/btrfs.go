@@ -52,11 +52,11 @@ func findBtrfs(a *area) (*Layer, error) {
 		case string(c[64:72]) != btrfsMagic && zeros(c):
 			l.Absent = &Absent{From: at, Looked: 1, Zeros: true}
 		case string(c[64:72]) != btrfsMagic:
-			l.damage(what, at, "its magic is missing")
+			l.damageCopy(what, at, "its magic is missing")
 		case wrong != "":
-			l.damage(what, at, "%s", wrong)
+			l.damageCopy(what, at, "%s", wrong)
 		case !bytes.Equal(c[32:48], first[32:48]):
-			l.damage(what, at, "it is that of another file system, %s", uuidText(c[32:48]))
+			l.damageCopy(what, at, "it is that of another file system, %s", uuidText(c[32:48]))
 		case !trusted:
 			b, trusted = c, true
 			l.note("sizes are those of the superblock's copy")

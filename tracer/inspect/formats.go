@@ -107,6 +107,14 @@ func (l *Layer) damage(what string, at int64, format string, args ...any) {
 	}
 }
 
+// damageCopy is damage of a header that is a copy.
+func (l *Layer) damageCopy(what string, at int64, format string, args ...any) {
+	n := len(l.Damage)
+	if l.damage(what, at, format, args...); len(l.Damage) > n {
+		l.Damage[n].Copy = true
+	}
+}
+
 func (l *Layer) note(format string, args ...any) {
 	l.Notes = append(l.Notes, fmt.Sprintf(format, args...))
 }

@@ -117,7 +117,7 @@ func gptOther(a *area, l *Layer, h *gptHeader) {
 		wrong = "it is that of another disk"
 	}
 	if wrong != "" {
-		l.damage("copy of the header", at, "%s", wrong)
+		l.damageCopy("copy of the header", at, "%s", wrong)
 	}
 	if end := a.size/h.sector*h.sector - h.sector; at < end {
 		l.note("the device is longer than the table knows, by %d bytes", end-at)

@@ -120,6 +120,9 @@ type Damage struct {
 	What  string `json:"what"`  // which header
 	At    int64  `json:"at"`    // bytes from the layer's beginning
 	Check string `json:"check"` // what is wrong with it
+	// Copy is set where it is a copy, which nobody needs as long as the first one is
+	// sound.
+	Copy bool `json:"copy,omitempty"`
 }
 
 // Absent says from where on the headers of a file system are not there at all,

@@ -46,7 +46,7 @@ func findNTFS(a *area) (*Layer, error) {
 	case zeros(c):
 		l.Absent = &Absent{From: back, Looked: 1, Zeros: true}
 	case !bytes.Equal(c[3:0x50], b[3:0x50]):
-		l.damage("copy of the boot sector", back, "it differs from the boot sector")
+		l.damageCopy("copy of the boot sector", back, "it differs from the boot sector")
 	default:
 		l.looked("its copy")
 	}

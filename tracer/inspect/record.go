@@ -63,7 +63,7 @@ func (l *Layer) recorded(over int) *event.InsideLayer {
 		Offset: l.Offset, Needs: l.Needs, Has: l.Has, State: string(l.State), Why: bound(l.Why), Generation: l.Generation,
 	}
 	for _, h := range l.Damage[:min(len(l.Damage), maxDamage)] {
-		out.Damage = append(out.Damage, event.InsideDamage{What: bound(h.What), At: h.At, Check: bound(h.Check)})
+		out.Damage = append(out.Damage, event.InsideDamage{What: bound(h.What), At: h.At, Check: bound(h.Check), Copy: h.Copy})
 	}
 	if a := l.Absent; a != nil {
 		out.Absent, out.Looked, out.Zeros = a.From, a.Looked, a.Zeros
@@ -101,7 +101,7 @@ func Replay(info *event.InsideInfo) *InspectedDisk {
 			Needs: r.Needs, Has: r.Has, State: State(r.State), Why: r.Why, Generation: r.Generation, Checked: slices.Clone(r.Checked),
 		}
 		for _, h := range r.Damage {
-			l.Damage = append(l.Damage, Damage{What: h.What, At: h.At, Check: h.Check})
+			l.Damage = append(l.Damage, Damage{What: h.What, At: h.At, Check: h.Check, Copy: h.Copy})
 		}
 		if r.Absent > 0 {
 			l.Absent = &Absent{From: r.Absent, Looked: r.Looked, Zeros: r.Zeros}

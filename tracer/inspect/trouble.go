@@ -1,6 +1,7 @@
 package inspect
 
 import (
+	"cmp"
 	"fmt"
 	"strings"
 )
@@ -29,6 +30,8 @@ type Trouble struct {
 	Needs int64 `json:"needs_bytes,omitempty"`
 	Has   int64 `json:"has_bytes,omitempty"`
 	At    int64 `json:"at,omitempty"`
+	// Copy is set where all that is damaged is a copy of a header.
+	Copy bool `json:"copy,omitempty"`
 	// What is what was seen, for people.
 	What string `json:"what"`
 }
@@ -37,7 +40,7 @@ type Trouble struct {
 func (l *Layer) Title() string {
 	title := string(l.Kind)
 	if l.Kind == KindExt || l.Kind == KindFAT {
-		title = l.Detail
+		title = cmp.Or(l.Detail, title)
 	}
 	return strings.TrimSpace(title + " " + l.Name)
 }
@@ -93,7 +96,7 @@ func (d *InspectedDisk) walk(l *Layer, around string, cut bool) {
 		trouble(Trouble{Kind: PartMissing, At: l.Absent.From, What: what})
 	}
 	for _, h := range l.Damage {
-		trouble(Trouble{Kind: Damaged, At: h.At, What: h.What + ": " + h.Check})
+		trouble(Trouble{Kind: Damaged, At: h.At, Copy: h.Copy, What: h.What + ": " + h.Check})
 	}
 	switch l.State {
 	case StateErrors:

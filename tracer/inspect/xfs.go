@@ -348,7 +348,11 @@ func xfsLookAt(a *area, l *Layer, s *xfsSuper, n uint64) *xfsGroup {
 		return g
 	}
 	wrong := func(what string, i int64, format string, args ...any) {
-		l.damage(fmt.Sprintf("%s of allocation group %d", what, n), at+i*s.sector, format, args...)
+		damage := l.damage
+		if i == 0 { // where each group has a copy of the superblock
+			damage = l.damageCopy
+		}
+		damage(fmt.Sprintf("%s of allocation group %d", what, n), at+i*s.sector, format, args...)
 	}
 	if n > 0 {
 		xfsCopy(g, s, func(format string, args ...any) { wrong("superblock copy", 0, format, args...) })

@@ -81,6 +81,7 @@ type Builder struct {
 
 	images   []imageFact
 	memories []memoryFact
+	insides  []insideFact
 	// accepted is what operators made guests' disks.
 	accepted []memoryFact
 
@@ -141,6 +142,8 @@ func (b *Builder) Add(e *event.Event) {
 		b.addImage(e)
 	case event.Memory:
 		b.addMemory(e)
+	case event.Inside:
+		b.addInside(e)
 	default:
 		b.addNote(e)
 	}

@@ -48,7 +48,10 @@ func (r *record) doubts(g *guestLife, v *Verdict) []string {
 
 // judges reports whether a cause speaks of the disk for certain.
 func (v *Verdict) judges(path string) bool {
-	return slices.ContainsFunc(v.Causes, func(c *Cause) bool { return slices.Contains(c.Disks, path) })
+	return slices.ContainsFunc(v.Causes, func(c *Cause) bool {
+		_, inside := insideCauses[c.Kind] // which say nothing of its opens
+		return !inside && slices.Contains(c.Disks, path)
+	})
 }
 
 // doubt says why it is not proven that g had the disk in time, empty if it is.

@@ -29,6 +29,12 @@ func rules() []rule {
 		notADevice{},
 		nearMiss{},
 		changed{},
+		truncated{},
+		partMissing{},
+		damaged{},
+		rolledBack{},
+		fsErrors{},
+		hibernated{},
 		neverStarted{},
 		notExecuted{},
 		held{},
@@ -77,6 +83,8 @@ type record struct {
 	census *census
 	// accepted is what operators made guests' disks in this boot.
 	accepted []memoryFact
+	// insideFacts are the looks into disks.
+	insideFacts map[diskKey]*insideFact
 }
 
 // first is the first use of one disk by one guest. Later opens of the same disk

@@ -50,6 +50,9 @@ func (b *Builder) Timeline() *Timeline {
 	}
 	rec.mountsFrom, rec.mountsUnread = cover.since(whatMount), cover.partly(whatMount)
 	t.LVM = rec.lvm.list()
+	if n := len(rec.policies.facts); n > 0 {
+		t.Inspect = rec.policies.facts[n-1].info.Inspect
+	}
 	rec.mappings = map[string]*Mapping{}
 	for _, m := range all {
 		rec.mappings[m.ID] = m
@@ -124,7 +127,7 @@ func (b *Builder) resolve(h *history, d *devices, w *ways) *resolver {
 // guests follows the guests' processes, gives them their opens and measures
 // these.
 func (b *Builder) guests(r *resolver, groups map[string]bool) *processes {
-	p := &processes{names: b.names, tenures: map[int][]tenure{}}
+	p := &processes{names: b.names, tenures: map[int][]tenure{}, insides: map[diskKey]*insideFact{}}
 	for _, s := range b.processSteps() {
 		p.apply(s)
 	}
@@ -142,6 +145,7 @@ func (b *Builder) guests(r *resolver, groups map[string]bool) *processes {
 	for _, f := range sorted(&b.holds, func(f *holdFact) *stamp { return &f.stamp }) {
 		p.hold(f)
 	}
+	p.looked(b.insides)
 	for _, g := range p.guests {
 		g.judge(r, groups)
 	}
@@ -240,7 +244,7 @@ func (b *Builder) record(g gaps, h *history, p *processes) *record {
 	a := accounts{disks: b.disks, names: b.names, h: h, queue: b.udevQueue()}
 	return &record{
 		opts: b.opts, gaps: g, last: b.last, guests: p.guests, lvm: b.lvmFacts(), disks: b.disks, account: a.of,
-		h: h, snapshots: b.snapshots(), unstarted: p.unstarted, accepted: b.accepted, census: newCensus(h),
+		h: h, snapshots: b.snapshots(), unstarted: p.unstarted, accepted: b.accepted, census: newCensus(h), insideFacts: p.insides,
 	}
 }
 

@@ -93,6 +93,8 @@ type processes struct {
 	tenures map[int][]tenure
 	// unstarted are the starts that led to no exec.
 	unstarted []*unstarted
+	// insides are the looks into disks that count.
+	insides map[diskKey]*insideFact
 }
 
 // step is one change of a process; kind orders those of one instant.

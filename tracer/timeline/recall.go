@@ -60,10 +60,16 @@ func clonedDisks(disks []event.MemoryDisk) []event.MemoryDisk {
 	out := slices.Clone(disks)
 	for i := range out {
 		d := &out[i]
-		for _, text := range []*string{&d.Path, &d.ID, &d.DeviceID, &d.Serial, &d.BackingOf, &d.DeviceKind, &d.Name, &d.UUID, &d.Mount} {
+		for _, text := range []*string{&d.Path, &d.ID, &d.DeviceID, &d.Serial, &d.BackingOf, &d.DeviceKind, &d.Name, &d.UUID, &d.Mount, &d.Format, &d.InsideBoot, &d.ShortSince} {
 			*text = strings.Clone(*text)
 		}
 		d.Table = cloned(d.Table)
+		d.Inside = slices.Clone(d.Inside)
+		for j := range d.Inside {
+			for _, text := range []*string{&d.Inside[j].Kind, &d.Inside[j].Name, &d.Inside[j].UUID, &d.Inside[j].State} {
+				*text = strings.Clone(*text)
+			}
+		}
 	}
 	return out
 }

@@ -54,6 +54,9 @@ type Timeline struct {
 	Verdicts []*Verdict `json:"verdicts"`
 	Summary  Summary    `json:"summary"`
 	LVM      []LVM      `json:"lvm"`
+	// Inspect is whether the disks of guests were looked into when the record ended:
+	// on, off; empty where the record is of a version that never looked.
+	Inspect string `json:"inspect,omitempty"`
 }
 
 // Instant is when something happened, and the event that says so.
@@ -300,6 +303,49 @@ type Disk struct {
 	Mapping string `json:"mapping,omitempty"`
 	// Uses are ordered by time; empty if the guest never opened it.
 	Uses []Use `json:"uses"`
+	// Inside is what was seen in it around the guest's start, nil where the record
+	// has nothing of that.
+	Inside *Inside `json:"inside,omitempty"`
+}
+
+// Inside is what was seen in a disk from outside: headers and the ends of logs. It
+// says nothing of what was not looked at.
+type Inside struct {
+	Instant // of the look
+	// Live is set where somebody had the disk open for writing: then it tells kinds
+	// and sizes only.
+	Live bool `json:"live,omitempty"`
+	// Layers are as in the event: images, the disk, and what is in it.
+	Layers []event.InsideLayer `json:"layers"`
+	// Unknown says what is not known of it, or why it was not looked into.
+	Unknown []string `json:"unknown,omitempty"`
+}
+
+// Trouble is what is wrong inside a disk.
+type Trouble struct {
+	// Layer names what is in trouble, with what is around it; What is what was seen,
+	// for people.
+	Layer string `json:"layer"`
+	What  string `json:"what,omitempty"`
+	// Needs and Has are the bytes that it needs and has: of truncated. AtByte is
+	// where it begins, in the layer: of part-missing and damaged. More is how many
+	// others of its kind are in the disk.
+	Needs  int64 `json:"needs_bytes,omitempty"`
+	Has    int64 `json:"has_bytes,omitempty"`
+	AtByte int64 `json:"at_byte,omitempty"`
+	More   int   `json:"more,omitempty"`
+	// Spare is set where the guest can come up all the same: a copy of a header is
+	// damaged, or a partition table ends beyond the disk and no partition does.
+	Spare bool `json:"spare,omitempty"`
+	// Since is the first boot in which it was seen short, Whole the last one in which
+	// this guest's was seen with all its bytes, WholeOn on what, where that was
+	// another device; empty where that is not remembered.
+	Since   string `json:"since_boot_id,omitempty"`
+	Whole   string `json:"whole_boot_id,omitempty"`
+	WholeOn string `json:"whole_on,omitempty"`
+	// Generation is that of now, Before that of the boot Whole: of rolled-back.
+	Generation uint64 `json:"generation,omitempty"`
+	Before     uint64 `json:"generation_before,omitempty"`
 }
 
 // Use is a guest's open of one path: a run of opens with the same outcome.
@@ -392,6 +438,9 @@ type Finding struct {
 	// itself did.
 	NowPath string `json:"now_path,omitempty"`
 	Beneath string `json:"beneath,omitempty"`
+	// Inside is what is wrong inside the disk: of truncated, part-missing, damaged,
+	// fs-errors, hibernated and rolled-back.
+	Inside *Trouble `json:"inside,omitempty"`
 	// Reason is what decided, beyond the kind: a sentence for people, empty as
 	// a rule.
 	Reason string `json:"reason,omitempty"`

@@ -167,6 +167,12 @@ func describeFinding(b *strings.Builder, f *Finding) {
 	if len(f.Waits) > 0 {
 		fmt.Fprintf(b, " waits=%v", f.Waits)
 	}
+	if t := f.Inside; t != nil {
+		fmt.Fprintf(b, " layer=%q needs=%d has=%d at=%d more=%d spare=%t since=%s whole=%s,%s what=%q", t.Layer, t.Needs, t.Has, t.AtByte, t.More, t.Spare, t.Since, t.Whole, t.WholeOn, t.What)
+		if t.Before != 0 {
+			fmt.Fprintf(b, " generation=%d before=%d", t.Generation, t.Before)
+		}
+	}
 	if f.Reason != "" {
 		fmt.Fprintf(b, " (%s)", f.Reason)
 	}

@@ -81,6 +81,9 @@ type Cause struct {
 	Beneath string `json:"beneath,omitempty"`
 	// Earlier is when the first disk had been ready before, as in a Finding.
 	Earlier *Earlier `json:"earlier,omitempty"`
+	// Inside is what is wrong inside the first disk; of another-device and
+	// shorter-device it is the proof that what is missing is needed.
+	Inside *Trouble `json:"inside,omitempty"`
 	// Error is the name of the open's errno.
 	Error string `json:"error,omitempty"`
 	// Held is how long the start was kept back before that, in vain; 0 if it was
@@ -123,6 +126,18 @@ const (
 	CauseRenamed = "renamed"
 	// CausePulled: the disk, or what is beneath it, went while the guest ran.
 	CausePulled = "pulled"
+	// CauseTruncated: something inside needs more bytes than there are.
+	CauseTruncated = "truncated"
+	// CausePartMissing: a part of a file system's headers is not there.
+	CausePartMissing = "part-missing"
+	// CauseDamaged: a header inside failed a check.
+	CauseDamaged = "damaged"
+	// CauseRolledBack: a file system is older than this guest last had it.
+	CauseRolledBack = "rolled-back"
+	// CauseFSErrors: a file system says that it has errors.
+	CauseFSErrors = "fs-errors"
+	// CauseHibernated: the guest's memory is on the disk.
+	CauseHibernated = "hibernated"
 	// CauseInUse: somebody else had it.
 	CauseInUse = "in-use"
 	// CausePermission: the guest was not allowed to open the device, and
@@ -205,6 +220,12 @@ const (
 	CureHealth          = "health"           // look before anything is repaired
 	CurePoolMessage     = "pool-message"     // what lvchange -ay of the pool says
 	CurePoolPart        = "pool-part"        // deactivate the part, then activate
+	CureGiveBack        = "give-back"        // give the device back what is missing; repair nothing before
+	CureFindPart        = "find-part"        // find out what the disk was made of
+	CureGuestRepair     = "guest-repair"     // a copy first, then the guest's own tools
+	CureGuestCheck      = "guest-check"      // have the guest check the file system
+	CureWhichCopy       = "which-copy"       // find out which copy of the disk is the right one
+	CureLeaveAlone      = "leave-alone"      // change nothing on a hibernated guest's disks
 )
 
 // Failed reports whether f says that a guest did not get its disk, or got
@@ -214,8 +235,10 @@ func (f *Finding) Failed() bool {
 		return false
 	}
 	switch f.Kind {
-	case NearMiss, WouldHold, NotHeld, OverShare:
+	case NearMiss, WouldHold, NotHeld, OverShare, FSErrors, Hibernated, RolledBack:
 		return false
+	case Truncated, Damaged:
+		return f.Inside == nil || !f.Inside.Spare
 	case Pulled:
 		return f.Reason == "" // else the guest may have given it up
 	case Held:
@@ -253,8 +276,19 @@ func causeOrder(f *Finding) int {
 		return -2
 	case Substituted:
 		return -1
+	case Truncated, PartMissing, Damaged:
+		return 1
+	case RolledBack, FSErrors, Hibernated:
+		return 2
 	}
 	return 0
+}
+
+// insideCauses are the causes of what was seen inside, and what they come to unless
+// the guest can come up all the same.
+var insideCauses = map[string]Outcome{
+	CauseTruncated: OutcomeFailed, CausePartMissing: OutcomeFailed, CauseDamaged: OutcomeFailed,
+	CauseRolledBack: OutcomeAtRisk, CauseFSErrors: OutcomeAtRisk, CauseHibernated: OutcomeAtRisk,
 }
 
 // judge gives a verdict for each start of each guest, and for each volume that
@@ -367,7 +401,10 @@ func (r *record) identityOf(id string) string {
 func (j *judges) finish(g *guestLife) {
 	v := j.of[g.out.ID]
 	v.Unknown = j.r.doubts(g, v)
-	explained := slices.ContainsFunc(v.Causes, func(c *Cause) bool { return c.Outcome == OutcomeFailed || c.Outcome == OutcomeUnknown })
+	explained := slices.ContainsFunc(v.Causes, func(c *Cause) bool {
+		_, inside := insideCauses[c.Kind] // of which no program of the host ends
+		return !inside && (c.Outcome == OutcomeFailed || c.Outcome == OutcomeUnknown)
+	})
 	if e := g.out.Exit; !explained && !g.out.Backfilled && e != nil && failedExit(&e.ExitInfo) {
 		v.add(j.r.unexplained(g, v))
 	}
@@ -406,7 +443,7 @@ func (r *record) explain(f *Finding) *Cause {
 	c := &Cause{
 		Kind: causeOf(f), Withheld: f.Withheld, Disks: []string{f.Disk}, Mapping: f.MappingName, DeviceKind: cmp.Or(f.DeviceKind, r.deviceKind(f)),
 		Error: f.Error, Looker: f.By, Size: f.Size, Last: f.Last, Shorter: f.Kind == Shrunk, Device: f.Device, NowPath: f.NowPath, Beneath: f.Beneath, Earlier: f.Earlier,
-		Findings: []string{f.Kind}, Evidence: slices.Clone(f.Evidence), Cures: []string{},
+		Inside: f.Inside, Findings: []string{f.Kind}, Evidence: slices.Clone(f.Evidence), Cures: []string{},
 	}
 	if c.Kind == CauseNeverActivated && r.madeLater(f) {
 		c.Kind = CauseHalfActivated
@@ -432,7 +469,9 @@ func (r *record) explain(f *Finding) *Cause {
 	case CauseRenamed:
 		c.By = r.renamer(f)
 	}
-	c.Hold = r.holdAdvice(f)
+	if f.Inside == nil { // what is inside does not get better by waiting
+		c.Hold = r.holdAdvice(f)
+	}
 	c.Evidence = proof(c.Evidence)
 	c.Outcome = outcomeOf(f)
 	return c
@@ -466,7 +505,7 @@ func outcomeOf(f *Finding) Outcome {
 	switch {
 	case f.Withheld != "":
 		return OutcomeUnknown
-	case f.Kind == NearMiss, f.Kind == Pulled && !f.Failed():
+	case f.Kind == NearMiss, f.Kind == Pulled && !f.Failed(), f.Inside != nil && !f.Failed():
 		return OutcomeAtRisk
 	}
 	return OutcomeFailed
@@ -492,6 +531,8 @@ func causeOf(f *Finding) string {
 		return CauseRenamed
 	case Pulled:
 		return CausePulled
+	case Truncated, PartMissing, Damaged, RolledBack, FSErrors, Hibernated:
+		return f.Kind
 	case NotADevice:
 		return CauseNoDevice
 	case LinkMissing:
@@ -577,6 +618,9 @@ func (v *Verdict) add(c *Cause) {
 		}
 		old.Size, old.Last = cmp.Or(old.Size, c.Size), cmp.Or(old.Last, c.Last)
 		old.Shorter = old.Shorter || c.Shorter
+		if old.Inside == nil {
+			old.Inside = c.Inside
+		}
 		old.Disks = union(old.Disks, c.Disks)
 		old.Findings = union(old.Findings, c.Findings)
 		old.Evidence = proof(append(old.Evidence, c.Evidence...))
@@ -597,7 +641,8 @@ func (v *Verdict) prune() {
 // like: a device that is both another and a shorter one is one cause, told as
 // another; all else has to be equal.
 func (c *Cause) like(o *Cause) bool {
-	if c.Kind == CauseAnotherDevice && (o.Kind == CauseAnotherDevice || o.Kind == CauseShorterDevice) {
+	proved := o.Kind == CauseTruncated && (c.Kind == CauseAnotherDevice || c.Kind == CauseShorterDevice)
+	if proved || c.Kind == CauseAnotherDevice && (o.Kind == CauseAnotherDevice || o.Kind == CauseShorterDevice) {
 		return c.Withheld == o.Withheld && slices.Contains(c.Disks, o.Disks[0])
 	}
 	step := func(c *Cause) string {
@@ -606,7 +651,7 @@ func (c *Cause) like(o *Cause) bool {
 		}
 		return c.Step.Kind
 	}
-	return c.Kind == o.Kind && c.Withheld == o.Withheld && c.Unopened == o.Unopened && c.Error == o.Error && c.NowPath == o.NowPath &&
+	return c.Kind == o.Kind && (c.Inside == nil) == (o.Inside == nil) && (c.Inside == nil || slices.Equal(c.Disks, o.Disks)) && c.Withheld == o.Withheld && c.Unopened == o.Unopened && c.Error == o.Error && c.NowPath == o.NowPath &&
 		c.Beneath == o.Beneath && (c.Earlier != nil) == (o.Earlier != nil) && step(c) == step(o) && c.Asked == o.Asked && slices.Equal(c.Settings, o.Settings) && c.LVM.equal(o.LVM)
 }
 
@@ -754,6 +799,18 @@ func (c *Cause) remedies() []string {
 		return []string{CureFindRemover}
 	case CauseAnotherDevice, CauseShorterDevice:
 		return c.otherRemedies()
+	case CauseTruncated:
+		return []string{CureGiveBack}
+	case CausePartMissing:
+		return []string{CureFindPart}
+	case CauseDamaged:
+		return []string{CureGuestRepair}
+	case CauseFSErrors:
+		return []string{CureGuestCheck}
+	case CauseHibernated:
+		return []string{CureLeaveAlone}
+	case CauseRolledBack:
+		return []string{CureWhichCopy}
 	case CauseRenamed:
 		return []string{CureRename}
 	case CausePulled:

@@ -19,7 +19,8 @@
 // Some lines stand for more than they say. "sources" is all sources attached.
 // "activate" is what vgchange and udev do to one volume: live after 4 ms, the
 // links made after 8, ready after 10. "remembered" and "member" add to the memory
-// or image event before them. "unknown KIND" is an event of a kind that this
+// or image event before them, "layer" to a look into a disk ("inside"), and "kept" to
+// the remembered disk before it. "unknown KIND" is an event of a kind that this
 // version does not know. lv=VG/LV[/LAYER] stands for the name and the uuid
 // that LVM gives a mapping. In the values of table=, reason= and why= a "_" is a
 // blank. A property of udev is KEY=VALUE with a key in capitals, an attribute in
@@ -291,6 +292,10 @@ func (p *Writer) line(line string) error {
 		p.remembered(w)
 	case "member":
 		p.member(w)
+	case "layer":
+		p.layer(w)
+	case "kept":
+		p.kept(w)
 	default:
 		fill(&e, w)
 		if w.err == nil {
@@ -387,6 +392,45 @@ func (p *Writer) remembered(w *words) {
 	}
 }
 
+// layer adds "layer KIND [over=N] [name=] [uuid=] [needs=N] [has=N] [state=] [why=]
+// [damage=HEADER] [copy=1] [absent=BYTE] [generation=N]" to the look before it.
+func (p *Writer) layer(w *words) {
+	if len(p.events) == 0 || p.events[len(p.events)-1].Inside == nil {
+		w.fail("there is no look into a disk before it")
+		return
+	}
+	i := p.events[len(p.events)-1].Inside
+	l := event.InsideLayer{
+		Kind: w.word(0, "kind"), Over: len(i.Layers) - 1, Name: w.key("name"), UUID: w.key("uuid"), Needs: int64(w.number("needs")),
+		Has: int64(w.number("has")), State: w.key("state"), Why: w.text("why"), Absent: int64(w.number("absent")), Generation: uint64(w.number("generation")),
+	}
+	if w.key("over") != "" {
+		l.Over = w.number("over")
+	}
+	if header := w.text("damage"); header != "" {
+		l.Damage = []event.InsideDamage{{What: header, At: int64(w.number("at")), Check: "its CRC is wrong", Copy: w.key("copy") != ""}}
+	}
+	i.Layers = append(i.Layers, l)
+}
+
+// kept adds "kept KIND [uuid=] [needs=N] [has=N] [generation=N] [boot=] [short=BOOT]" to
+// the disk that was remembered before it: what is remembered of its inside.
+func (p *Writer) kept(w *words) {
+	var m *event.MemoryInfo
+	if len(p.events) > 0 {
+		m = p.events[len(p.events)-1].Memory
+	}
+	if m == nil || len(m.Disks) == 0 {
+		w.fail("there is no remembered disk before it")
+		return
+	}
+	d := &m.Disks[len(m.Disks)-1]
+	d.InsideBoot, d.ShortSince = cmp.Or(w.key("boot"), "before"), w.key("short")
+	d.Inside = append(d.Inside, event.MemoryLayer{
+		Kind: w.word(0, "kind"), UUID: w.key("uuid"), Needs: int64(w.number("needs")), Has: int64(w.number("has")), Generation: uint64(w.number("generation")),
+	})
+}
+
 func (p *Writer) member(w *words) {
 	if len(p.events) == 0 || p.events[len(p.events)-1].Image == nil {
 		w.fail("there is no image event before it")
@@ -441,6 +485,16 @@ func fill(e *event.Event, w *words) {
 	case event.Memory:
 		if e.Memory = (&event.MemoryInfo{Guest: w.key("guest"), Boot: "before", Accepted: w.key("accepted") != ""}); !e.Memory.Accepted {
 			e.Proc = &event.Proc{PID: w.number("pid")}
+		}
+	case event.Inside:
+		if pid := w.number("pid"); pid != 0 {
+			e.Proc = &event.Proc{PID: pid}
+		}
+		e.Inside = &event.InsideInfo{
+			Guest: w.key("guest"), Disk: w.word(0, "disk"), Live: w.key("live") != "", Why: w.text("why"), Cut: w.text("cut"), Dev: w.dev("dev"),
+		}
+		if lv := w.key("lv"); lv != "" {
+			e.Inside.Name, e.Inside.UUID = LVNames(lv)
 		}
 	case event.Image:
 		e.Proc = &event.Proc{PID: w.number("pid")}
@@ -564,12 +618,12 @@ func fillProcess(e *event.Event, w *words) {
 	}
 }
 
-// fillPolicy takes "policy MODE [deadline=80s] [longest=5s] [on-timeout=deny]
+// fillPolicy takes "policy MODE [inspect=on] [deadline=80s] [longest=5s] [on-timeout=deny]
 // [programs=PATTERN,...] [spare=NAME]", where spare is a guest whose deadline is
 // 0; the rest is as without a configuration.
 func fillPolicy(e *event.Event, w *words) {
 	p := event.UsualPolicy(guest.Places())
-	p.Mode = w.word(0, "mode")
+	p.Mode, p.Inspect = w.word(0, "mode"), w.key("inspect")
 	p.OnTimeout = cmp.Or(w.key("on-timeout"), p.OnTimeout)
 	if programs := w.list("programs"); programs != nil {
 		p.Programs = programs

@@ -1,0 +1,110 @@
+package words
+
+import (
+	"slices"
+	"strings"
+
+	"github.com/bootrace/bootrace/tracer/event"
+	"github.com/bootrace/bootrace/tracer/guest"
+	"github.com/bootrace/bootrace/tracer/inspect"
+	"github.com/bootrace/bootrace/tracer/timeline"
+)
+
+// Insides tells what was seen inside the disks of guests that is no finding: logs that
+// will be replayed, and what is not known. Nothing where the record is of a version that
+// never looked.
+func (t *Teller) Insides(tl *timeline.Timeline) Paragraph {
+	var p Paragraph
+	switch {
+	case tl.Inspect == "":
+		return p
+	case tl.Inspect == "off":
+		p.Say("What is inside the disks was not looked at (inspect: off).", Dim)
+		return p
+	}
+	var dirty, unknown []string
+	why, fine := "", 0
+	for _, g := range tl.Guests {
+		known := true
+		for i := range g.Disks {
+			d := &g.Disks[i]
+			if d.BackingOf != "" || !d.Announced || d.Kind != "" && d.Kind != string(guest.KindDisk) || d.Path == "" {
+				continue
+			}
+			if Dirty(d) && !slices.Contains(dirty, d.Path) {
+				dirty = append(dirty, d.Path)
+			}
+			if reason := unseen(d); reason != "" && !slices.Contains(unknown, d.Path) {
+				unknown, known = append(unknown, d.Path), false
+				if why == "" {
+					why = reason
+				}
+			}
+		}
+		if known {
+			fine++
+		}
+	}
+	if len(dirty) > 0 {
+		p.Say("Inside", Dim)
+		p.Say(t.disks(dirty), Strong)
+		p.Say(plural(len(dirty), "is a log that is dirty: the guest replays it", "are logs that are dirty: the guests replay them")+" (normal after a power cut).", Dim)
+	}
+	if len(unknown) > 0 {
+		p.Say("What is inside", Warn)
+		p.Say(t.disks(unknown), Strong)
+		p.Say("is not known, or not all of it:", Warn)
+		p.Say(t.Name(why, PathCols)+plural(len(unknown), ".", ", and the like."), Warn)
+	}
+	if fine > 0 {
+		p.Say("Of the others headers and the ends of logs were looked at, not directories or data.", Dim)
+	}
+	return p
+}
+
+// unseen says why not all of a disk's inside is known, empty where that was looked at.
+func unseen(d *timeline.Disk) string {
+	switch {
+	case d.Inside == nil:
+		return "it was not looked into"
+	case len(d.Inside.Unknown) > 0:
+		return d.Inside.Unknown[0]
+	}
+	return ""
+}
+
+// Dirty reports whether something in a disk was in use when it was last written.
+func Dirty(d *timeline.Disk) bool {
+	return d.Inside != nil && slices.ContainsFunc(d.Inside.Layers, func(l event.InsideLayer) bool { return l.State == string(inspect.StateDirty) })
+}
+
+// InsideOf tells what was seen in a disk in a few words, a line a layer, empty where
+// nothing was.
+func (t *Teller) InsideOf(d *timeline.Disk) string {
+	if d.Inside == nil {
+		return ""
+	}
+	var lines []string
+	for i := range d.Inside.Layers {
+		l := &d.Inside.Layers[i]
+		if l.Kind == string(inspect.KindDisk) || l.Kind == string(inspect.KindImage) {
+			continue
+		}
+		line := strings.TrimSpace(t.Name(l.Kind, NameCols) + " " + t.Name(l.Name, NameCols))
+		if l.Needs > 0 {
+			line += ": needs " + Bytes(l.Needs)
+			if l.Has >= 0 && l.Has < l.Needs {
+				line += ", has " + Bytes(l.Has)
+			}
+		}
+		switch inspect.State(l.State) {
+		case "":
+		case inspect.StateDirty:
+			line += "; dirty: the guest replays its log (normal after a power cut)"
+		default:
+			line += "; " + t.Name(l.State, NameCols)
+		}
+		lines = append(lines, line)
+	}
+	return strings.Join(lines, "\n")
+}
