@@ -103,7 +103,9 @@ func (x *Index) hosts() []indexHost {
 		hosts[i].Class = hosts[i].Boots[0].Class
 	}
 	rank := func(h indexHost) int { return slices.Index(timeline.Outcomes(), h.Boots[0].outcome) }
-	slices.SortStableFunc(hosts, func(a, b indexHost) int { return cmp.Or(cmp.Compare(rank(a), rank(b)), strings.Compare(a.Name, b.Name)) })
+	slices.SortStableFunc(hosts, func(a, b indexHost) int {
+		return cmp.Or(cmp.Compare(rank(a), rank(b)), strings.Compare(a.Name, b.Name))
+	})
 	return hosts
 }
 
