@@ -98,7 +98,7 @@ func (b *budget) ownersOf(e *event.Event) (owners []owner, uid uint32) {
 		}
 	}
 	switch e.Kind {
-	case event.Exec, event.Fork, event.Exit, event.Hold, event.Release, event.Image, event.Memory, event.Way:
+	case event.Exec, event.Fork, event.Exit, event.Hold, event.Release, event.Image, event.Memory, event.Way, event.Inside:
 	case event.Open:
 		if !isGuest {
 			return []owner{{uid: uid}}, uid
@@ -344,7 +344,7 @@ func (b *budget) lost(e *event.Event, o owner) *ownLoss {
 		}
 	case event.Hold, event.Release:
 		key.what = string(event.Hold)
-	case event.Image, event.Memory:
+	case event.Image, event.Memory, event.Inside:
 		key.what = lostGuest
 	}
 	if e.Kind == event.Exec {

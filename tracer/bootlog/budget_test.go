@@ -39,6 +39,7 @@ func start(at event.Time, pid int, uid uint32, path string) []event.Event {
 		{At: at, Kind: event.Open, Proc: p, Open: &event.OpenInfo{Path: path, Size: 1}},
 		{At: at, Kind: event.Way, Proc: alone, Way: &event.WayInfo{Path: path}},
 		{At: at, Kind: event.Image, Proc: alone, Image: &event.ImageInfo{Disk: path}},
+		{At: at, Kind: event.Inside, Proc: alone, Inside: &event.InsideInfo{Disk: path, Why: strings.Repeat("a", 2000)}},
 		{At: at, Kind: event.DMCreate, Proc: &event.Proc{PID: 9}, DM: &event.DMInfo{Name: path}},
 	}
 }
