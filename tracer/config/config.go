@@ -243,8 +243,8 @@ func rightForm(problem string) string {
 		want = "want true or false"
 	case strings.HasPrefix(kind, "[]"):
 		want = "want a list, such as [a, b]"
-	case strings.HasPrefix(kind, "map["):
-		want = "want names with values, such as {name: value}"
+	case strings.HasPrefix(kind, "map["), kind == "config.Headers":
+		return m[1] + ": want names with values, such as {name: value}" // the value can be a token
 	default:
 		return problem
 	}

@@ -37,6 +37,7 @@ func (s *Service) moveLog(ctx context.Context) error {
 	}
 	s.roster.Opened(s.opts.StateDir)
 	s.share(ctx)
+	s.keepConfig()
 	s.thin()
 	return nil
 }

@@ -5,6 +5,7 @@ package service
 import (
 	"context"
 	"errors"
+	"io/fs"
 	"log/slog"
 	"os"
 	"path/filepath"
@@ -57,6 +58,11 @@ type Options struct {
 	// Fallback holds where Config fails at the start, nil: nothing does, and Run
 	// fails.
 	Fallback *config.Config
+	// Keep keeps in a folder what Config returned last, and Kept returns what holds
+	// by that and when it was kept: the last good configuration, for a start at which
+	// Config fails. nil: nothing is kept.
+	Keep func(dir string) error
+	Kept func(dir string) (config.Config, time.Time, error)
 	// Early is set in the initramfs: the log stays in RunDir, and the instance
 	// waits to be adopted.
 	Early bool
@@ -117,6 +123,7 @@ type Service struct {
 	ready  event.Time
 	// What status says until it is mended: see Status.
 	configErr, logRefused string
+	defaults              bool // hold for configErr
 	logRestored           int
 }
 
@@ -177,6 +184,7 @@ func Run(ctx context.Context, opts Options) error {
 	}
 	s.server = server
 	s.share(ctx)
+	s.keepConfig()
 	s.rec = recorder.New(s.writer, s.log, s.observe, s.roster.Observe, s.inspector.Observe)
 	s.rec.Fill = origin.NewFinder("/").Fill
 	err = s.trace(ctx, server)
@@ -191,11 +199,73 @@ func (s *Service) configure() error {
 		if s.opts.Fallback == nil {
 			return err
 		}
-		cfg = *s.opts.Fallback
-		s.refuseConfig(err, "tracing goes on with the defaults, and no start is held")
+		kept, when := s.keptConfig(s.opts.RunDir, s.opts.StateDir)
+		if kept != nil {
+			cfg = *kept
+			s.refuseConfig(err, lastGood(when))
+		} else {
+			cfg = *s.opts.Fallback
+			s.defaults = true
+			s.refuseConfig(err, "tracing goes on with the defaults, and no start is held")
+		}
 	}
 	s.cfg.Store(&cfg)
 	return nil
+}
+
+// keptConfig returns the last good configuration that one of the folders has, and when
+// it was kept; nil: none has. An initramfs has one of its own.
+func (s *Service) keptConfig(dirs ...string) (*config.Config, time.Time) {
+	if s.opts.Kept == nil || s.opts.Early {
+		return nil, time.Time{}
+	}
+	for _, dir := range dirs {
+		cfg, when, err := s.opts.Kept(dir)
+		if err == nil {
+			return &cfg, when
+		}
+		if !errors.Is(err, fs.ErrNotExist) {
+			s.log.Error("the last good configuration is not used", "folder", dir, "error", err)
+		}
+	}
+	return nil, time.Time{}
+}
+
+func lastGood(when time.Time) string {
+	return "the last good one holds, of " + when.UTC().Format("2006-01-02 15:04:05 MST")
+}
+
+// keepConfig keeps a configuration that is good for the next start: in RunDir, for a
+// restart, and where the log is on disk, for a reboot. Where that could not be read when
+// this one was wrong, it is now.
+func (s *Service) keepConfig() {
+	s.mu.Lock()
+	wrong, defaults, early := s.configErr, s.defaults, s.early
+	s.mu.Unlock()
+	if s.opts.Keep == nil || early {
+		return
+	}
+	onDisk := filepath.Dir(s.writer.Path()) == filepath.Clean(s.opts.StateDir)
+	if wrong != "" {
+		if kept, when := s.keptConfig(s.opts.StateDir); onDisk && defaults && kept != nil {
+			s.take(kept)
+			s.mu.Lock()
+			s.defaults = false
+			s.configErr = strings.Replace(wrong, "tracing goes on with the defaults, and no start is held", lastGood(when), 1)
+			s.mu.Unlock()
+			s.log.Warn("the last good configuration holds from now on", "of", when)
+		}
+		return
+	}
+	dirs := []string{s.opts.RunDir}
+	if onDisk {
+		dirs = append(dirs, s.opts.StateDir)
+	}
+	for _, dir := range dirs {
+		if err := s.opts.Keep(dir); err != nil {
+			s.log.Warn("the configuration is not kept for a start at which the file is wrong", "folder", dir, "error", err)
+		}
+	}
 }
 
 // refuseConfig notes, until one is read that can be used, why the configuration is
@@ -555,9 +625,10 @@ func (s *Service) reload() {
 // use makes cfg the configuration from now on.
 func (s *Service) use(cfg *config.Config) {
 	s.mu.Lock()
-	s.configErr = ""
+	s.configErr, s.defaults = "", false
 	s.mu.Unlock()
 	s.take(cfg)
+	s.keepConfig()
 }
 
 func (s *Service) take(cfg *config.Config) {

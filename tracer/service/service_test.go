@@ -333,6 +333,70 @@ func TestWrongConfiguration(t *testing.T) {
 	}
 }
 
+// A configuration that is wrong gives the last good one, over a restart and a reboot,
+// also where that can be read only once the host's disks are there.
+func TestLastGoodConfiguration(t *testing.T) {
+	root := t.TempDir()
+	path := filepath.Join(root, "config.yaml")
+	write := func(text string) {
+		t.Helper()
+		if err := os.WriteFile(path, []byte(text), 0o600); err != nil {
+			t.Fatal(err)
+		}
+	}
+	fallback := config.Default()
+	start := func() *Service {
+		s := testService(t, func(o *Options) { o.RunDir, o.StateDir = filepath.Join(root, "run"), filepath.Join(root, "var") })
+		s.opts.Config = func() (config.Config, error) { return config.Load(path) }
+		s.opts.Fallback, s.opts.Kept = &fallback, config.Kept
+		s.opts.Keep = func(dir string) error { return config.Keep(path, dir) }
+		if err := os.MkdirAll(s.opts.RunDir, 0o700); err != nil {
+			t.Fatal(err)
+		}
+		if err := s.configure(); err != nil {
+			t.Fatal(err)
+		}
+		s.keepConfig()
+		return s
+	}
+	expect := func(when string, s *Service, boots int, says string) {
+		t.Helper()
+		if st := s.statusOf(t); s.config().KeepBoots != boots || !strings.Contains(st.ConfigErr, says) || (says == "") != (st.ConfigErr == "") {
+			t.Errorf("%s: keep-boots %d, status says %q", when, s.config().KeepBoots, st.ConfigErr)
+		}
+	}
+	write("keep-boots: 7\nmode: enforce\n")
+	s := start()
+	expect("at first", s, 7, "")
+	write("keep-boots: 8\nmode: enforce\n")
+	s.reload()
+	s.writer.Close()
+	write("keep-boots: 9\nmode: ludicrous\n")
+	s = start()
+	expect("restarted", s, 8, "the last good one holds")
+	s.writer.Close()
+	if err := os.RemoveAll(s.opts.RunDir); err != nil {
+		t.Fatal(err)
+	}
+	s = start()
+	expect("rebooted", s, 8, "the last good one holds")
+	s.writer.Close()
+
+	if err := errors.Join(os.RemoveAll(s.opts.RunDir), os.Rename(filepath.Join(s.opts.StateDir, config.KeptName), filepath.Join(root, "kept"))); err != nil {
+		t.Fatal(err)
+	}
+	s = start()
+	expect("before the disks are there", s, config.Default().KeepBoots, "the defaults")
+	if err := os.Rename(filepath.Join(root, "kept"), filepath.Join(s.opts.StateDir, config.KeptName)); err != nil {
+		t.Fatal(err)
+	}
+	s.keepConfig()
+	expect("once they are", s, 8, "the last good one holds")
+	write("keep-boots: 10\n")
+	s.reload()
+	expect("corrected", s, 10, "")
+}
+
 // The log outlives its file, and its folder: what it had is there again.
 func TestLogRemoved(t *testing.T) {
 	s := testService(t, nil)

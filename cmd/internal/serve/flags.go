@@ -6,6 +6,7 @@ import (
 	"io"
 	"slices"
 	"strings"
+	"time"
 
 	"github.com/bootrace/bootrace/tracer/config"
 	"github.com/bootrace/bootrace/tracer/service"
@@ -94,6 +95,18 @@ func (f *flags) fallback() (*config.Config, error) {
 		cfg.Mode = config.Trace
 	}
 	return &cfg, cfg.Validate()
+}
+
+// kept is the last good configuration that was kept in dir, with the flags over it.
+func (f *flags) kept(dir string) (config.Config, time.Time, error) {
+	cfg, when, err := config.Kept(dir)
+	if err != nil {
+		return cfg, when, err
+	}
+	if err := flagSet(new(flags), &cfg).Parse(f.args); err != nil {
+		return cfg, when, err
+	}
+	return cfg, when, cfg.Validate()
 }
 
 // list is a flag of several values: with commas between them, or given again.

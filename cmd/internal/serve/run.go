@@ -14,6 +14,7 @@ import (
 
 	"github.com/coreos/go-systemd/v22/daemon"
 
+	"github.com/bootrace/bootrace/tracer/config"
 	"github.com/bootrace/bootrace/tracer/control"
 	"github.com/bootrace/bootrace/tracer/readers"
 	"github.com/bootrace/bootrace/tracer/service"
@@ -63,6 +64,8 @@ func runService(ctx context.Context, f *flags, o options) error {
 	return service.Run(ctx, service.Options{
 		Config:        f.configuration,
 		Fallback:      fallback,
+		Keep:          func(dir string) error { return config.Keep(f.config, dir) },
+		Kept:          f.kept,
 		Early:         o.early,
 		VolatileFirst: f.volatileFirst,
 		RunDir:        service.RunDir,
