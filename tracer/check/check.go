@@ -102,11 +102,21 @@ func Host(ctx context.Context, o Options) Report {
 	r.Trace = !slices.ContainsFunc(r.Items, func(i Item) bool { return i.Grade == Bad })
 	enforce := o.hold(ctx, "/")
 	r.add(enforce)
+	r.add(launchers(enforce)...)
 	r.Enforce = r.Trace && enforce.Grade == Good
 	return r
 }
 
 func (r *Report) add(items ...Item) { r.Items = append(r.Items, items...) }
+
+// launchers says, where starts can be held, which launchers stand still meanwhile:
+// an operator may not know how his are made.
+func launchers(enforce Item) []Item {
+	if enforce.Grade != Good {
+		return nil
+	}
+	return []Item{{Name: "launchers", Grade: Good, Text: "one that waits until its child has executed (Go's os/exec, Python's subprocess, vfork) stands still while that start is held, so guests that it starts one after the other wait one after the other"}}
+}
 
 // own says what this process lacks, without which the probes may attach all the
 // same: that is tried.

@@ -258,3 +258,14 @@ func TestRunningService(t *testing.T) {
 		}
 	}
 }
+
+// Where starts can be held, it is said which launchers wait; elsewhere it is no subject.
+func TestLaunchers(t *testing.T) {
+	items := launchers(Item{Grade: Good})
+	if len(items) != 1 || items[0].Grade != Good || !strings.Contains(items[0].Text, "wait one after the other") {
+		t.Errorf("where starts can be held: %+v", items)
+	}
+	if items := launchers(Item{Grade: Bad}); len(items) > 0 {
+		t.Errorf("where they can't: %+v", items)
+	}
+}
