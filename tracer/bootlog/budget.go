@@ -36,8 +36,9 @@ const (
 // Pauses between two events that tell of one loss: whoever floods the log must not do
 // it with these.
 const (
-	firstPause = time.Second
-	mostPause  = time.Hour
+	firstPause     = time.Second
+	mostPause      = time.Hour
+	mostFlushPause = time.Minute
 )
 
 // owner is a guest (pid is set), all guests of a user, or his other programs.
@@ -59,8 +60,9 @@ type budget struct {
 	host   int64          // what is no owner's, or root's
 	losses map[lossKey]*ownLoss
 	// next is when one of the losses is to be told, at the earliest; flushed when
-	// all were.
+	// all were, and flushPause how long they are not again.
 	next, flushed event.Time
+	flushPause    event.Duration
 }
 
 type process struct {
@@ -397,14 +399,18 @@ func (b *budget) due(now event.Time, last bool) []event.Event {
 	return events
 }
 
-// flush is due for somebody who reads what is recorded so far, with a pause of its
-// own.
+// flush is due for somebody who reads what is recorded so far, with pauses of its own:
+// whoever may read must not fill the log with it, either.
 func (b *budget) flush(now event.Time) []event.Event {
-	if now < b.flushed.Add(firstPause) {
+	if now < b.flushed.Add(b.flushPause) {
 		return nil
 	}
-	b.flushed = now
-	return b.due(now, true)
+	events := b.due(now, true)
+	b.flushed, b.flushPause = now, min(max(2*b.flushPause, firstPause), mostFlushPause)
+	if len(events) == 0 {
+		b.flushPause = 0
+	}
+	return events
 }
 
 // why says what was used up, and the remedy.

@@ -260,3 +260,33 @@ func TestBudgetOverRestarts(t *testing.T) {
 		t.Errorf("it grows with each restart: %d, then %d events", len(events), len(again))
 	}
 }
+
+// Somebody who has the log written again and again, so as to read it, sees at once what a
+// user lost, and fills the log with that no more than the flood does.
+func TestReadingDuringAFlood(t *testing.T) {
+	b := newBudget()
+	told, count := 0, uint64(0)
+	tell := func(events []event.Event) {
+		for _, e := range events {
+			told++
+			count += e.Loss.Count
+		}
+	}
+	now := event.Time(0)
+	for second := range 3600 {
+		for range 10 {
+			now += 1e8
+			e := look(now, 7, 1000, "/dev/x")
+			b.lost(&e, owner{uid: 1000})
+			tell(b.due(now, false))
+		}
+		tell(b.flush(now))
+		if second == 0 && count != 10 {
+			t.Errorf("%d of the first 10 are told", count)
+		}
+	}
+	tell(b.due(0, true))
+	if told > 120 || count != 36000 {
+		t.Errorf("in an hour %d are told, in %d events", count, told)
+	}
+}
