@@ -93,11 +93,16 @@ func (n *names) learn(e *event.Event) {
 	texts(reflect.ValueOf(e), func(s string) string {
 		if strings.HasPrefix(s, "/dev/") || strings.HasPrefix(s, "/") && images[path.Ext(s)] {
 			n.disk(s)
-		} else if vg, lv, layer, ok := devmap.SplitName(s); ok && !strings.ContainsAny(s, "/ ") && e.DM != nil {
-			n.volume(vg, lv, layer)
 		}
 		return s
 	})
+	if e.DM != nil {
+		for _, name := range []string{e.DM.Name, e.DM.NewName} {
+			if vg, lv, _, ok := devmap.SplitName(name); ok {
+				n.volume(vg, lv)
+			}
+		}
+	}
 }
 
 // images are the endings of files that are disks.
@@ -106,7 +111,7 @@ var images = map[string]bool{".qcow2": true, ".qcow": true, ".raw": true, ".img"
 // disk takes the names out of the path of a disk.
 func (n *names) disk(p string) {
 	if vg, lv, ok := devmap.Volume(p); ok {
-		n.volume(vg, lv, "")
+		n.volume(vg, lv)
 		return
 	}
 	if !strings.HasPrefix(p, "/dev/") && strings.HasPrefix(p, "/") {
@@ -118,7 +123,7 @@ func (n *names) disk(p string) {
 // layers are what LVM puts behind the names of its private volumes.
 var layers = regexp.MustCompile(`_(tmeta|tdata|cmeta|cdata|cvol|corig|wcorig|mlog|vorigin|vdata|rimage_\d+|rmeta_\d+|mimage_\d+|pmspare|imeta|iorig)$`)
 
-func (n *names) volume(vg, lv, _ string) {
+func (n *names) volume(vg, lv string) {
 	n.add("vg", vg)
 	n.add("lv", layers.ReplaceAllString(lv, ""))
 }

@@ -241,8 +241,8 @@ func TestAnonymize(t *testing.T) {
 func TestReplace(t *testing.T) {
 	n := newNames(true)
 	n.host("kvm7.example.org")
-	n.volume("vg0", "web-a", "")
-	n.volume("vg0", "tank_tmeta", "")
+	n.volume("vg0", "web-a")
+	n.volume("vg0", "tank_tmeta")
 	n.add("guest", "web")
 	n.add("guest", "qemu")
 	n.add("guest", "100")
