@@ -73,13 +73,17 @@ func (p *printer) steps(f *timeline.Finding) {
 		case s.Decisive:
 			sign, st = "  > ", strong
 		}
+		s.What = cut(s.What, max(p.width-len("    ")-at-took-len("    "), 1), p.signs.ellipsis)
 		p.line(styled(sign, st), styled(padLeft(s.At, at)+"  "+padLeft(s.Took, took)+"  "+s.What, st))
 	}
 }
 
 // opened is the glyph of the open that f is about.
 func opened(f *timeline.Finding) glyph {
-	if f.Error != "" {
+	switch {
+	case f.Kind == timeline.Held, f.Kind == timeline.WouldHold:
+		return markExec
+	case f.Error != "":
 		return markFailed
 	}
 	return markOpened

@@ -290,7 +290,10 @@ func (t *Teller) Steps(f *timeline.Finding) []Step {
 	}
 	var list []Step
 	opened := Step{At: t.At(f.At), What: "the guest opens it", Opened: true}
-	if f.Guest == "" {
+	switch {
+	case f.Kind == timeline.Held, f.Kind == timeline.WouldHold:
+		opened.What = "the guest is to start"
+	case f.Guest == "":
 		opened.What = "somebody looks for it"
 	}
 	told := false
