@@ -134,7 +134,9 @@ func (l *completion) values(command *cli.Command, flag string) []option {
 		return pick("auto", "ebpf", "tracefs", "none")
 	case "on-timeout":
 		return pick("allow", "deny")
-	case "identity":
+	case "inspect":
+		return pick("on", "off")
+	case "identity", "filesystem":
 		return pick("warn", "hold", "deny")
 	}
 	return nil

@@ -80,7 +80,7 @@ var kinds = map[string]kind{
 		"inside {disk} of guest {guest}, {layer}: {seen}[, and {more}]."},
 	"damaged": {Failure, "damaged disk", "damaged disks",
 		"inside {disk} of guest {guest}, {layer} is damaged at its byte {atbyte}: {seen}[, and {more}].[ That is a copy, which is not needed as long as the first one is sound{unneeded}.]"},
-	"fs-errors": {Warning, "file system with errors", "file systems with errors",
+	"fs-errors": {Failure, "file system with errors", "file systems with errors",
 		"inside {disk} of guest {guest}, {layer} says of itself that it has errors: {seen}."},
 	"hibernated": {Warning, "hibernated guest", "hibernated guests",
 		"inside {disk} of guest {guest}, {layer}: {seen}."},

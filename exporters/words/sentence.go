@@ -217,6 +217,7 @@ var outcomes = map[ending]string{
 	{event.HoldAllowed, event.ReleaseEnd}:       "it went on, not ready, when bootrace ended",
 	{event.HoldDenied, event.ReleaseDeadline}:   "it was denied at its deadline",
 	{event.HoldDenied, event.HoldIdentity}:      "it was denied, as that is not what it last ran on",
+	{event.HoldDenied, event.HoldFilesystem}:    "it was denied, as what is inside is not whole",
 	{event.HoldGone, event.ReleaseKilled}:       "it was killed before everything was ready",
 }
 

@@ -28,7 +28,7 @@ var causeTexts = map[string]string{
 	timeline.CausePartMissing:    "a missing part. Inside {disks}, {layer}: {seen}. The size is right, and another device, or a blank one, has the place of that part.",
 	timeline.CauseDamaged:        "damaged. Inside {disks}, {layer} is damaged at its byte {atbyte}: {seen}[, and {more}]. The guest's kernel checks that, too, and may refuse to mount it.",
 	timeline.CauseRolledBack:     "at risk: rolled back. Inside {disks}, {layer} is older than this guest had it in boot {whole}.",
-	timeline.CauseFSErrors:       "at risk: errors. Inside {disks}, {layer} says of itself that it has errors: {seen}.",
+	timeline.CauseFSErrors:       "errors. Inside {disks}, {layer} says of itself that it has errors: {seen}.",
 	timeline.CauseHibernated:     "at risk: hibernated. Inside {disks}, {layer}: {seen}.",
 	timeline.CauseNoDevice:       "no device. {disks} is a regular file: something wrote to the path before the device was there.",
 	timeline.CauseRenamed:        "renamed. {disks} led to nothing: what it meant is there as {nowpath}[, renamed by {by}][; in boot {lastboot} this guest ran on it as {last}].",
@@ -39,6 +39,7 @@ var causeTexts = map[string]string{
 	timeline.CauseOpenError:      "the open failed. {disks} {was} there, and could not be opened[ ({error})].",
 	timeline.CauseNeither:        "it ended with an error, and its disks are not the cause. It opened {disks} with success, and {it} {was} ready before.",
 	timeline.CauseUnexplained:    "it ended with an error. Whether its disks are the cause is not known: {unproven}.",
+	timeline.CauseDeniedInside:   "denied. Its start was refused[ after {held}], because what is inside {disks} is not whole (enforce.filesystem).",
 	timeline.CauseDenied:         "denied. Its start was held[ for {held}], {disks} did not get ready in that time, and the start was refused.[ {taken}.]",
 	timeline.CauseKilled:         "killed while it was held. Its start waited[ {held}] for {disks}, and something ended it before.",
 }
@@ -49,6 +50,7 @@ const riskText = "at risk. It found {disks}, but only just[; {why}].[ {taken}.]"
 // riskTruncated and riskDamaged tell of what a guest can come up with.
 const (
 	riskTruncated = "at risk. Inside {disks}, {layer} needs {needs} and has {has}: short by {short}. Its partitions fit all the same."
+	riskErrors    = "at risk. Inside {disks}, {layer} says of itself that it has errors: {seen}. Kernels mount it all the same."
 	riskDamaged   = "at risk. Inside {disks}, {layer} is damaged at its byte {atbyte}: {seen}[, and {more}]. That is a copy, which is not needed as long as the first one is sound."
 )
 
@@ -169,6 +171,7 @@ var cureTexts = map[string]string{
 	timeline.CureMetadata:        "look at what vgs and pvck say of that disk before anything is written to it",
 	timeline.CureHealth:          "look what is wrong (lvs -a -o +lv_health_status,devices {group}, the kernel's log)",
 	timeline.CurePoolMessage:     "look at what lvchange -ay {pool} says",
+	timeline.CureHoldInside:      "keep such a start back: `mode: enforce` with `enforce.filesystem: hold`",
 	timeline.CureGiveBack:        "give the device back what is missing before the guest starts again: activate or extend the volume, or make the table again that it had. Nothing inside needs repair, and no repair can help before",
 	timeline.CureFindPart:        "keep the guest from starting, and find out what the disk was made of: `bootrace show` has the tables of earlier boots",
 	timeline.CureGuestRepair:     "copy the disk or take a snapshot, then let the guest's own tools repair it from its rescue system (xfs_repair, e2fsck -p, btrfs check, chkdsk), but only where no part of the device is missing; `bootrace inspect {guest}` says more",
@@ -221,6 +224,8 @@ func causeText(v *timeline.Verdict, c *timeline.Cause) string {
 		return riskPulled
 	case c.Kind == timeline.CauseTruncated && c.Outcome == timeline.OutcomeAtRisk:
 		return riskTruncated
+	case c.Kind == timeline.CauseFSErrors && c.Outcome == timeline.OutcomeAtRisk:
+		return riskErrors
 	case c.Kind == timeline.CauseDamaged && c.Outcome == timeline.OutcomeAtRisk:
 		return riskDamaged
 	case c.Outcome == timeline.OutcomeAtRisk && c.Inside == nil:

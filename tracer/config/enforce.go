@@ -22,7 +22,10 @@ type Enforce struct {
 	OnTimeout Decision `yaml:"on-timeout"`
 	// Identity is what to do where a guest's disk is not what it last ran on.
 	Identity IdentityPolicy `yaml:"identity"`
-	Activate Activate       `yaml:"activate"`
+	// Filesystem is what to do where something inside a disk needs more bytes than
+	// there are, or a part of it is missing.
+	Filesystem FilesystemPolicy `yaml:"filesystem"`
+	Activate   Activate         `yaml:"activate"`
 	// ActivateAlso are volumes that LVM itself would leave alone.
 	ActivateAlso []Unwilling `yaml:"activate-also"`
 	// Binaries are patterns of the programs that run guests, absolute paths.
@@ -36,12 +39,13 @@ type Enforce struct {
 type GuestRule struct {
 	// Name and UUID are patterns (as of path.Match); where both are given, both
 	// must fit.
-	Name      string          `yaml:"name,omitempty"`
-	UUID      string          `yaml:"uuid,omitempty"`
-	Deadline  *time.Duration  `yaml:"deadline,omitempty"`
-	OnTimeout *Decision       `yaml:"on-timeout,omitempty"`
-	Identity  *IdentityPolicy `yaml:"identity,omitempty"`
-	Activate  *Activate       `yaml:"activate,omitempty"`
+	Name       string            `yaml:"name,omitempty"`
+	UUID       string            `yaml:"uuid,omitempty"`
+	Deadline   *time.Duration    `yaml:"deadline,omitempty"`
+	OnTimeout  *Decision         `yaml:"on-timeout,omitempty"`
+	Identity   *IdentityPolicy   `yaml:"identity,omitempty"`
+	Filesystem *FilesystemPolicy `yaml:"filesystem,omitempty"`
+	Activate   *Activate         `yaml:"activate,omitempty"`
 }
 
 // Decision is what becomes of a start.
@@ -80,6 +84,26 @@ func (p *IdentityPolicy) String() string { return string(*p) }
 
 // UnmarshalYAML checks the policy.
 func (p *IdentityPolicy) UnmarshalYAML(n *yaml.Node) error { return setNode(p, n) }
+
+// FilesystemPolicy is what to do where what is inside a disk is not whole.
+type FilesystemPolicy string
+
+// The filesystem policies.
+const (
+	FilesystemWarn FilesystemPolicy = event.FilesystemWarns  // start it, and say so
+	FilesystemHold FilesystemPolicy = event.FilesystemHolds  // until the device is given back, or somebody releases it, or the deadline denies it
+	FilesystemDeny FilesystemPolicy = event.FilesystemDenies // at once
+)
+
+// Set checks and sets the policy; it makes FilesystemPolicy a flag.
+func (p *FilesystemPolicy) Set(s string) error {
+	return choose(p, s, "filesystem policy", FilesystemWarn, FilesystemHold, FilesystemDeny)
+}
+
+func (p *FilesystemPolicy) String() string { return string(*p) }
+
+// UnmarshalYAML checks the policy.
+func (p *FilesystemPolicy) UnmarshalYAML(n *yaml.Node) error { return setNode(p, n) }
 
 // Activate is when the volumes that a held guest waits for are activated:
 // "never", or "after 30s".
@@ -159,7 +183,7 @@ func setNode(v interface{ Set(string) error }, n *yaml.Node) error {
 func defaultEnforce() Enforce {
 	usual := event.UsualPolicy(guest.Places())
 	return Enforce{
-		Deadline: usual.Deadline, OnTimeout: Decision(usual.OnTimeout), Identity: IdentityPolicy(usual.Identity),
+		Deadline: usual.Deadline, OnTimeout: Decision(usual.OnTimeout), Identity: IdentityPolicy(usual.Identity), Filesystem: FilesystemWarn,
 		ActivateAlso: []Unwilling{}, Binaries: usual.Programs, Guests: []GuestRule{},
 	}
 }
@@ -170,16 +194,17 @@ func (e *Enforce) HasUsualBinaries() bool { return slices.Equal(e.Binaries, gues
 
 // Policy is what holds for one guest.
 type Policy struct {
-	Deadline  time.Duration
-	OnTimeout Decision
-	Identity  IdentityPolicy
-	Activate  Activate
+	Deadline   time.Duration
+	OnTimeout  Decision
+	Identity   IdentityPolicy
+	Activate   Activate
+	Filesystem FilesystemPolicy
 }
 
 // For returns the policy for the guest with this name and UUID, either of which
 // may be empty.
 func (e *Enforce) For(name, uuid string) Policy {
-	p := Policy{e.Deadline, e.OnTimeout, e.Identity, e.Activate}
+	p := e.general()
 	for i := range e.Guests {
 		if e.Guests[i].fits(name, uuid) {
 			e.Guests[i].change(&p)
@@ -187,6 +212,11 @@ func (e *Enforce) For(name, uuid string) Policy {
 		}
 	}
 	return p
+}
+
+// general is what holds without exceptions.
+func (e *Enforce) general() Policy {
+	return Policy{e.Deadline, e.OnTimeout, e.Identity, e.Activate, e.Filesystem}
 }
 
 func (r *GuestRule) fits(name, uuid string) bool {
@@ -199,6 +229,7 @@ func (r *GuestRule) change(p *Policy) {
 	set(&p.OnTimeout, r.OnTimeout)
 	set(&p.Identity, r.Identity)
 	set(&p.Activate, r.Activate)
+	set(&p.Filesystem, r.Filesystem)
 }
 
 func set[T any](to, from *T) {

@@ -15,6 +15,7 @@ enforce:
   deadline: 30s
   on-timeout: deny
   identity: hold
+  filesystem: hold
   activate: after 5s
   binaries: [/opt/qemu/bin/qemu-*]
   guests:
@@ -23,6 +24,7 @@ enforce:
     - uuid: 3AAD3B6B-*
       on-timeout: allow
       identity: deny
+      filesystem: deny
       activate: never
 `))
 	if err != nil {
@@ -35,12 +37,12 @@ enforce:
 		name, uuid string
 		want       Policy
 	}{
-		{"web", "", Policy{30 * time.Second, Deny, IdentityHold, Activate{5 * time.Second, true}}},
-		{"router-7", "", Policy{0, Deny, IdentityHold, Activate{5 * time.Second, true}}},
-		{"", "3aad3b6b-ddf8-474a-8906-06d83ef318cb", Policy{30 * time.Second, Allow, IdentityDeny, Activate{}}},
+		{"web", "", Policy{30 * time.Second, Deny, IdentityHold, Activate{5 * time.Second, true}, FilesystemHold}},
+		{"router-7", "", Policy{0, Deny, IdentityHold, Activate{5 * time.Second, true}, FilesystemHold}},
+		{"", "3aad3b6b-ddf8-474a-8906-06d83ef318cb", Policy{30 * time.Second, Allow, IdentityDeny, Activate{}, FilesystemDeny}},
 		// The first that fits, and no more.
-		{"router-7", "3aad3b6b-ddf8-474a-8906-06d83ef318cb", Policy{0, Deny, IdentityHold, Activate{5 * time.Second, true}}},
-		{"router/7", "", Policy{30 * time.Second, Deny, IdentityHold, Activate{5 * time.Second, true}}},
+		{"router-7", "3aad3b6b-ddf8-474a-8906-06d83ef318cb", Policy{0, Deny, IdentityHold, Activate{5 * time.Second, true}, FilesystemHold}},
+		{"router/7", "", Policy{30 * time.Second, Deny, IdentityHold, Activate{5 * time.Second, true}, FilesystemHold}},
 	} {
 		if diff := cmp.Diff(test.want, got.Enforce.For(test.name, test.uuid)); diff != "" {
 			t.Errorf("%q, %q: %s", test.name, test.uuid, diff)
@@ -51,7 +53,7 @@ enforce:
 // Systemd gives a unit 90 s to start.
 func TestDefaultDeadline(t *testing.T) {
 	d := Default()
-	if p := d.Enforce.For("any", ""); p.Deadline >= 90*time.Second || p.OnTimeout != Allow || p.Identity != IdentityWarn || p.Activate.On {
+	if p := d.Enforce.For("any", ""); p.Deadline >= 90*time.Second || p.OnTimeout != Allow || p.Identity != IdentityWarn || p.Filesystem != FilesystemWarn || p.Activate.On {
 		t.Errorf("the default policy %+v is not a careful one", p)
 	}
 	if !d.Enforce.HasUsualBinaries() {

@@ -260,6 +260,7 @@ func (p *PolicyInfo) fields(f form) {
 	integer(f, "deadline_ns", &p.Deadline, always)
 	text(f, "on_timeout", &p.OnTimeout, always)
 	text(f, "identity", &p.Identity, always)
+	text(f, "filesystem", &p.Filesystem, optional)
 	text(f, "inspect", &p.Inspect, optional)
 	texts(f, "programs", &p.Programs, optional)
 	objects(f, "rules", &p.Rules)
@@ -273,6 +274,7 @@ func (r *PolicyRule) fields(f form) {
 	integer(f, "deadline_ns", &r.Deadline, always)
 	text(f, "on_timeout", &r.OnTimeout, always)
 	text(f, "identity", &r.Identity, always)
+	text(f, "filesystem", &r.Filesystem, optional)
 }
 
 func (d *DomainInfo) fields(f form) {

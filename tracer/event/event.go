@@ -336,9 +336,11 @@ type HoldReason string
 const (
 	HoldDisks    HoldReason = "disks"    // not all of its disks are ready
 	HoldIdentity HoldReason = "identity" // a disk is not what the guest last ran on, or that is not known yet
+	// HoldFilesystem: what is inside a disk is not whole.
+	HoldFilesystem HoldReason = "filesystem"
 )
 
-// The reasons of a release, beside HoldIdentity for a start that was denied. A
+// The reasons of a release, beside HoldIdentity and HoldFilesystem for a start that was denied. A
 // service that fails records its error in their place.
 const (
 	ReleaseReady     HoldReason = "ready"      // the disks are ready
@@ -395,6 +397,9 @@ type PolicyInfo struct {
 	Deadline  Duration `json:"deadline_ns"`
 	OnTimeout string   `json:"on_timeout"`
 	Identity  string   `json:"identity"`
+	// Filesystem is what happens where something inside a disk needs more bytes than
+	// there are, or a part of it is missing: warn, hold, deny; empty as warn.
+	Filesystem string `json:"filesystem,omitempty"`
 	// Inspect is whether the disks of guests are looked into: on, off; empty in the
 	// records of versions that never did.
 	Inspect string `json:"inspect,omitempty"`
@@ -417,6 +422,8 @@ type PolicyRule struct {
 	Deadline  Duration `json:"deadline_ns"`
 	OnTimeout string   `json:"on_timeout"`
 	Identity  string   `json:"identity"`
+	// Filesystem is empty as warn.
+	Filesystem string `json:"filesystem,omitempty"`
 }
 
 // DomainStarts is the phase in which libvirt's hook is called before anything is

@@ -12,12 +12,15 @@ import (
 // another host. So the record carries the policy, and what it comes to for a guest
 // is decided here, for the hold and for who judges it.
 
-// The words of a PolicyInfo: Mode and OnTimeout.
+// The words of a PolicyInfo: Mode, OnTimeout and Filesystem.
 const (
-	ModeTrace     = "trace"
-	ModeEnforce   = "enforce"
-	TimeoutAllows = "allow"
-	TimeoutDenies = "deny"
+	ModeTrace        = "trace"
+	ModeEnforce      = "enforce"
+	TimeoutAllows    = "allow"
+	TimeoutDenies    = "deny"
+	FilesystemWarns  = "warn"
+	FilesystemHolds  = "hold"
+	FilesystemDenies = "deny"
 )
 
 // UsualPolicy is the policy without a configuration, but for the mode, on a host
@@ -31,7 +34,7 @@ func UsualPolicy(programs []string) PolicyInfo {
 // may be empty: that of the first rule that fits. Its deadline is the one that the
 // kernel allows.
 func (p *PolicyInfo) For(name, uuid string) PolicyRule {
-	found := PolicyRule{Deadline: p.Deadline, OnTimeout: p.OnTimeout, Identity: p.Identity}
+	found := PolicyRule{Deadline: p.Deadline, OnTimeout: p.OnTimeout, Identity: p.Identity, Filesystem: p.Filesystem}
 	for i := range p.Rules {
 		if p.Rules[i].Fits(name, uuid) {
 			found = p.Rules[i]

@@ -62,6 +62,9 @@ type Options struct {
 	// ran on. Its error says why that can't be told yet, such as before the disk
 	// with the memory of earlier boots is there. nil: nothing is ever known.
 	Compare func(g *guest.Guest, members []readiness.Member) ([]Doubt, error)
+	// Inspect begins a look into the disks of a guest, and does not wait; nil where they
+	// are not looked into. nil: they never are.
+	Inspect func(Start) Look
 	// Activate brings up what is waited for. nil: there is no way to.
 	Activate func(ctx context.Context, blockers []readiness.Blocker)
 	Record   func(event.Event)
@@ -89,7 +92,8 @@ type Holder struct {
 	room     room
 	readers  *readers
 	missed   missed
-	journal  *journal      // lines about starts
+	journal  *journal // lines about starts
+	bell     bell
 	patience time.Duration // readLimit, but in tests
 	failed   chan error
 	over     atomic.Bool // the gate is closed

@@ -133,7 +133,7 @@ func (h *Holder) decide(d *hold) {
 		h.pass(d)
 		return
 	}
-	if policy.Identity == config.IdentityWarn && h.hasWaited(&g, task) {
+	if policy.Identity == config.IdentityWarn && policy.Filesystem == config.FilesystemWarn && h.hasWaited(&g, task) {
 		h.pass(d)
 		h.journal.to(d.uid, event.Now()).Info("a start is not held a second time", "guest", name(&g))
 		return
@@ -248,18 +248,25 @@ func (h *Holder) await(d *hold, watch Watch) {
 	defer activation.stop()
 	for {
 		var again <-chan time.Time
+		rung := h.bell.wait()
 		if v := watch.Verdict(); v.Ready {
 			if h.identify(d, &v) {
 				return
 			}
 			again = time.After(compareAgain)
-		} else if v.At != 0 {
+		} else if rung = nil; v.At != 0 { // a change of theirs is told
 			h.waitsFor(d, &v)
 			activation.want(v.Blockers)
 		}
 		select {
 		case <-watch.Changed():
 		case <-again:
+		case <-rung:
+			select {
+			case <-time.After(settle):
+			case <-d.done:
+				return
+			}
 		case <-d.done:
 			return
 		case <-activation.due():
@@ -343,11 +350,12 @@ func (h *Holder) identify(d *hold, v *readiness.Verdict) bool {
 		}
 	}
 	d.mu.Lock()
-	d.blockers, d.doubts = nil, doubts
+	if d.blockers = nil; d.reason != event.HoldFilesystem || len(doubts) > 0 {
+		d.doubts = doubts
+	}
 	d.mu.Unlock()
 	if len(doubts) == 0 {
-		h.finish(d, true, event.ReleaseReady)
-		return true
+		return h.inside(d, v)
 	}
 	var texts []string
 	for i := range doubts {
@@ -368,7 +376,9 @@ func (h *Holder) identify(d *hold, v *readiness.Verdict) bool {
 		}
 		return false
 	default:
-		h.finish(d, true, event.ReleaseReady)
+		if !h.inside(d, v) {
+			return false
+		}
 		h.journal.to(d.uid, event.Now()).Warn("a guest starts on disks that are not those it last ran on", "guest", name(&d.guest), "disks", texts)
 		return true
 	}

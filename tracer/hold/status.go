@@ -36,7 +36,7 @@ type Held struct {
 	Left event.Duration `json:"left_ns"`
 	// OnTimeout is allow or deny.
 	OnTimeout string           `json:"on_timeout"`
-	Reason    event.HoldReason `json:"reason"` // disks or identity
+	Reason    event.HoldReason `json:"reason"` // disks, identity or filesystem
 	// Blockers and Doubts are the first of them, More is how many there are
 	// beside these.
 	Blockers []readiness.Blocker `json:"blockers,omitempty"`
@@ -54,7 +54,7 @@ type Refusal struct {
 	Identity string           `json:"identity,omitempty"`
 	PID      int              `json:"pid"`
 	At       event.Time       `json:"t_ns"`
-	Why      event.HoldReason `json:"why"` // deadline or identity
+	Why      event.HoldReason `json:"why"` // deadline, identity or filesystem
 	// Details are what it waited for, or what was wrong with its disks.
 	Details []string `json:"details"`
 	More    int      `json:"more,omitempty"` // further details
@@ -133,7 +133,10 @@ func (d *hold) status(now event.Time) (Held, bool) {
 	if !d.allow.Load() {
 		held.OnTimeout = "deny"
 	}
-	if d.reason == event.HoldIdentity {
+	switch d.reason {
+	case event.HoldFilesystem:
+		held.Remedy = "give the device back what is missing (activate or extend the volume, make its table again), and repair nothing before; `bootrace release` starts it as it is, which can make it worse"
+	case event.HoldIdentity:
 		held.Remedy = "bring the disk back that it ran on; where the change was meant, `bootrace release` starts it as it is"
 	}
 	return held, true
@@ -207,6 +210,9 @@ func (h *Holder) refuse(d *hold, why event.HoldReason, at event.Time) {
 func remedy(reason event.HoldReason) string {
 	if reason == event.HoldIdentity {
 		return "bring the disk back that it ran on, and start it again; where the change was meant, start it with identity: warn for it in enforce.guests, or release it by hand while it is held"
+	}
+	if reason == event.HoldFilesystem {
+		return "give the device back what is missing (activate or extend the volume, make its table again), and start it again; repair nothing before"
 	}
 	return "make its disks ready, and start it again; a longer deadline, or on-timeout: allow, in enforce.guests"
 }

@@ -1,6 +1,7 @@
 package inspect
 
 import (
+	"cmp"
 	"slices"
 	"strings"
 
@@ -157,6 +158,21 @@ func (d *InspectedDisk) Digest() []event.MemoryLayer {
 // holds while the guest runs, too.
 func (d *InspectedDisk) Short() bool {
 	return slices.ContainsFunc(d.Troubles, func(t Trouble) bool { return t.Kind == Truncated })
+}
+
+// ShortLayer returns the first layer that falls short, nil where none does, and whether
+// that costs nobody anything: a table that ends beyond the disk, where no partition and
+// nothing in one does.
+func (d *InspectedDisk) ShortLayer() (first *Layer, spare bool) {
+	spare = true
+	d.Walk(func(l *Layer) {
+		if l.Short() == 0 {
+			return
+		}
+		first = cmp.Or(first, l)
+		spare = spare && (l.Kind == KindGPT || l.Kind == KindMBR)
+	})
+	return first, spare && first != nil
 }
 
 // generationBits is how many bits the counter has that a kind's generation is.

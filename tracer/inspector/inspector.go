@@ -21,6 +21,7 @@ import (
 	"fmt"
 	"log/slog"
 	"path/filepath"
+	"reflect"
 	"runtime/debug"
 	"slices"
 	"sync"
@@ -131,6 +132,7 @@ type Look struct {
 	early  *event.MemoryInfo
 	askers []asker
 	done   chan struct{}
+	last   *Look // the one before, of a look that is taken again
 	over   bool
 	at     time.Time // of its end
 	// From and At are its window, Infos what was seen, a disk each: once Done.
@@ -210,6 +212,9 @@ func (i *Inspector) Start(s Start) *Look {
 		}
 		return known
 	}
+	if s.Again && i.recent[l.key] != nil && i.recent[l.key].over {
+		l.last = i.recent[l.key]
+	}
 	why := i.enqueue(l)
 	i.mu.Unlock()
 	if why != "" {
@@ -229,10 +234,13 @@ func keyOf(l *Look) string {
 		return fmt.Sprintf("%p", l)
 	}
 	relative := slices.ContainsFunc(l.disks, func(d guest.Image) bool { return !filepath.IsAbs(d.Path) })
-	if relative && l.dir == "" {
+	switch {
+	case relative && l.dir == "":
 		return fmt.Sprintf("%s of process %d", text, l.pid)
+	case relative:
+		return string(text) + l.dir
 	}
-	return string(text) + l.dir
+	return string(text)
 }
 
 // join adds a start to a look, and reports whether it is to be told by itself.
@@ -449,6 +457,7 @@ func (i *Inspector) finish(l *Look) {
 	for _, who := range askers {
 		i.tell(l, who)
 	}
+	l.last = nil
 }
 
 // tell records what a look saw for one start, and has it remembered.
@@ -456,6 +465,9 @@ func (i *Inspector) tell(l *Look, who asker) {
 	for n, info := range l.Infos {
 		if len(info.Disk) > maxPath || who.pid == 0 && info.Why != "" {
 			continue // what is not there yet is looked at when it comes
+		}
+		if l.last.told(who, n, info) {
+			continue
 		}
 		if !i.room(l.owner) {
 			return
@@ -472,6 +484,17 @@ func (i *Inspector) tell(l *Look, who asker) {
 		}
 		i.Record(e)
 	}
+}
+
+// told reports whether a look saw the same of the disk with that number, and told it to
+// that start.
+func (l *Look) told(who asker, n int, info *event.InsideInfo) bool {
+	if l == nil || n >= len(l.Infos) || !slices.Contains(l.askers, who) {
+		return false
+	}
+	before, now := *l.Infos[n], *info
+	before.Reads, before.Bytes, now.Reads, now.Bytes = 0, 0, 0, 0
+	return reflect.DeepEqual(before, now)
 }
 
 // maxPath is PATH_MAX: nothing longer is ever opened.

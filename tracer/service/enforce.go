@@ -107,7 +107,7 @@ func (e *enforcer) open(ctx context.Context, cfg config.Enforce) (*enforcement, 
 	}
 	holder, err := open(ctx, hold.Options{
 		Watch: func(r readiness.Request) (hold.Watch, error) { return tracker.Watch(r) },
-		Last:  e.s.lastOf, Compare: e.s.compare, Activate: e.s.activator(cfg.ActivateAlso),
+		Last:  e.s.lastOf, Compare: e.s.compare, Inspect: e.s.inspect, Activate: e.s.activator(cfg.ActivateAlso),
 		Record: e.s.rec.Record, Config: cfg, Log: e.s.log,
 	})
 	if err != nil {
@@ -213,6 +213,17 @@ func (e *enforcer) holder() (*hold.Holder, string) {
 		return nil, now.why
 	}
 	return now.run.holder, ""
+}
+
+// observe has starts that are held for what their disks are looked at again when a
+// device has changed.
+func (e *enforcer) observe(ev *event.Event) {
+	if ev.Kind != event.DMResume && (ev.Kind != event.Udev || ev.Dev == nil || ev.Dev.Subsystem != "block") {
+		return
+	}
+	if h, _ := e.holder(); h != nil {
+		h.Changed()
+	}
 }
 
 // healthy returns an error where holds are not being looked after.

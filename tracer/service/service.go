@@ -469,6 +469,7 @@ func (s *Service) detach() {
 func (s *Service) observe(e *event.Event) {
 	s.settling.observe(e)
 	s.asker.observe(e)
+	s.enforcer.observe(e)
 	if udev.IsDeviceMapperModule(e) {
 		go func() {
 			s.findRoot()

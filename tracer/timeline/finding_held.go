@@ -49,6 +49,9 @@ func (r *record) held(g *Guest, h *Hold) *Finding {
 		f.Evidence = append(f.Evidence, h.Released.Event)
 	}
 	f.InVain = h.InVain()
+	if h.For != event.HoldDisks {
+		f.For = h.For
+	}
 	if f.InVain && h.Disk != "" && h.For == event.HoldDisks {
 		r.stood(f, h.Disk, stamp{from: h.From, at: h.At})
 		f.Withheld = r.withheld(readiness, h.From, max(h.At, r.last-1))

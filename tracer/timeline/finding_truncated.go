@@ -13,7 +13,7 @@ func (truncated) find(r *record, report func(*Finding)) {
 			continue
 		}
 		t := f.Inside
-		layer, spare := w.short()
+		layer, spare := w.seen.ShortLayer()
 		t.Spare = spare
 		if w.before != nil {
 			t.Since = w.before.ShortSince

@@ -1,12 +1,10 @@
 package timeline
 
 import (
-	"cmp"
 	"slices"
 	"strings"
 
 	"github.com/bootrace/bootrace/tracer/event"
-	"github.com/bootrace/bootrace/tracer/guest"
 	"github.com/bootrace/bootrace/tracer/inspect"
 	"github.com/bootrace/bootrace/tracer/memory"
 )
@@ -267,23 +265,4 @@ func (w *within) wholeInside() (boot, on string) {
 		}
 	})
 	return boot, on
-}
-
-// short returns the layer that first falls short, and whether all else fits:
-// a table that ends beyond the disk costs nobody anything where no partition does.
-func (w *within) short() (first *inspect.Layer, spare bool) {
-	spare = true
-	w.seen.Walk(func(l *inspect.Layer) {
-		if l.Short() == 0 {
-			return
-		}
-		first = cmp.Or(first, l)
-		spare = spare && (l.Kind == inspect.KindGPT || l.Kind == inspect.KindMBR)
-	})
-	return first, spare && first != nil
-}
-
-// looksInside reports whether a disk of that kind is looked into at all.
-func (d *Disk) looksInside() bool {
-	return d.BackingOf == "" && d.Announced && (d.Kind == "" || d.Kind == string(guest.KindDisk)) && d.Path != ""
 }

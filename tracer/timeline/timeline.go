@@ -256,7 +256,7 @@ type Hold struct {
 	Instant                   // when it began
 	Released *Instant         `json:"released,omitempty"`
 	Reason   event.HoldReason `json:"reason,omitempty"` // of the release, else of the hold
-	// For is what the start was held for: disks, identity.
+	// For is what the start was held for: disks, identity, filesystem.
 	For      event.HoldReason `json:"for,omitempty"`
 	Blockers []string         `json:"blockers,omitempty"`
 	More     int              `json:"more,omitempty"` // further blockers
@@ -335,7 +335,8 @@ type Trouble struct {
 	AtByte int64 `json:"at_byte,omitempty"`
 	More   int   `json:"more,omitempty"`
 	// Spare is set where the guest can come up all the same: a copy of a header is
-	// damaged, or a partition table ends beyond the disk and no partition does.
+	// damaged, a partition table ends beyond the disk and no partition does, or a file
+	// system has errors with which kernels mount it.
 	Spare bool `json:"spare,omitempty"`
 	// Since is the first boot in which it was seen short, Whole the last one in which
 	// this guest's was seen with all its bytes, WholeOn on what, where that was
@@ -463,6 +464,8 @@ type Finding struct {
 	Held     event.Duration    `json:"held_ns,omitempty"`
 	Outcome  event.HoldOutcome `json:"outcome,omitempty"`
 	Deadline event.Duration    `json:"deadline_ns,omitempty"`
+	// For is what the start was held for in the end, where that is not its disks.
+	For event.HoldReason `json:"for,omitempty"`
 	// InVain is set where the hold ended without what it waited for (see
 	// Hold.InVain). Of would-hold it is set where it would have.
 	InVain bool `json:"in_vain,omitempty"`

@@ -84,6 +84,9 @@ type Cause struct {
 	// Inside is what is wrong inside the first disk; of another-device and
 	// shorter-device it is the proof that what is missing is needed.
 	Inside *Trouble `json:"inside,omitempty"`
+	// Filesystem is what enforce.filesystem made of such a start, empty in trace mode and
+	// where it is not known.
+	Filesystem string `json:"filesystem,omitempty"`
 	// Error is the name of the open's errno.
 	Error string `json:"error,omitempty"`
 	// Held is how long the start was kept back before that, in vain; 0 if it was
@@ -153,6 +156,8 @@ const (
 	// CauseUnexplained: the guest ended with an error, and the record is not
 	// enough to say whether its disks are the cause.
 	CauseUnexplained = "unexplained"
+	// CauseDeniedInside: its start was denied for what is inside its disks.
+	CauseDeniedInside = "denied-inside"
 	// CauseDenied: its start was held, and denied in the end.
 	CauseDenied = "denied"
 	// CauseKilled: it was killed while its start was held.
@@ -220,6 +225,7 @@ const (
 	CureHealth          = "health"           // look before anything is repaired
 	CurePoolMessage     = "pool-message"     // what lvchange -ay of the pool says
 	CurePoolPart        = "pool-part"        // deactivate the part, then activate
+	CureHoldInside      = "hold-filesystem"  // enforce.filesystem keeps such a start back
 	CureGiveBack        = "give-back"        // give the device back what is missing; repair nothing before
 	CureFindPart        = "find-part"        // find out what the disk was made of
 	CureGuestRepair     = "guest-repair"     // a copy first, then the guest's own tools
@@ -235,9 +241,9 @@ func (f *Finding) Failed() bool {
 		return false
 	}
 	switch f.Kind {
-	case NearMiss, WouldHold, NotHeld, OverShare, FSErrors, Hibernated, RolledBack:
+	case NearMiss, WouldHold, NotHeld, OverShare, Hibernated, RolledBack:
 		return false
-	case Truncated, Damaged:
+	case Truncated, Damaged, FSErrors:
 		return f.Inside == nil || !f.Inside.Spare
 	case Pulled:
 		return f.Reason == "" // else the guest may have given it up
@@ -278,18 +284,14 @@ func causeOrder(f *Finding) int {
 		return -1
 	case Truncated, PartMissing, Damaged:
 		return 1
-	case RolledBack, FSErrors, Hibernated:
+	case FSErrors, RolledBack, Hibernated:
 		return 2
 	}
 	return 0
 }
 
-// insideCauses are the causes of what was seen inside, and what they come to unless
-// the guest can come up all the same.
-var insideCauses = map[string]Outcome{
-	CauseTruncated: OutcomeFailed, CausePartMissing: OutcomeFailed, CauseDamaged: OutcomeFailed,
-	CauseRolledBack: OutcomeAtRisk, CauseFSErrors: OutcomeAtRisk, CauseHibernated: OutcomeAtRisk,
-}
+// insideCauses are the causes of what was seen inside.
+var insideCauses = []string{CauseTruncated, CausePartMissing, CauseDamaged, CauseRolledBack, CauseFSErrors, CauseHibernated}
 
 // judge gives a verdict for each start of each guest, and for each volume that
 // no guest ever ran on, by time.
@@ -402,8 +404,8 @@ func (j *judges) finish(g *guestLife) {
 	v := j.of[g.out.ID]
 	v.Unknown = j.r.doubts(g, v)
 	explained := slices.ContainsFunc(v.Causes, func(c *Cause) bool {
-		_, inside := insideCauses[c.Kind] // of which no program of the host ends
-		return !inside && (c.Outcome == OutcomeFailed || c.Outcome == OutcomeUnknown)
+		// No program of the host ends because of what is inside.
+		return !slices.Contains(insideCauses, c.Kind) && (c.Outcome == OutcomeFailed || c.Outcome == OutcomeUnknown)
 	})
 	if e := g.out.Exit; !explained && !g.out.Backfilled && e != nil && failedExit(&e.ExitInfo) {
 		v.add(j.r.unexplained(g, v))
@@ -469,12 +471,42 @@ func (r *record) explain(f *Finding) *Cause {
 	case CauseRenamed:
 		c.By = r.renamer(f)
 	}
+	if c.Kind == CauseTruncated || c.Kind == CausePartMissing {
+		c.Filesystem = r.filesystemPolicy(f)
+	}
 	if f.Inside == nil { // what is inside does not get better by waiting
 		c.Hold = r.holdAdvice(f)
 	}
 	c.Evidence = proof(c.Evidence)
 	c.Outcome = outcomeOf(f)
 	return c
+}
+
+// filesystemPolicy is what enforce.filesystem was for the guest of a finding; empty in
+// trace mode.
+func (r *record) filesystemPolicy(f *Finding) string {
+	g, _ := r.start(f.GuestID)
+	if g == nil {
+		return ""
+	}
+	if slices.ContainsFunc(g.Holds, func(h Hold) bool { return h.For == event.HoldFilesystem }) {
+		return event.FilesystemHolds
+	}
+	policy := r.policies.at(g.Exec.At)
+	if policy == nil || policy.Mode != event.ModeEnforce {
+		return ""
+	}
+	how := rulingOf(policy, g)
+	return how.Filesystem
+}
+
+// holdInside is the cure that keeps such a start back, where nothing does.
+func (c *Cause) holdInside() []string {
+	switch c.Filesystem {
+	case event.FilesystemHolds, event.FilesystemDenies:
+		return nil
+	}
+	return []string{CureHoldInside}
 }
 
 // madeLater reports whether the mapping was made after all since the open, and
@@ -521,6 +553,9 @@ func causeOf(f *Finding) string {
 	case Held:
 		if f.Outcome == event.HoldDenied && f.Reason == string(event.HoldIdentity) {
 			return CauseAnotherDevice
+		}
+		if f.Outcome == event.HoldDenied && f.For == event.HoldFilesystem {
+			return CauseDeniedInside
 		}
 		return causeOfHold(f.Outcome)
 	case Substituted, Vanished:
@@ -800,9 +835,11 @@ func (c *Cause) remedies() []string {
 	case CauseAnotherDevice, CauseShorterDevice:
 		return c.otherRemedies()
 	case CauseTruncated:
-		return []string{CureGiveBack}
+		return append([]string{CureGiveBack}, c.holdInside()...)
 	case CausePartMissing:
-		return []string{CureFindPart}
+		return append([]string{CureFindPart}, c.holdInside()...)
+	case CauseDeniedInside:
+		return []string{CureGiveBack}
 	case CauseDamaged:
 		return []string{CureGuestRepair}
 	case CauseFSErrors:

@@ -45,6 +45,8 @@ func flagSet(f *flags, cfg *config.Config) *flag.FlagSet {
 	set.DurationVar(&cfg.Enforce.Deadline, "deadline", cfg.Enforce.Deadline, "end a hold after this")
 	set.Var(&cfg.Enforce.OnTimeout, "on-timeout", "and then allow or deny the start")
 	set.Var(&cfg.Enforce.Identity, "identity", "of disks that a guest did not last run on: warn, hold, or deny its start")
+	set.Var(&cfg.Enforce.Filesystem, "filesystem", "of disks inside which something is cut off or missing: warn, hold, or deny its start")
+	set.Var(&cfg.Inspect, "inspect", "whether to look into the disks of guests: on, off")
 	set.Var(&cfg.Enforce.Activate, "activate", "volumes that a held guest waits for: never, or \"after 30s\"")
 	set.Var(&list{to: &cfg.Enforce.Binaries}, "binaries", "paths, or patterns, of the programs whose starts are held")
 	set.StringVar(&f.stateDir, "state-dir", service.StateDir, "keep the logs in this `FOLDER`")
