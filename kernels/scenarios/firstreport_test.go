@@ -34,6 +34,7 @@ func testFirstReport(t *testing.T, w watch) {
 		"reduced shrunk",
 		"vm-" + template + " shrunk",
 		"vm-" + template + " substituted",
+		"vm-" + template + " truncated",
 		"vm-" + template + " vanished",
 	}
 	if diff := cmp.Diff(want, kinds(tl)); diff != "" {
@@ -48,10 +49,12 @@ func testFirstReport(t *testing.T, w watch) {
 	}
 	t.Logf("the guest's XFS on what is left: %s", strings.TrimSpace(string(mounted)))
 	checkTemplateHeld(t, out, template)
+	checkTemplateInside(t, out, tl, template)
 	// Released by hand it ran on what is left once more, which is found once more. On
 	// the repaired concatenation it is right again, and is not held.
 	repaired := readTimeline(t, filepath.Join(out, "repaired.json"))
-	for _, kind := range []string{"held", "shrunk", "substituted", "vanished"} {
+	// The start that was held for what is inside was never executed.
+	for _, kind := range []string{"held", "held", "shrunk", "substituted", "truncated", "truncated", "vanished"} {
 		want = append(want, "vm-"+template+" "+kind)
 	}
 	slices.Sort(want)
@@ -64,7 +67,7 @@ func testFirstReport(t *testing.T, w watch) {
 			ends = append(ends, g.Name+" "+string(h.Outcome)+" "+string(h.Reason))
 		}
 	}
-	if diff := cmp.Diff([]string{"vm-" + template + " allowed by hand"}, ends); diff != "" {
+	if diff := cmp.Diff([]string{"vm-" + template + " allowed by hand", "vm-" + template + " gone killed"}, ends); diff != "" {
 		t.Errorf("holds (-want +got):\n%s", diff)
 	}
 }
@@ -104,12 +107,50 @@ func checkTemplateHeld(t *testing.T, out, template string) {
 	}
 }
 
+// checkTemplateInside: what is inside the disk says itself that a part is missing, with
+// both sizes, before the guest starts; with filesystem: hold the status says so.
+func checkTemplateInside(t *testing.T, out string, tl *timeline.Timeline, template string) {
+	t.Helper()
+	const part, more = 320 << 20, 96 << 20
+	for _, f := range tl.Findings {
+		if f.Guest == "vm-"+template && f.Kind == timeline.Truncated {
+			if in := f.Inside; in == nil || in.Layer != "xfs" || in.Needs != part+more || in.Has != part {
+				t.Errorf("inside: %+v", in)
+			}
+		}
+	}
+	proved := false
+	for _, v := range tl.Verdicts {
+		for _, c := range v.Causes {
+			if v.Guest == "vm-"+template && c.Kind == timeline.CauseAnotherDevice {
+				proved = c.Inside != nil && c.Inside.Needs == part+more
+			}
+		}
+	}
+	if !proved {
+		t.Error("another device is not proved from inside")
+	}
+	data, err := os.ReadFile(filepath.Join(out, "inside.json"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	var st service.Status
+	if err := json.Unmarshal(data, &st); err != nil || st.Hold == nil || len(st.Hold.Holds) != 1 {
+		t.Fatalf("not one hold: %v, %s", err, data)
+	}
+	held := st.Hold.Holds[0]
+	if held.Guest != "vm-"+template || held.OnTimeout != "deny" || len(held.Doubts) != 1 || held.Doubts[0].Kind != timeline.Truncated ||
+		!strings.Contains(held.Doubts[0].Text, "needs 416 MiB and has 320 MiB: short by 96 MiB") {
+		t.Errorf("hold: %+v", held)
+	}
+}
+
 // checkTemplate: both sizes, and what the mapping that is gone was made of.
 func checkTemplate(t *testing.T, tl *timeline.Timeline, template string) {
 	t.Helper()
 	const part, more = 320 << 20, 96 << 20
 	for _, f := range tl.Findings {
-		if f.Guest != "vm-"+template {
+		if f.Guest != "vm-"+template || f.Kind == timeline.Truncated {
 			continue
 		}
 		last := f.Last

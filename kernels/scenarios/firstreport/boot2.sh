@@ -48,6 +48,17 @@ bootrace release "vm-$template"
 for _ in $(seq 600); do running "/dev/vgdata/$template" && break; sleep 0.2; done
 running "/dev/vgdata/$template"
 
+echo "== with filesystem: hold it does not start on a disk that its file system does not fit on"
+inside() { bootrace status --format json | grep -q '"reason": "filesystem"'; }
+systemctl stop launch@$template
+sed -i 's/identity: hold/identity: warn/; s/filesystem: warn/filesystem: hold/' /etc/bootrace/config.yaml
+systemctl reload bootrace
+systemctl start launch@$template
+for _ in $(seq 600); do inside && break; sleep 0.2; done
+bootrace status | tee /lab/out/inside.txt
+bootrace status --format json >/lab/out/inside.json || [ $? = 5 ]
+if running ""; then echo "it started on a disk that is cut off" >&2; exit 1; fi
+
 echo "== repaired with the table that was remembered"
 systemctl stop launch@$template
 grep -o '"name":"dm_[^]]*\]' $memory | head -1 | sed 's/.*"table":\[//; s/\]//; s/"//g' | tr , '\n' | tee /lab/out/table.txt |
@@ -59,5 +70,6 @@ systemctl start launch@$template # held no longer: it is what the guest ran on
 for _ in $(seq 600); do running "dm_$template" && break; sleep 0.2; done
 running "dm_$template"
 held && exit 1
+inside && exit 1
 sleep 2
 trouble bootrace show --format json >/lab/out/repaired.json
