@@ -18,6 +18,7 @@ type entry struct {
 	pid  int   // that began
 	// parent is the process that started it, 0 where not known.
 	parent int
+	uid    uint32 // event.UserOf who runs it
 	guest  *guest.Guest
 	cwd    string
 	start  time.Time

@@ -105,12 +105,12 @@ type Roster struct {
 	done   chan func()    // what is left to do when a worker is through
 	free   int            // workers
 
-	running  sync.Map     // pids of guests, for those who only want to know whether
-	failures chan failure // failed opens
-	waiting  []*entry     // for a look at their paths
-	sighted  chan func()  // done, of looks
-	lookers  int          // workers that are free
-	told     int          // ways of this boot
+	running  sync.Map       // pids of guests, for those who only want to know whether
+	failures chan failure   // failed opens
+	waiting  []*entry       // for a look at their paths
+	sighted  chan func()    // done, of looks
+	lookers  int            // workers that are free
+	told     map[uint32]int // ways of this boot, by user
 }
 
 // note is an event, as far as it matters here.
@@ -281,7 +281,7 @@ func (r *Roster) enter(n note) {
 	}
 	now := time.Now()
 	g := &entry{
-		pids: []int{n.pid}, pid: n.pid, parent: n.parent, guest: &parsed, cwd: n.cwd,
+		pids: []int{n.pid}, pid: n.pid, parent: n.parent, uid: event.UserOf(n.uid), guest: &parsed, cwd: n.cwd,
 		start: now, readAt: now, lookAt: now.Add(firstLook),
 		ways: looking{paths: imagePaths(&parsed)},
 	}

@@ -139,6 +139,7 @@ type rig struct {
 	host *host
 	mu   sync.Mutex
 	told []string
+	uid  uint32 // who runs guests
 	held map[int][]event.OpenInfo
 	ways map[string]event.WayInfo // by path; with no node there is nobody to look
 	hold chan struct{}            // looks wait for it, if it is not nil
@@ -167,7 +168,11 @@ func (r *rig) record(e event.Event) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	if e.Loss != nil {
-		r.told = append(r.told, "loss "+e.Loss.What+": "+e.Loss.Why)
+		line := "loss " + e.Loss.What + ": " + e.Loss.Why
+		if e.Loss.UID != 0 {
+			line += fmt.Sprintf(" (user %d)", e.Loss.UID)
+		}
+		r.told = append(r.told, line)
 		return
 	}
 	line := fmt.Sprintf("%s %d", e.Kind, e.Proc.PID)
@@ -229,7 +234,7 @@ func (r *rig) exec(pid int, args string, minors ...uint32) {
 		r.held[pid] = append(r.held[pid], event.OpenInfo{Path: fmt.Sprintf("/dev/dm-%d", minor), Dev: &event.Dev{Major: 253, Minor: minor}})
 	}
 	r.mu.Unlock()
-	r.Observe(&event.Event{Kind: event.Exec, Proc: &event.Proc{PID: pid}, Exec: &event.ExecInfo{Args: strings.Fields("qemu-system-x86_64 " + args)}})
+	r.Observe(&event.Event{Kind: event.Exec, Proc: &event.Proc{PID: pid, UID: r.uid}, Exec: &event.ExecInfo{Args: strings.Fields("qemu-system-x86_64 " + args)}})
 	synctest.Wait()
 }
 

@@ -30,9 +30,11 @@ const (
 	lookers  = 4
 	maxPaths = 256 // of one guest
 	maxLooks = 64  // at one guest's paths
-	// maxTold bounds what goes into one boot's record: guests that fail and are
-	// started again look new each time.
-	maxTold = 20_000
+	// maxTold bounds what goes into one boot's record of one user's guests: those
+	// that fail and are started again look new each time. maxUsers bounds the users
+	// that are told apart.
+	maxTold  = 20_000
+	maxUsers = 4096
 	// maxLinks bounds the text of the links on one way, in bytes: whoever owns a
 	// folder can put forty long ones into it.
 	maxLinks = 16 << 10
@@ -192,8 +194,15 @@ func (r *Roster) tellWays(g *entry, sights []Sight) {
 			l.seen = make(map[string]event.WayInfo)
 		}
 		l.seen[s.Way.Path] = same
-		if r.told++; r.told > maxTold {
-			r.noRoom()
+		if r.told == nil {
+			r.told = make(map[uint32]int)
+		}
+		uid := g.uid
+		if _, known := r.told[uid]; !known && len(r.told) >= maxUsers {
+			uid = min(uid, 1) // one for all of these
+		}
+		if r.told[uid]++; r.told[uid] > maxTold {
+			r.noRoom(g.uid, r.told[uid])
 			break
 		}
 		r.Record(event.Event{Kind: event.Way, Src: SourceName, From: s.From, At: s.At, Proc: &event.Proc{PID: g.pid}, Way: &s.Way})
@@ -204,14 +213,14 @@ func (r *Roster) tellWays(g *entry, sights []Sight) {
 	}
 }
 
-// noRoom says, once, that no further ways are recorded in this boot.
-func (r *Roster) noRoom() {
-	if r.told > maxTold+1 {
+// noRoom says, once, that no further ways of a user's guests are recorded in this boot.
+func (r *Roster) noRoom(uid uint32, told int) {
+	if told > maxTold+1 {
 		return
 	}
-	why := fmt.Sprintf("%d ways of guests' paths are recorded, which is the most for a boot: where links led later is not known", maxTold)
-	r.Log.Warn("where guests' disks lead is no longer recorded", "most", maxTold)
-	r.Record(event.Event{At: event.Now(), Kind: event.Loss, Src: SourceName, Loss: &event.LossInfo{Source: SourceName, What: string(event.Way), Why: why}})
+	why := fmt.Sprintf("%d ways of paths of one user's guests are recorded, which is the most for a boot: where links led later is not known", maxTold)
+	r.Log.Warn("where a user's guests' disks lead is no longer recorded", "user", uid, "most", maxTold)
+	r.Record(event.Event{At: event.Now(), Kind: event.Loss, Src: SourceName, Loss: &event.LossInfo{Source: SourceName, What: string(event.Way), Why: why, UID: uid}})
 }
 
 // plain reports whether a way is what the path of a mapping says by itself, and

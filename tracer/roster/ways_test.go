@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"syscall"
 	"testing"
@@ -102,11 +103,12 @@ func TestWaysAreBounded(t *testing.T) {
 	})
 }
 
-// What a boot's record has of ways is bounded, however many guests fail and are
-// started again, and that is said once.
+// What a boot's record has of ways of one user's guests is bounded, however many fail
+// and are started again, and that is said once, as his loss. It costs nobody else.
 func TestWaysOfABoot(t *testing.T) {
 	run(t, func(t *testing.T, r *rig) {
 		args := "-name vm"
+		r.uid = 1000
 		for i := range 250 {
 			path := fmt.Sprintf("/srv/%d.img", i)
 			r.way(path, missing)
@@ -130,7 +132,13 @@ func TestWaysOfABoot(t *testing.T) {
 		if ways != maxTold {
 			t.Errorf("%d ways", ways)
 		}
-		if len(losses) != 1 || !strings.Contains(losses[0], "loss way: 20000 ways of guests' paths are recorded") {
+		r.uid = 0
+		r.exec(5000, args)
+		r.after(time.Second)
+		if told := len(slices.DeleteFunc(slices.Clone(r.told), func(line string) bool { return !strings.HasPrefix(line, "way 5000 ") })); told != 250 {
+			t.Errorf("of root's guest %d ways are told", told)
+		}
+		if len(losses) != 1 || !strings.Contains(losses[0], "loss way: 20000 ways of paths of one user's guests are recorded") || !strings.HasSuffix(losses[0], "(user 1000)") {
 			t.Errorf("losses %q", losses)
 		}
 	})
