@@ -3,6 +3,7 @@ package main
 import (
 	"bytes"
 	"cmp"
+	"errors"
 	"fmt"
 	"io"
 	"os"
@@ -157,7 +158,7 @@ func bootsOfReport(path string) ([]bootlog.Boot, error) {
 		}
 		boot, err := store.Find(kept)
 		if err != nil {
-			boot = bootlog.Boot{ID: id, Err: fmt.Errorf("%s", strings.ReplaceAll(err.Error(), kept, id))}
+			boot = bootlog.Boot{ID: id, Err: errors.New(strings.ReplaceAll(err.Error(), kept, id))}
 		}
 		boots = append(boots, boot)
 		return nil

@@ -22,8 +22,10 @@ type names struct {
 	on    bool
 	of    map[string]string // placeholders, by name
 	count map[string]int    // placeholders given, by kind
-	keep  map[string]bool   // uuids of boots
-	left  map[string]bool   // names that were not replaced
+	// numbers are those of uuids, by kind and uuid.
+	numbers map[string]int
+	keep    map[string]bool // uuids of boots
+	left    map[string]bool // names that were not replaced
 	// order has the names, the longest first, once something is replaced.
 	order []string
 	// first has for each byte whether a name begins with it.
@@ -31,7 +33,7 @@ type names struct {
 }
 
 func newNames(on bool) *names {
-	return &names{on: on, of: map[string]string{}, count: map[string]int{}, keep: map[string]bool{}, left: map[string]bool{}}
+	return &names{on: on, of: map[string]string{}, count: map[string]int{}, numbers: map[string]int{}, keep: map[string]bool{}, left: map[string]bool{}}
 }
 
 // common are words that names can be, and that mean something of their own in a record:
@@ -219,13 +221,11 @@ func isWord(c byte) bool {
 // number is that of a name of a kind, from 1 on.
 func (n *names) number(kind, name string) int {
 	key := kind + "\x00" + name
-	if n.of[key] == "" {
+	if n.numbers[key] == 0 {
 		n.count[kind]++
-		n.of[key] = fmt.Sprint(n.count[kind])
+		n.numbers[key] = n.count[kind]
 	}
-	var i int
-	_, _ = fmt.Sscan(n.of[key], &i)
-	return i
+	return n.numbers[key]
 }
 
 func (n *names) lvm(id string) string { return fmt.Sprintf("%032d", n.number("lvm", id)) }
