@@ -30,10 +30,8 @@ type Start struct {
 }
 
 const (
-	// lookLimit is how long a start that was held waits for a look into its disks;
-	// one that was not does not wait.
-	lookLimit = 50 * time.Millisecond
-	// lookPatience is how long a start waits where the policy depends on the look.
+	// lookPatience is how long a start waits for a look into its disks where the policy
+	// depends on it; where it does not, nobody waits.
 	lookPatience = 5 * time.Second
 	// settle is how long news of a device are left to become true.
 	settle = 100 * time.Millisecond
@@ -45,30 +43,30 @@ const (
 func (h *Holder) inside(d *hold, v *readiness.Verdict) bool {
 	policy := d.policy.Filesystem
 	d.mu.Lock()
-	was, told := d.reason == event.HoldFilesystem && d.told, d.told
+	was := d.cutOff()
 	d.mu.Unlock()
 	if h.opts.Inspect == nil {
 		h.finish(d, true, event.ReleaseReady)
 		return true
 	}
 	s := Start{Guest: &d.guest, Members: v.Members, PID: d.task.PID, Owner: d.uid, Dir: d.task.Cwd, Again: was}
-	wait := lookPatience
-	switch {
-	case policy != config.FilesystemWarn:
-	case told:
-		wait = lookLimit
-	default: // it goes on at once, and the look beside it
+	if policy == config.FilesystemWarn { // it goes on at once, and the look beside it
 		h.finish(d, true, event.ReleaseReady)
-		h.opts.Inspect(s)
+		h.warn(d, h.opts.Inspect(s))
 		return true
 	}
-	doubts, unknown := h.look(d, s, wait)
+	doubts, unknown := h.look(d, s)
 	switch {
 	case unknown != "" && was:
 		return false // it was short, and nothing says that it no longer is
 	case len(doubts) == 0:
-		if unknown != "" && policy != config.FilesystemWarn {
+		if unknown != "" {
 			h.journal.to(d.uid, event.Now()).Warn("a guest starts, and what is inside its disks is not known", "guest", name(&d.guest), "why", shorten(unknown))
+		}
+		if was {
+			d.mu.Lock()
+			d.doubts = nil
+			d.mu.Unlock()
 		}
 		h.finish(d, true, event.ReleaseReady)
 		return true
@@ -76,44 +74,67 @@ func (h *Holder) inside(d *hold, v *readiness.Verdict) bool {
 	d.mu.Lock()
 	d.blockers, d.doubts = nil, doubts
 	d.mu.Unlock()
-	var texts []string
-	for i := range doubts {
-		texts = append(texts, shorten(doubts[i].Text))
-	}
-	texts = sample(texts, 0)
+	texts := textsOf(doubts)
 	switch policy {
 	case config.FilesystemDeny:
 		h.becomes(d, event.HoldFilesystem)
 		h.finish(d, false, event.HoldFilesystem)
 		h.journal.to(d.uid, event.Now()).Error("a start is denied: what is inside its disks is not whole", "guest", name(&d.guest), "disks", texts)
 		return true
-	case config.FilesystemHold:
+	default:
 		d.allow.Store(false)
 		if h.becomes(d, event.HoldFilesystem) {
 			h.journal.to(d.uid, event.Now()).Error("a start is held: what is inside its disks is not whole; give the device back what is missing, or `bootrace release` starts it all the same",
 				"guest", name(&d.guest), "disks", texts, "denied_in", d.deadline.Sub(event.Now()).Round(time.Second))
 		}
 		return false
-	default:
-		h.finish(d, true, event.ReleaseReady)
-		h.journal.to(d.uid, event.Now()).Warn("a guest starts on disks of which something inside is not whole: it can make that worse", "guest", name(&d.guest), "disks", texts)
-		return true
 	}
 }
 
+func textsOf(doubts []Doubt) []string {
+	var texts []string
+	for i := range doubts {
+		texts = append(texts, shorten(doubts[i].Text))
+	}
+	return sample(texts, 0)
+}
+
+// warn tells the journal of a guest that started on disks that are not whole, once that
+// is known.
+func (h *Holder) warn(d *hold, look Look) {
+	if look == nil {
+		return
+	}
+	go func() {
+		limit := time.NewTimer(2 * lookPatience)
+		defer limit.Stop()
+		select {
+		case <-look.Done():
+		case <-limit.C:
+			return
+		}
+		if doubts, _ := look.Doubts(); len(doubts) > 0 {
+			h.journal.to(d.uid, event.Now()).Warn("a guest starts on disks of which something inside is not whole: it can make that worse", "guest", name(&d.guest), "disks", textsOf(doubts))
+		}
+	}()
+}
+
+// cutOff reports whether a start is held for what is inside its disks; d.mu is held.
+func (d *hold) cutOff() bool { return d.told && d.reason == event.HoldFilesystem }
+
 // look has the disks looked into, and waits for that, but not for long.
-func (h *Holder) look(d *hold, s Start, wait time.Duration) (doubts []Doubt, unknown string) {
+func (h *Holder) look(d *hold, s Start) (doubts []Doubt, unknown string) {
 	look := h.opts.Inspect(s)
 	if look == nil {
 		return nil, "they are not looked into"
 	}
-	limit := time.NewTimer(wait)
+	limit := time.NewTimer(lookPatience)
 	defer limit.Stop()
 	select {
 	case <-look.Done():
 		return look.Doubts()
 	case <-limit.C:
-		return nil, "the look into them was not done within " + wait.String()
+		return nil, "the look into them was not done within " + lookPatience.String()
 	case <-d.done:
 		return nil, "its hold is over"
 	}

@@ -350,8 +350,8 @@ func (h *Holder) identify(d *hold, v *readiness.Verdict) bool {
 		}
 	}
 	d.mu.Lock()
-	if d.blockers = nil; d.reason != event.HoldFilesystem || len(doubts) > 0 {
-		d.doubts = doubts
+	if !d.cutOff() || d.policy.Identity != config.IdentityWarn { // else it is held for worse
+		d.blockers, d.doubts = nil, doubts
 	}
 	d.mu.Unlock()
 	if len(doubts) == 0 {

@@ -132,7 +132,7 @@ type Look struct {
 	early  *event.MemoryInfo
 	askers []asker
 	done   chan struct{}
-	last   *Look // the one before, of a look that is taken again
+	last   prior // of a look that is taken again
 	over   bool
 	at     time.Time // of its end
 	// From and At are its window, Infos what was seen, a disk each: once Done.
@@ -140,6 +140,12 @@ type Look struct {
 	Infos    []*event.InsideInfo
 	// inspected has the same as Infos.
 	inspected []*inspect.InspectedDisk
+}
+
+// prior is what the look before one saw, and whom that was told of.
+type prior struct {
+	infos  []*event.InsideInfo
+	askers []asker
 }
 
 // asker is a start that a look is for.
@@ -208,12 +214,12 @@ func (i *Inspector) Start(s Start) *Look {
 		tell := known.join(who)
 		i.mu.Unlock()
 		if tell {
-			i.tell(known, who)
+			i.tell(known, who, prior{})
 		}
 		return known
 	}
-	if s.Again && i.recent[l.key] != nil && i.recent[l.key].over {
-		l.last = i.recent[l.key]
+	if known := i.recent[l.key]; s.Again && known != nil && known.over {
+		l.last = prior{known.Infos, slices.Clone(known.askers)}
 	}
 	why := i.enqueue(l)
 	i.mu.Unlock()
@@ -221,7 +227,7 @@ func (i *Inspector) Start(s Start) *Look {
 		l.fail(why)
 		l.From = event.Now()
 		l.At = l.From
-		i.tell(l, who)
+		i.tell(l, who, prior{})
 		return nil
 	}
 	return l
@@ -445,28 +451,29 @@ func (l *Look) fail(why string) {
 func (i *Inspector) finish(l *Look) {
 	i.mu.Lock()
 	l.over, l.at = true, time.Now()
-	askers := slices.Clone(l.askers)
+	askers, last := slices.Clone(l.askers), l.last
+	l.last = prior{}
 	if l.early != nil && i.started[l.early.Guest] {
 		l.early = nil // its own start tells more
 	}
 	i.mu.Unlock()
 	close(l.done)
 	if l.early != nil {
-		i.tell(l, asker{guest: l.early.Guest})
+		i.tell(l, asker{guest: l.early.Guest}, prior{})
 	}
 	for _, who := range askers {
-		i.tell(l, who)
+		i.tell(l, who, last)
 	}
-	l.last = nil
 }
 
-// tell records what a look saw for one start, and has it remembered.
-func (i *Inspector) tell(l *Look, who asker) {
+// tell records what a look saw for one start, but for what the look before it had told,
+// and has it remembered.
+func (i *Inspector) tell(l *Look, who asker, last prior) {
 	for n, info := range l.Infos {
 		if len(info.Disk) > maxPath || who.pid == 0 && info.Why != "" {
 			continue // what is not there yet is looked at when it comes
 		}
-		if l.last.told(who, n, info) {
+		if last.told(who, n, info) {
 			continue
 		}
 		if !i.room(l.owner) {
@@ -486,13 +493,13 @@ func (i *Inspector) tell(l *Look, who asker) {
 	}
 }
 
-// told reports whether a look saw the same of the disk with that number, and told it to
+// told reports whether the same was seen of the disk with that number, and told of to
 // that start.
-func (l *Look) told(who asker, n int, info *event.InsideInfo) bool {
-	if l == nil || n >= len(l.Infos) || !slices.Contains(l.askers, who) {
+func (p *prior) told(who asker, n int, info *event.InsideInfo) bool {
+	if n >= len(p.infos) || !slices.Contains(p.askers, who) {
 		return false
 	}
-	before, now := *l.Infos[n], *info
+	before, now := *p.infos[n], *info
 	before.Reads, before.Bytes, now.Reads, now.Bytes = 0, 0, 0, 0
 	return reflect.DeepEqual(before, now)
 }

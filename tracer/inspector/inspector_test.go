@@ -208,6 +208,39 @@ func TestShared(t *testing.T) {
 	}
 }
 
+// A look that is taken again tells what is new, and nothing twice: a disk that is given
+// back its bytes.
+func TestAgain(t *testing.T) {
+	path := makeXFS(t, size)
+	whole, err := os.ReadFile(path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := os.Truncate(path, size-64<<20); err != nil {
+		t.Fatal(err)
+	}
+	r := newRig(t, nil)
+	g := parse(t, "-name vm -drive file="+path+",format=raw")
+	for range 3 {
+		l := r.Start(Start{Guest: &g, PID: noPID, Again: true})
+		wait(t, l)
+		if !l.Disks()[0].Short() {
+			t.Error("it is not short")
+		}
+	}
+	if err := os.WriteFile(path, whole, 0o600); err != nil {
+		t.Fatal(err)
+	}
+	l := r.Start(Start{Guest: &g, PID: noPID, Again: true})
+	wait(t, l)
+	if l.Disks()[0].Short() {
+		t.Error("it is still short")
+	}
+	if list := r.told(t, 2); len(list) != 2 {
+		t.Errorf("%d events", len(list))
+	}
+}
+
 // What is off is off.
 func TestOff(t *testing.T) {
 	r := newRig(t, func(o *Options) { o.On = func() bool { return false } })
