@@ -16,7 +16,7 @@ func init() {
 			return err
 		}
 		debug.SetMaxThreads(1 << 15)
-		for range a.many(1000, 4200) {
+		for range a.many(500, 1500) { // the share of a user is 1,024, where tasks don't keep their own
 			go func() { _, _ = unix.Open(path, unix.O_RDONLY, 0) }()
 		}
 		time.Sleep(3 * time.Second)

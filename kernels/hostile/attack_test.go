@@ -23,13 +23,16 @@ import (
 // which is killed with its children when its time is over. One file adds one.
 type attack struct {
 	name string
+	// namesUsers is set where it makes a namespace of users, which needs a /proc of the
+	// same process ids: its processes end with those that started them.
+	namesUsers bool
 	// run does harm until it is killed, or returns when all is done that it does.
 	run func(a *attacker) error
 }
 
 var attacks = map[string]attack{}
 
-func register(name string, run func(*attacker) error) { attacks[name] = attack{name, run} }
+func register(name string, run func(*attacker) error) { attacks[name] = attack{name: name, run: run} }
 
 // attacker is what an attack knows.
 type attacker struct {
@@ -153,9 +156,14 @@ func (h *attackers) launch(name string, uid, n int, seed uint64) *running {
 	cmd := exec.Command(filepath.Join(h.dir, "bin", "attacker"))
 	cmd.Dir, cmd.Stdout, cmd.Stderr = own, h.output, h.output
 	cmd.Env = []string{"PATH=/usr/bin:/bin", variable + "=" + string(text)}
+	// All that it starts, and that these start, is in a namespace of processes whose
+	// first it is: the kernel ends them with it, and it with this test.
 	cmd.SysProcAttr = &syscall.SysProcAttr{
 		Setsid: true, Pdeathsig: unix.SIGKILL,
 		Credential: &syscall.Credential{Uid: uint32(uid), Gid: uint32(uid)},
+	}
+	if !attacks[name].namesUsers {
+		cmd.SysProcAttr.Cloneflags = unix.CLONE_NEWPID
 	}
 	if err := cmd.Start(); err != nil {
 		h.t.Fatalf("attack %s: %v", name, err)
@@ -176,11 +184,11 @@ func (r *running) over(limit time.Duration) bool {
 	}
 }
 
-// stop ends the attack, with all that it started: its session.
+// stop ends the attack, with all that it started.
 func (r *running) stop() {
-	_ = unix.Kill(-r.cmd.Process.Pid, unix.SIGKILL)
+	_ = unix.Kill(-r.cmd.Process.Pid, unix.SIGKILL) // its session
 	<-r.done
-	// Some may have been forked while the signal was sent.
+	// Where it has no namespace of its own, some may have been forked meanwhile.
 	for range 100 {
 		if unix.Kill(-r.cmd.Process.Pid, unix.SIGKILL) != nil {
 			return

@@ -52,6 +52,9 @@ func init() {
 		time.Sleep(time.Hour)
 		return nil
 	})
+	one := attacks["unreadable"]
+	one.namesUsers = true
+	attacks["unreadable"] = one
 }
 
 // inside is set in a process that has a user namespace of its own, where everybody may

@@ -64,6 +64,9 @@ func fork(path *byte, argv, envv **byte, uid uintptr) (pid uintptr, errno syscal
 			_, _, errno = syscall.RawSyscall(unix.SYS_SETUID, uid, 0, 0)
 		}
 	}
+	if errno == 0 { // it ends with who started it; a change of the user would undo this
+		_, _, errno = syscall.RawSyscall6(unix.SYS_PRCTL, unix.PR_SET_PDEATHSIG, uintptr(unix.SIGKILL), 0, 0, 0, 0)
+	}
 	if errno == 0 {
 		syscall.RawSyscall(unix.SYS_EXECVE, uintptr(unsafe.Pointer(path)), uintptr(unsafe.Pointer(argv)), uintptr(unsafe.Pointer(envv)))
 	}
