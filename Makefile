@@ -202,5 +202,9 @@ packages-test: packages ## the packages installed, upgraded and purged in a root
 	$(call need,mmdebstrap lintian rpm rpmlint)
 	BOOTRACE_PACKAGES=$(CURDIR)/$(PACKAGES) $(GO) test -count=1 -v -run 'TestPackages' ./packaging
 
+.PHONY: first-minutes
+first-minutes: build ## install below a root of its own, judge a recorded boot, export, enforce: as the README says it
+	sh packaging/first-minutes.sh
+
 clean: ## what was built here
 	rm -rf build
