@@ -164,7 +164,7 @@ func outdated(st *service.Status, installed string) []string {
 	var list []string
 	service, initramfs := stale(st, installed)
 	if service {
-		list = append(list, fmt.Sprintf("%s is installed: `systemctl restart bootrace` starts it; starts that are held go on then", installed))
+		list = append(list, installed+" is installed: `systemctl restart bootrace` starts it; starts that are held go on then")
 	}
 	if initramfs {
 		have := cmp.Or(st.InitramfsVersion, st.Version)

@@ -15,10 +15,10 @@ import (
 // never looked.
 func (t *Teller) Insides(tl *timeline.Timeline) Paragraph {
 	var p Paragraph
-	switch {
-	case tl.Inspect == "":
+	switch tl.Inspect {
+	case "":
 		return p
-	case tl.Inspect == "off":
+	case "off":
 		p.Say("What is inside the disks was not looked at (inspect: off).", Dim)
 		return p
 	}

@@ -135,10 +135,10 @@ func (s *Size) String() string { return strings.ReplaceAll(humanize.IBytes(uint6
 // MarshalYAML is the size as it is written: exactly, also where that is no round number.
 func (s Size) MarshalYAML() (any, error) {
 	text, again := s.String(), Size(0)
-	if again.Set(text) != nil || again != s {
-		return int64(s), nil
+	if err := again.Set(text); err == nil && again == s {
+		return text, nil
 	}
-	return text, nil
+	return int64(s), nil
 }
 
 // UnmarshalYAML parses the size.

@@ -172,7 +172,7 @@ func (s *Server) serve(ctx context.Context, conn *net.UnixConn) {
 	}
 	conn.SetReadDeadline(time.Time{})
 	if peer.Uid != 0 && !slices.Contains(forReaders, req.Do) {
-		s.send(conn, peer, answer{Error: fmt.Sprintf("only root may ask it to %s", req.Do)})
+		s.send(conn, peer, answer{Error: "only root may ask it to " + req.Do})
 		return
 	}
 	ctx, cancel := context.WithCancel(ctx)

@@ -26,7 +26,7 @@ const (
 	// maxJournals bounds the memory. Users beyond share one allowance.
 	maxJournals = 4096
 	// leftOutPeriod is how often it is told what of one user was left out.
-	leftOutPeriod = event.Duration(time.Minute)
+	leftOutPeriod = time.Minute
 )
 
 // journal decides which lines about starts are written.

@@ -49,7 +49,7 @@ func TestJournalByUser(t *testing.T) {
 		t.Errorf("after a minute: %d lines", n)
 	}
 	j.tell(now.Add(leftOutPeriod))
-	j.tell(now.Add(event.Duration(2 * time.Hour)))
+	j.tell(now.Add(2 * time.Hour))
 	if len(j.of) > 0 {
 		t.Errorf("%d users are remembered", len(j.of))
 	}

@@ -259,7 +259,7 @@ keep() { # NAME N: leaves the boot log so far, and what the witnesses saw in boo
 tracing=/sys/kernel/tracing
 watch_opens() {
 	[ -e $tracing/trace ] || mount -t tracefs tracefs $tracing
-	echo 'p:disks/path do_sys_openat2 path=+0(%si):ustring' > $tracing/kprobe_events
+	echo 'p:disks/path do_sys_openat2 path=+0(%si):ustring' >> $tracing/kprobe_events
 	mkdir $tracing/instances/disks
 	echo boot > $tracing/instances/disks/trace_clock
 	echo 16384 > $tracing/instances/disks/buffer_size_kb

@@ -27,7 +27,7 @@ sleep 2
 tracing=/sys/kernel/tracing
 execs=$tracing/instances/execs
 mkdir "$execs"
-echo 'p:lab/execs bprm_execve' >$tracing/kprobe_events
+echo 'p:lab/execs bprm_execve' >>$tracing/kprobe_events
 echo 1 >"$execs/events/lab/execs/enable"
 echo 1 >"$execs/events/sched/sched_process_exec/enable"
 starts() { # TRACE: starts of a guest whose disk is ready

@@ -36,7 +36,7 @@ probes() {
 }
 
 start_witnesses() {
-	probes > $tracing/kprobe_events
+	probes >> $tracing/kprobe_events
 	mkdir $witness
 	echo boot > $witness/trace_clock
 	echo 4096 > $witness/buffer_size_kb
