@@ -57,7 +57,9 @@ func TestLatency(t *testing.T) {
 // wait for, because enforce mode looks at it.
 const undelayed = 5 * time.Millisecond
 
-// checkPassed compares starts that had nothing to wait for, looked at and not.
+// checkPassed compares starts that had nothing to wait for, looked at and not. One of
+// them may come while garbage is collected, which on a host with one processor takes 10
+// to 20 ms: about one in a hundred does.
 func checkPassed(t *testing.T, out string) {
 	t.Helper()
 	enforce, trace := execTimes(t, filepath.Join(out, "enforce.execs")), execTimes(t, filepath.Join(out, "trace.execs"))
@@ -67,11 +69,11 @@ func checkPassed(t *testing.T, out string) {
 	slices.Sort(trace)
 	usual, first := quantile(trace, 0.5), enforce[0].Round(10*time.Microsecond)
 	slices.Sort(enforce)
-	slowest := quantile(enforce, 1)
-	t.Logf("nothing to wait for: an exec takes %v in trace mode (at most %v), in enforce mode %v (p50), %v (the first), %v (the slowest)",
-		usual, quantile(trace, 1), quantile(enforce, 0.5), first, slowest)
-	if delay := slowest - usual; delay > undelayed {
-		t.Errorf("a start with nothing to wait for was delayed by %v", delay)
+	slow := enforce[len(enforce)-2].Round(10 * time.Microsecond)
+	t.Logf("nothing to wait for: an exec takes %v in trace mode (at most %v), in enforce mode %v (p50), %v (the first), %v and %v (the slowest)",
+		usual, quantile(trace, 1), quantile(enforce, 0.5), first, slow, quantile(enforce, 1))
+	if delay := slow - usual; delay > undelayed {
+		t.Errorf("two starts with nothing to wait for were delayed by %v and more", delay)
 	}
 }
 

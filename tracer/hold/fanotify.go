@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"strconv"
+	"sync/atomic"
 
 	"golang.org/x/sys/unix"
 
@@ -21,10 +22,11 @@ import (
 // The group is known to one thread only (see thread), which does everything
 // that is to be done with it.
 type fanotify struct {
-	thread *thread
-	execs  chan taken
-	event  uint64
-	queue  queue // known to the thread alone
+	thread  *thread
+	execs   chan taken
+	event   uint64
+	queue   queue         // known to the thread alone
+	waiting atomic.Uint64 // execs without an answer
 }
 
 // queue tells how long an event can have waited before it was read.
@@ -202,6 +204,8 @@ func (f *fanotify) take(group int, idle event.Time, buf []byte) error {
 	case m.Mask&f.event == 0:
 		unix.Close(int(m.Fd)) // nothing that waits
 	default:
+		f.waiting.Add(1)
+		urgency.begin()
 		f.execs <- taken{exec: Exec{TID: int(m.Pid), Key: int(m.Fd), Open: f.event == unix.FAN_OPEN_PERM, At: asked}}
 	}
 	return nil
@@ -228,6 +232,7 @@ func (f *fanotify) Waiting() bool {
 }
 
 func (f *fanotify) Answer(e Exec, allow bool) error {
+	defer f.answered()
 	r := unix.FanotifyResponse{Fd: int32(e.Key), Response: unix.FAN_ALLOW}
 	if !allow {
 		r.Response = unix.FAN_DENY
@@ -250,4 +255,25 @@ func (f *fanotify) Answer(e Exec, allow bool) error {
 	return nil
 }
 
-func (f *fanotify) Close() error { return f.thread.close() }
+// Close lets everything go on that waits.
+func (f *fanotify) Close() error {
+	err := f.thread.close()
+	for range f.waiting.Swap(0) {
+		urgency.end()
+	}
+	return err
+}
+
+// answered notes that one exec less waits, where it was not let go by Close.
+func (f *fanotify) answered() {
+	for {
+		n := f.waiting.Load()
+		if n == 0 {
+			return
+		}
+		if f.waiting.CompareAndSwap(n, n-1) {
+			urgency.end()
+			return
+		}
+	}
+}

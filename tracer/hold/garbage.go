@@ -10,9 +10,8 @@ import (
 const enoughGarbage = 2 << 20
 
 // garbage is collected while nobody waits for an answer. Left to itself, Go does
-// that when there is enough of it, which is while starts come. Then, at our
-// priority (see urgent), everything else on a host with one processor stands
-// still: for 20 ms, where an answer takes one.
+// that when there is enough of it, which is while starts come. Then a start on a host
+// with one processor waits for it, too: some milliseconds, where an answer takes one.
 type garbage struct{ allocated, collections uint64 }
 
 // collect is to be called when it is quiet. It does nothing where there is

@@ -133,13 +133,36 @@ func TestStuckReader(t *testing.T) {
 	}
 }
 
-// While starts are held this process comes first, with all its threads, and none
-// of them has to wait for one that waits for a disk.
+// While a start waits this process comes first, with all its threads, and while none
+// does it does not; who takes starts always comes first. None of the threads has to wait
+// for one that waits for a disk.
 func TestPriority(t *testing.T) {
 	before, processors := niceNow(), runtime.GOMAXPROCS(0)
 	h := newHost(t, nil)
-	if n := niceNow(); n != urgent {
-		t.Errorf("nice %d while starts are held", n)
+	nices := func() map[int]int {
+		of := map[int]int{}
+		if err := eachThread(func(tid int) error {
+			n, err := unix.Getpriority(unix.PRIO_PROCESS, tid)
+			of[20-n]++
+			return err
+		}); err != nil {
+			t.Fatal(err)
+		}
+		return of
+	}
+	if of := nices(); of[urgent] != 1 || of[before] == 0 {
+		t.Errorf("threads by nice value while nobody waits: %v", of)
+	}
+	late := h.guest("late")
+	h.held(1)
+	if of := nices(); of[before] != 0 {
+		t.Errorf("threads by nice value while a start waits: %v", of)
+	}
+	h.disks.set("/dev/vg0/late", true)
+	late.ends()
+	h.settled()
+	if of := nices(); of[urgent] != 1 {
+		t.Errorf("threads by nice value after the answer: %v", of)
 	}
 	if n := runtime.GOMAXPROCS(0); n < enough {
 		t.Errorf("%d processors while starts are held", n)

@@ -80,7 +80,6 @@ type Holder struct {
 	way      *way
 	cfg      atomic.Pointer[config.Enforce]
 	gate     Gate
-	nice     int    // of this process before
 	restore  func() // puts back its number of processors
 	programs *programs
 	reload   chan struct{}
@@ -124,18 +123,17 @@ func Open(ctx context.Context, o Options) (*Holder, error) {
 	if err != nil {
 		return nil, errors.Join(err, way.close())
 	}
-	nice := niceNow()
-	if err := setNice(urgent); err != nil {
+	if err := urgency.enable(); err != nil {
 		o.Log.Warn("starts are held at the priority of everything else: on a busy host they may go on unseen", "error", err)
 	}
 	h := &Holder{
-		opts: o, way: way, gate: gate, nice: nice, restore: raiseProcessors(), reload: make(chan struct{}, 1), room: room{of: map[uint32]load{}}, readers: newReaders(), journal: &journal{log: o.Log}, patience: readLimit, failed: make(chan error, 4),
+		opts: o, way: way, gate: gate, restore: raiseProcessors(), reload: make(chan struct{}, 1), room: room{of: map[uint32]load{}}, readers: newReaders(), journal: &journal{log: o.Log}, patience: readLimit, failed: make(chan error, 4),
 		running: map[*hold]struct{}{}, letGo: map[process]letGo{}, waited: map[string]event.Time{},
 	}
 	h.cfg.Store(&o.Config)
 	if err = h.guard(); err != nil {
 		gate.Close()
-		_ = setNice(nice)
+		urgency.disable()
 		h.restore()
 		return nil, errors.Join(err, way.close())
 	}
@@ -209,7 +207,7 @@ func (h *Holder) Run(ctx context.Context) error {
 	h.missed.record(h.opts.Record, h.opts.Log, event.Now(), true)
 	h.programs.close()
 	h.workers.Wait()
-	_ = setNice(h.nice) // it may not be lowered without rights: no harm
+	urgency.disable()
 	h.restore()
 	return errors.Join(err, h.way.close())
 }

@@ -3,12 +3,16 @@ package hold
 import (
 	"os"
 	"os/exec"
+	"runtime"
 	"strings"
 	"syscall"
 	"testing"
+
+	"golang.org/x/sys/unix"
 )
 
-// The nice value of a service counts among sessions, too, as it leads one of its own.
+// The nice value of a service counts among sessions, too, as it leads one of its own;
+// and all its threads have it but those that are always urgent.
 func TestSessionNice(t *testing.T) {
 	const child = "BOOTRACE_SESSION"
 	read := func() string {
@@ -19,8 +23,19 @@ func TestSessionNice(t *testing.T) {
 		return strings.TrimSpace(string(text))
 	}
 	if os.Getenv(child) != "" {
-		if err := setNice(7); err != nil {
+		runtime.LockOSThread()
+		but := unix.Gettid()
+		if err := setNice(7, map[int]bool{but: true}); err != nil {
 			t.Fatal(err)
+		}
+		if err := eachThread(func(tid int) error {
+			raw, err := unix.Getpriority(unix.PRIO_PROCESS, tid)
+			if nice := 20 - raw; nice != 7 && (nice != urgent || tid != but) {
+				t.Errorf("thread %d has the nice value %d", tid, nice)
+			}
+			return err
+		}); err != nil {
+			t.Error(err)
 		}
 		if text := read(); !strings.HasSuffix(text, " nice 7") {
 			t.Errorf("of its own session: %s", text)

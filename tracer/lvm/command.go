@@ -77,6 +77,8 @@ func (c Command) Run(ctx context.Context, command string, args ...string) (Outpu
 	}
 	cmd := exec.CommandContext(ctx, path, append([]string{command}, args...)...)
 	cmd.Env = environment()
+	// A group of its own: the service changes the priority of that of its own.
+	cmd.SysProcAttr = &syscall.SysProcAttr{Setpgid: true}
 	cmd.Cancel = func() error { return cmd.Process.Signal(syscall.SIGTERM) }
 	cmd.WaitDelay = grace
 	if c.Changes {
