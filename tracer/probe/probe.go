@@ -91,6 +91,9 @@ type Options struct {
 	noTaskStorage bool
 	// refuses says that the kernel does not take a probe for tracefs, for tests.
 	refuses func(ftrace.Probe) error
+	// fewReturns has tracefs take the kernel for one that keeps room for few returns at a
+	// time, for tests.
+	fewReturns bool
 	// preempts says whether the kernel preempts itself; tests say so.
 	preempts func() bool
 }

@@ -40,6 +40,7 @@ type tracefs struct {
 	clock    *traceClock
 	calls    calls
 	refuses  func(ftrace.Probe) error // see Options
+	few      bool                     // Options.fewReturns
 	began    event.Time
 	attached event.Time
 
@@ -112,7 +113,7 @@ func newTracefs(opts Options, dir ftrace.Dir, a ftrace.ABI) *tracefs {
 	return &tracefs{
 		log: opts.Log, interval: opts.LossInterval, findRoot: opts.FindRoot, began: event.Now(),
 		dir: dir, abi: a, options: ftrace.Options{BufferKB: bufferKB(opts.RingBytes), Clock: ftrace.Clock(opts.traceClock)},
-		unwatch: make(chan struct{}), calls: newCalls(opts.Guests), refuses: opts.refuses,
+		unwatch: make(chan struct{}), calls: newCalls(opts.Guests), refuses: opts.refuses, few: opts.fewReturns,
 		counted: map[string]uint64{}, before: map[string]uint64{},
 	}
 }
@@ -273,7 +274,7 @@ func (t *tracefs) attachExec(ftrace.ABI) (string, error) {
 func (t *tracefs) attachOpen(a ftrace.ABI) (limits string, err error) {
 	for _, symbol := range openSymbols {
 		p := openProbe(a, symbol)
-		if !t.trace.SeesReturns() {
+		if !t.seesReturns() {
 			p.Filter = "" // else a return could be taken for that of an earlier open, whose own was missed
 		}
 		if err = t.trace.Define(p); err == nil {
@@ -293,11 +294,33 @@ func (t *tracefs) attachOpen(a ftrace.ABI) (limits string, err error) {
 		l, limits = nil, err.Error()
 	}
 	t.calls.described = l != nil
+	t.calls.byDescriptor = false
+	if !t.seesReturns() {
+		if err := t.attachEnds(a, l); err == nil {
+			t.calls.byDescriptor = true
+			return limits, t.trace.Enable(evOpen)
+		} else if !ftrace.NoSymbol(err) {
+			return "", err
+		}
+	}
 	if err := t.trace.Define(openedProbe(t.calls.openSymbol, l)); err != nil {
 		return "", err
 	}
 	// The return first, so that every open that is noted is also completed.
 	return limits, errors.Join(t.trace.Enable(evOpened), t.trace.Enable(evOpen))
+}
+
+// seesReturns reports whether there is room for the returns of all calls under way.
+func (t *tracefs) seesReturns() bool { return t.trace.SeesReturns() && !t.few }
+
+// attachEnds attaches to the ends of opens so that held starts take no room of theirs.
+func (t *tracefs) attachEnds(a ftrace.ABI, l *layout) (err error) {
+	for _, call := range openCalls {
+		if err = t.enable(endsOfOpens(a, call, l)); err == nil || !ftrace.NoSymbol(err) {
+			return err
+		}
+	}
+	return err
 }
 
 // What is said of device-mapper's probes before its module is there.
@@ -604,7 +627,7 @@ func (t *tracefs) countLosses() (map[string]uint64, error) {
 // lostWith says what is not told when a probe misses a hit.
 func lostWith(name string) string {
 	switch {
-	case name == evOpen:
+	case strings.HasPrefix(name, evOpen):
 		return lossOpen
 	case strings.HasPrefix(name, "dm_"):
 		return lossDM

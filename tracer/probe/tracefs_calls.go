@@ -21,11 +21,14 @@ var errClosed = errors.New("the probes are closed")
 // calls turns hits, in the order of time, into events: it joins the entry of a
 // call with its return, and knows who is a guest.
 type calls struct {
-	names       []string // of guests' programs
-	openSymbol  string
-	described   bool // opens tell what was opened
-	threadsTold bool // the proc connector tells of new threads
-	uncertain   event.Duration
+	names      []string // of guests' programs
+	openSymbol string
+	described  bool // opens tell what was opened
+	// byDescriptor says that an open ends with its descriptor, which that of an exec
+	// does not get: see endsOfOpens.
+	byDescriptor bool
+	threadsTold  bool // the proc connector tells of new threads
+	uncertain    event.Duration
 
 	mu       sync.Mutex
 	guests   map[int]bool     // processes
@@ -41,7 +44,9 @@ type calls struct {
 	control  *devmap.Control
 	captured map[int]*started  // processes as read right after their exec
 	missed   map[string]uint64 // calls whose return was never told, by what they tell
-	returns  event.Time        // from when on the returns of device-mapper's requests are told
+	// missedFrom is when the first of them began that were not reported yet.
+	missedFrom map[string]event.Time
+	returns    event.Time // from when on the returns of device-mapper's requests are told
 }
 
 // never is when nothing is told.
@@ -80,7 +85,7 @@ func newCalls(names []string) calls {
 		names: names, guests: map[int]bool{}, threads: map[int]int{}, tasks: map[int]*started{},
 		opens: map[int]*hit{}, links: map[int]*hit{}, requests: map[int]*request{},
 		symlinks: map[int]symlink{}, opened: map[uint32]bool{}, devices: map[string]identity{},
-		captured: map[int]*started{}, missed: map[string]uint64{},
+		captured: map[int]*started{}, missed: map[string]uint64{}, missedFrom: map[string]event.Time{},
 	}
 }
 
@@ -175,9 +180,10 @@ func (c *calls) handle(h *hit) []event.Event {
 		return c.process(&h.proc)
 	case name == evExec:
 		return c.exec(h)
+	case name == evOpen && c.byDescriptor && h.flags&fmodeExec != 0:
 	case name == evOpen:
 		begin(c, c.opens, h.tid, h.keep(), lossOpen)
-	case name == evOpened:
+	case name == evOpened, name == evFile, name == evFailed:
 		return c.openDone(h)
 	case name == evStatus:
 		return c.status(h)
@@ -201,22 +207,45 @@ func (c *calls) handle(h *hit) []event.Event {
 	return nil
 }
 
+// underWay is a call between its entry and its return.
+type underWay interface{ since() event.Time }
+
+func (h *hit) since() event.Time { return h.at }
+
 // begin notes a call under way. A thread does one at a time: where there is one
 // already, its return was missed. The kernel's statistics don't tell before Linux
 // 5.14, and count faults for it: the return of an open that failed has no file to
 // look at.
-func begin[T any](c *calls, under map[int]T, tid int, call T, what string) {
+func begin[T underWay](c *calls, under map[int]T, tid int, call T, what string) {
 	end(c, under, tid, what)
 	under[tid] = call
 }
 
 // end drops a call whose return was missed, if there is one: its thread begins
 // another, or has ended, which it cannot do within a call.
-func end[T any](c *calls, under map[int]T, tid int, what string) {
-	if _, ok := under[tid]; ok {
-		c.missed[what]++
-		delete(under, tid)
+func end[T underWay](c *calls, under map[int]T, tid int, what string) {
+	call, ok := under[tid]
+	if !ok {
+		return
 	}
+	delete(under, tid)
+	c.missed[what]++
+	if first, ok := c.missedFrom[what]; !ok || call.since() < first {
+		c.missedFrom[what] = call.since()
+	}
+}
+
+// takeMissedFrom returns when the first began of the calls that were missed since it was
+// last asked, at most now: it may have been long before that was noticed.
+func (c *calls) takeMissedFrom(what string, now event.Time) event.Time {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	from, ok := c.missedFrom[what]
+	delete(c.missedFrom, what)
+	if !ok {
+		return now
+	}
+	return min(from, now)
 }
 
 func (h *hit) keep() *hit {

@@ -1,6 +1,7 @@
 package probe
 
 import (
+	"fmt"
 	"os"
 	"slices"
 	"testing"
@@ -77,6 +78,37 @@ func TestCallsOpens(t *testing.T) {
 	}
 }
 
+// Where the kernel keeps room for few returns, starts that are held take none of it, and
+// are no opens that were missed.
+func TestCallsOpensByDescriptor(t *testing.T) {
+	const file = unix.S_IFREG | 0o644
+	c := testCalls()
+	c.byDescriptor = true
+	events := handleAll(c,
+		hit{at: 10, tid: otherPID, event: evOpen, path: "/usr/bin/qemu-kvm", flags: fmodeExec}, // held, and killed
+		told(procs.Event{At: 20, Kind: procs.Exit, TID: otherPID, PID: otherPID}),
+		hit{at: 30, tid: guestPID, event: evFile, mode: unix.S_IFIFO}, // a pipe, which nobody opened
+		hit{at: 40, tid: guestPID, event: evOpen, path: "/images/a", flags: unix.O_RDWR},
+		hit{at: 41, tid: guestPID, event: evFile, mode: file, size: 4096},
+		hit{at: 50, tid: guestPID, event: evOpen, path: "/images/b", flags: unix.O_RDWR},
+		hit{at: 51, tid: guestPID, event: evFailed, ret: -int64(unix.ENOENT)},
+		hit{at: 60, tid: guestPID, event: evOpen, path: "/images/c", flags: unix.O_RDWR}, // its return was missed
+		hit{at: 70, tid: guestPID, event: evOpen, path: "/dev/vg/d", flags: unix.O_RDWR}, // by the kernel itself
+		hit{at: 71, tid: guestPID, event: evOpened, ret: -int64(unix.ENXIO)},
+	)
+	var got []string
+	for _, e := range events {
+		got = append(got, fmt.Sprint(e.Open.Path, " ", e.Open.Type, unix.ErrnoName(unix.Errno(e.Open.Errno)), " ", e.Open.Size, " ", e.From, " ", e.At))
+	}
+	want := []string{"/images/a file 4096 40 41", "/images/b ENOENT -1 50 51", "/dev/vg/d ENXIO -1 70 71"}
+	if !slices.Equal(got, want) {
+		t.Errorf("got %q, want %q", got, want)
+	}
+	if n := c.missed[lossOpen]; n != 1 || len(c.opens) != 0 {
+		t.Errorf("%d opens are counted as lost, want 1; under way %v", n, c.opens)
+	}
+}
+
 // A call whose return was not told is counted, and not taken for another.
 func TestCallsMissed(t *testing.T) {
 	c := testCalls()
@@ -98,6 +130,15 @@ func TestCallsMissed(t *testing.T) {
 	}
 	if c.missed[lossOpen] != 1 || c.missed[lossDM] != 1 || c.missed[lossLink] != 1 {
 		t.Errorf("missed %v", c.missed)
+	}
+	// What was missed is told of the time in which it was.
+	for what, want := range map[string]event.Time{lossOpen: 1, lossDM: 4, lossLink: 10} {
+		if got := c.takeMissedFrom(what, 100); got != want {
+			t.Errorf("%s was missed from %d on, want %d", what, got, want)
+		}
+		if got := c.takeMissedFrom(what, 100); got != 100 {
+			t.Errorf("%s is told again, from %d on", what, got)
+		}
 	}
 }
 

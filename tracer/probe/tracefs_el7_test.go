@@ -88,6 +88,13 @@ func TestProbesAreOfferedByEl7(t *testing.T) {
 	probes := append(dmProbes(a, ftrace.UserMemory{}, "dm_mod:"), statusProbe(a, "dm_mod:"), liveProbe("dm_mod:"),
 		openProbe(a, openSymbols[0]),
 		openedProbe(openSymbols[0], &layout{inode: 32, mapping: 240, rdev: 76, size: 80}))
+	for _, p := range endsOfOpens(a, openCalls[1], &layout{inode: 32, mapping: 240, rdev: 76, size: 80}) {
+		if p.Name != evOpened { // as above, of another function
+			probes = append(probes, p)
+		} else if !slices.Contains(offers["function"], p.Symbol) {
+			t.Errorf("el7 does not offer the function %s", p.Symbol)
+		}
+	}
 	search, _, _ := inodeProbe(a)
 	probes = append(probes, search)
 	for _, c := range linkCalls {

@@ -23,6 +23,8 @@ const (
 	evExec    = "sched_process_exec"
 	evOpen    = "open"
 	evOpened  = "opened"
+	evFile    = "open_file"
+	evFailed  = "open_failed"
 	evRequest = "dm_request"
 	evStatus  = "dm_status"
 	evLive    = "dm_live"
@@ -82,15 +84,45 @@ func openedProbe(symbol string, l *layout) ftrace.Probe {
 	p := ftrace.Probe{Name: evOpened, Symbol: symbol, Return: true, Fields: []ftrace.Field{
 		{Name: "ret", Fetch: "$retval", Type: "s64"},
 	}}
-	if l != nil {
-		inode := ftrace.At(l.inode, "$retval")
-		p.Fields = append(p.Fields,
-			ftrace.Field{Name: "mode", Fetch: ftrace.At(0, inode), Type: "u16"},
-			ftrace.Field{Name: "rdev", Fetch: ftrace.At(l.rdev, inode), Type: "u32"},
-			ftrace.Field{Name: "size", Fetch: ftrace.At(l.size, ftrace.At(0, ftrace.At(l.mapping, "$retval"))), Type: "s64"},
-		)
-	}
+	p.Fields = append(p.Fields, l.fields("$retval")...)
 	return p
+}
+
+// fields tell of a file, as far as the layout is known.
+func (l *layout) fields(file string) []ftrace.Field {
+	if l == nil {
+		return nil
+	}
+	inode := ftrace.At(l.inode, file)
+	return []ftrace.Field{
+		{Name: "mode", Fetch: ftrace.At(0, inode), Type: "u16"},
+		{Name: "rdev", Fetch: ftrace.At(l.rdev, inode), Type: "u32"},
+		{Name: "size", Fetch: ftrace.At(l.size, ftrace.At(0, ftrace.At(l.mapping, file))), Type: "s64"},
+	}
+}
+
+// The functions behind the system calls of opens, of which the first that there is
+// counts (since Linux 5.6, and before), and that of the kernel's own opens.
+var openCalls = []string{"do_sys_openat2", "do_sys_open"}
+
+const openByKernel = "file_open_name"
+
+// endsOfOpens are where opens end, where the kernel keeps room for few returns at a time.
+// An exec opens its program by the function at whose entry all opens are seen, and waits
+// there while it is held: at the return of that function, held starts would take all the
+// room. So an open by a system call ends where its descriptor is made, fd_install(fd,
+// file), which is an entry and takes none, or in the return of the system call, if it has
+// failed.
+func endsOfOpens(a ftrace.ABI, call string, l *layout) []ftrace.Probe {
+	file := ftrace.Probe{Name: evFile, Symbol: "fd_install", Fields: append([]ftrace.Field{{Name: "fd", Fetch: a.Args[0], Type: "u32"}}, l.fields(a.Args[1])...)}
+	if l != nil { // not of sockets, nor of what has no type: nobody opens those
+		file.Filter = fmt.Sprintf("mode >= %d && mode < %d", unix.S_IFIFO, unix.S_IFSOCK)
+	}
+	return []ftrace.Probe{
+		{Name: evFailed, Symbol: call, Return: true, Filter: "ret < 0", Fields: []ftrace.Field{{Name: "ret", Fetch: "$retval", Type: "s64"}}},
+		openedProbe(openByKernel, l),
+		file,
+	}
 }
 
 // Offsets in struct dm_ioctl, see bpf/event.h; where the new name is in a

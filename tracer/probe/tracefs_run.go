@@ -256,15 +256,15 @@ func (r *tracefsRun) pollLosses() bool {
 	}
 	for _, what := range slices.Sorted(maps.Keys(losses)) {
 		if n := losses[what] - r.reported[what]; n > 0 {
-			r.lost(what, n, "a buffer was full, or too many calls were under way")
+			r.lost(what, n, r.calls.takeMissedFrom(what, r.polled), "a buffer was full, or too many calls were under way")
 		}
 	}
 	r.reported = losses
 	return true
 }
 
-func (r *tracefsRun) lost(what string, n uint64, why string) {
-	r.emit(event.Event{At: event.Now(), From: r.polled, Kind: event.Loss, Src: srcTracefs,
+func (r *tracefsRun) lost(what string, n uint64, from event.Time, why string) {
+	r.emit(event.Event{At: event.Now(), From: from, Kind: event.Loss, Src: srcTracefs,
 		Loss: &event.LossInfo{Source: srcTracefs, What: what, Count: n, Why: why}})
 }
 
@@ -328,7 +328,7 @@ func (r *tracefsRun) restore(ctx context.Context) error {
 		r.log.Warn("somebody has turned the probes off, they are attached again", "err", gone)
 		err = r.insist(ctx)
 	}
-	r.lost(lossAll, 0, "somebody else who uses the trace files had turned the probes off")
+	r.lost(lossAll, 0, r.polled, "somebody else who uses the trace files had turned the probes off")
 	if err != nil && ctx.Err() == nil {
 		return fmt.Errorf("attach probes again: %w", err)
 	}
