@@ -20,6 +20,7 @@ import (
 	"github.com/bootrace/bootrace/bpf"
 	"github.com/bootrace/bootrace/tracer/bootlog"
 	"github.com/bootrace/bootrace/tracer/event"
+	"github.com/bootrace/bootrace/tracer/probe/ftrace"
 	"github.com/bootrace/bootrace/tracer/recorder"
 )
 
@@ -297,4 +298,30 @@ func TestFloodOfLog(t *testing.T) {
 	} else if lost := lossesOf(events, hostile); len(lost) != 1 || lost["look"] < own[0].Count {
 		t.Errorf("the log counts %+v, and the record tells of %v", own, lost)
 	}
+}
+
+// A user whose threads wait in open(2) of a FIFO under /dev, more than a return had room
+// for by the kernel's own reckoning and by MaxActive, hides no open of root's guest from
+// the trace files.
+func TestWaitingOpensBesideTracefs(t *testing.T) {
+	const waiting = ftrace.MaxActive + 100
+	b := openTracefsTest(t, Options{})
+	dir, err := os.MkdirTemp("/dev", "bootrace-test-")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer os.RemoveAll(dir)
+	fifo := dir + "/fifo"
+	if err := errors.Join(os.Chmod(dir, 0o755), unix.Mkfifo(fifo, 0o666), os.Chmod(fifo, 0o666)); err != nil {
+		t.Fatal(err)
+	}
+	guest := staying(fakeGuest(t, "qemu-system-x86_64", "-drive", "file=/dev/vg/lv,if=none"))
+	events := trace(t, b, func() {
+		unleash(t, asUser(t, "/bin/sh", "patient", "-c", children(waiting, ": <"+fifo)))
+		_ = guest.Run()
+	})
+	if lost := lossesOf(events, 0); len(lost) > 0 {
+		t.Errorf("lost: %v", lost)
+	}
+	checkGuest(t, events, guest)
 }

@@ -81,7 +81,7 @@ const fmodeExec = 0x20
 // openedProbe is at the return, with what was opened where the layout of the
 // kernel's structures is known.
 func openedProbe(symbol string, l *layout) ftrace.Probe {
-	p := ftrace.Probe{Name: evOpened, Symbol: symbol, Return: true, Fields: []ftrace.Field{
+	p := ftrace.Probe{Name: evOpened, Symbol: symbol, Return: true, Many: true, Fields: []ftrace.Field{
 		{Name: "ret", Fetch: "$retval", Type: "s64"},
 	}}
 	p.Fields = append(p.Fields, l.fields("$retval")...)

@@ -240,6 +240,12 @@ func TestDefinition(t *testing.T) {
 			t.Errorf("got %s, want %s", got, want)
 		}
 	}
+	p.Many = true // of users' threads: as many as the kernel takes, where it takes a number
+	for active, want := range map[int]string{0: "r:g/done dm_mod:dev_create", 64: "r4096:g/done dm_mod:dev_create"} {
+		if got := p.definition("g", active); got != want {
+			t.Errorf("got %s, want %s", got, want)
+		}
+	}
 }
 
 // What a kernel can is in its README, where it has one.

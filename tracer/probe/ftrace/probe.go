@@ -24,6 +24,9 @@ type Probe struct {
 	Fields []Field
 	// Filter is an expression over the fields; empty takes every hit.
 	Filter string
+	// Many is set of a return of which any user can have as many calls under way as
+	// he has threads: it gets MostActive in place of MaxActive.
+	Many bool
 }
 
 // Field is a value that a probe records.
@@ -39,12 +42,20 @@ type Field struct {
 // has to wait for a disk hides others.
 const MaxActive = 256
 
+// MostActive is the most that the kernel takes (KRETPROBE_MAXACTIVE_MAX of
+// kernel/trace/trace_kprobe.c, since Linux 4.12): a call takes some 100 bytes of its
+// memory.
+const MostActive = 4096
+
 // definition is the line that makes the event. active is how many calls may be
 // under way, 0 for as many as the kernel likes.
 func (p Probe) definition(group string, active int) string {
 	kind := "p"
 	if p.Return {
 		kind = "r"
+		if active > 0 && p.Many {
+			active = MostActive
+		}
 		if active > 0 {
 			kind += strconv.Itoa(active)
 		}
