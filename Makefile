@@ -32,7 +32,7 @@ LIBEXECDIR := $(PREFIX)/libexec/bootrace
 export CGO_ENABLED := 0
 
 .DEFAULT_GOAL := help
-.PHONY: help build generate generate-check matrix test unit lab-test browser-test demo soak soak-enforce disks-test fuzz bench bench-boot bench-latency lint judge lab install uninstall clean
+.PHONY: help build generate generate-check matrix test unit lab-test browser-test demo soak soak-enforce disks-test fuzz bench bench-boot bench-probes bench-latency lint judge lab install uninstall clean
 
 help: ## this list
 	@grep -hE '^[a-z0-9-]+:.*##' $(MAKEFILE_LIST) | sort | awk -F ':.*## ' '{printf "  %-16s %s\n", $$1, $$2}'
@@ -121,6 +121,9 @@ bench: build ## what it costs: probes (the kernel's own statistics), log, timeli
 
 bench-boot: ## what it costs a boot, in the lab, by a clock that counts instructions
 	BOOTRACE_COST=1 $(GO) test -count=1 -timeout 3h -v -run 'TestBootCost' ./kernels/scenarios
+
+bench-probes: ## what the probes cost an ioctl, an open and an exec that are nothing to them, in instructions, on each kernel: MATRIX=5.10 for one
+	BOOTRACE_COST=1 $(GO) test -count=1 -timeout 5h -v -run 'TestProbeCost$$/^$(MATRIX)$$' ./kernels/scenarios
 
 bench-latency: build ## how soon a held guest goes on, against udevadm wait and polling: 100 rounds in the lab
 	BOOTRACE_LAB=1 BOOTRACE_ROUNDS=100 $(GO) test -count=1 -timeout 2h -v -run 'TestLatency$$' ./kernels/scenarios

@@ -33,6 +33,7 @@ const struct {
 	struct link_event link;
 	struct dm_event dm;
 	struct guest_name name;
+	struct path_head head;
 	struct owner owner;
 } *wire_types;
 

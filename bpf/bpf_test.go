@@ -25,6 +25,7 @@ func TestLayout(t *testing.T) {
 		"dm_ioctl":   reflect.TypeFor[DMIoctl](),
 		"dm_event":   reflect.TypeFor[DMEvent](),
 		"guest_name": reflect.TypeFor[GuestName](),
+		"path_head":  reflect.TypeFor[PathHead](),
 		"owner":      reflect.TypeFor[Owner](),
 	} {
 		t.Run(name, func(t *testing.T) {

@@ -96,7 +96,7 @@ struct call {
 	__u32 targets;
 	__u32 cookie;
 	__u32 uid;
-	__u32 pad;
+	__u32 general; /* seen by the probes of all ioctls, see dm.h */
 };
 
 /* Set before loading: whether a call is kept with its task. Then nobody's calls can
@@ -123,6 +123,9 @@ struct {
 /* Calls under way. While it is 0 the exit probes, which see
  * every ioctl of every virtual CPU, have nothing to look up. */
 __u64 calls_open;
+
+/* Device-mapper's requests among them. */
+__u64 requests_open;
 
 /* The device-mapper's major: dynamic, 0 as long as it is not known. */
 __u32 dm_major;
@@ -341,11 +344,21 @@ static __always_inline void fill_header(struct header *h, __u32 kind, __u64 from
 	bpf_get_current_comm(h->comm, sizeof(h->comm));
 }
 
+/* count_call counts a call of that kind that begins, or one that is over. */
+static __always_inline void count_call(__u32 kind, const __s64 by)
+{
+	__sync_fetch_and_add(&calls_open, by);
+	if (kind == CALL_DM)
+		__sync_fetch_and_add(&requests_open, by);
+}
+
 /* keep_call keeps a call in the map for all. */
 static __always_inline void keep_call(struct call *c, const __u32 lossy)
 {
 	__u64 id = bpf_get_current_pid_tgid();
 	struct owner *o = NULL;
+	struct call *kept;
+	__u32 before;
 
 	c->uid = bpf_get_current_uid_gid();
 	if (c->uid) {
@@ -356,7 +369,7 @@ static __always_inline void keep_call(struct call *c, const __u32 lossy)
 		}
 	}
 	if (!bpf_map_update_elem(&calls, &id, c, BPF_NOEXIST)) {
-		__sync_fetch_and_add(&calls_open, 1);
+		count_call(c->kind, 1);
 		if (o) {
 			__sync_fetch_and_add(&o->calls, 1);
 			__sync_fetch_and_add(&calls_of_users, 1);
@@ -365,7 +378,14 @@ static __always_inline void keep_call(struct call *c, const __u32 lossy)
 	}
 	/* The exit of the thread's last call was missed, or the map is full. */
 	lost(lossy);
-	bpf_map_update_elem(&calls, &id, c, BPF_EXIST);
+	kept = bpf_map_lookup_elem(&calls, &id);
+	if (!kept)
+		return;
+	before = kept->kind;
+	if (bpf_map_update_elem(&calls, &id, c, BPF_EXIST))
+		return;
+	count_call(before, -1);
+	count_call(c->kind, 1);
 }
 
 static __always_inline void call_enter(struct call *c, const __u32 lossy)
@@ -382,10 +402,11 @@ static __always_inline void call_enter(struct call *c, const __u32 lossy)
 		lost(lossy);
 		return;
 	}
-	if (kept->kind) /* the exit of the thread's last call was missed */
+	if (kept->kind) { /* the exit of the thread's last call was missed */
 		lost(lossy);
-	else
-		__sync_fetch_and_add(&calls_open, 1);
+		count_call(kept->kind, -1);
+	}
+	count_call(c->kind, 1);
 	__builtin_memcpy(kept, c, sizeof(*c));
 }
 
@@ -424,13 +445,13 @@ static __always_inline bool call_exit(struct call *out, __u32 kind)
 	__builtin_memcpy(out, c, sizeof(*out));
 	if (task_storage) {
 		c->kind = 0;
-		__sync_fetch_and_add(&calls_open, -1);
+		count_call(out->kind, -1);
 		return out->kind == kind;
 	}
 	id = bpf_get_current_pid_tgid();
 	if (bpf_map_delete_elem(&calls, &id))
 		return out->kind == kind;
-	__sync_fetch_and_add(&calls_open, -1);
+	count_call(out->kind, -1);
 	o = out->uid ? owner_of(out->uid) : NULL;
 	if (o && o->calls && calls_of_users) {
 		__sync_fetch_and_add(&o->calls, -1);
@@ -457,6 +478,7 @@ static __always_inline struct file *file_of(__u32 fd)
 
 #define S_IFMT 0170000
 #define S_IFBLK 0060000
+#define S_IFDIR 0040000
 #define S_IFCHR 0020000
 #define MAJOR(dev) ((dev) >> 20)
 #define MINOR(dev) ((dev) & 0xfffff)

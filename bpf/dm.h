@@ -2,8 +2,13 @@
 
 /* Device-mapper changes, from the entry and the exit of the ioctl on
  * /dev/mapper/control. On success the kernel has filled in name, uuid and
- * device by the exit, even if the caller gave only one of them. Works before
- * dm_mod is loaded and needs none of its types. */
+ * device by the exit, even if the caller gave only one of them. None of dm_mod's
+ * types is needed.
+ *
+ * There are two kinds of probes. General ones see every ioctl of the host, those of
+ * each virtual CPU too, and work before dm_mod is loaded. Those in dm_mod itself see
+ * its requests only, and cost all others nothing: they take over once it is there.
+ * Until the general ones are detached, both see a request. */
 
 #pragma once
 
@@ -127,9 +132,9 @@ static __always_inline bool is_dm(__u32 cmd)
 	return ((cmd >> 8) & 0xff) == DM_IOCTL && dm_wanted(cmd & 0xff);
 }
 
-static __always_inline void dm_enter(__u32 cmd, unsigned long arg)
+static __always_inline void dm_enter(__u32 cmd, unsigned long arg, bool general)
 {
-	struct call c = { .kind = CALL_DM, .arg = (const void *)arg, .op = cmd & 0xff };
+	struct call c = { .kind = CALL_DM, .arg = (const void *)arg, .op = cmd & 0xff, .general = general };
 	struct {
 		__u32 data_size, data_start, targets, open_count, flags, event_nr;
 	} in = {};
@@ -150,7 +155,7 @@ SEC("tracepoint/syscalls/sys_enter_ioctl")
 int enter_ioctl(struct sys_enter *ctx)
 {
 	if (is_dm(ctx->args[1]) && is_control(file_of(ctx->args[0])))
-		dm_enter(ctx->args[1], ctx->args[2]);
+		dm_enter(ctx->args[1], ctx->args[2], true);
 	return 0;
 }
 
@@ -159,7 +164,7 @@ int enter_ioctl(struct sys_enter *ctx)
 static __always_inline int function_ioctl(struct file *file, __u32 cmd, unsigned long arg)
 {
 	if (is_dm(cmd) && is_control(file))
-		dm_enter(cmd, arg);
+		dm_enter(cmd, arg, true);
 	return 0;
 }
 
@@ -273,6 +278,30 @@ SEC("kprobe.multi/sys_ioctl")
 int probe_exit_ioctl(struct pt_regs *ctx)
 {
 	return any_call() ? dm_exit(RESULT(ctx)) : 0;
+}
+
+/* dm_ctl_ioctl(struct file *file, unsigned int cmd, unsigned long arg) in dm_mod, which has had
+ * this name and been called by its address from Linux 3.10 to 7.2. */
+SEC("kprobe/dm_ctl_ioctl")
+int request_enter(struct pt_regs *ctx)
+{
+	__u32 cmd = ARGUMENT(ctx, 1, si);
+	unsigned long arg = ARGUMENT(ctx, 2, dx);
+	struct call *c;
+
+	if (!is_dm(cmd))
+		return 0;
+	c = this_call();
+	if (c && c->kind == CALL_DM && c->general && c->op == (cmd & 0xff) && c->arg == (const void *)arg)
+		return 0; /* the general probes have seen it */
+	dm_enter(cmd, arg, false);
+	return 0;
+}
+
+SEC("kretprobe/dm_ctl_ioctl")
+int request_exit(struct pt_regs *ctx)
+{
+	return any_call() ? dm_exit((int)RESULT(ctx)) : 0;
 }
 
 /* The instant at which a table is live and I/O flows: after the swap of the

@@ -28,6 +28,7 @@ enum kind {
 #define TABLE_LEN 4096	  /* target specs of one table load; longer ones are cut */
 #define TABLE_PIECE 512
 #define GUEST_NAMES 16	  /* see guest_name */
+#define SYSTEM_DIRS 16	  /* see path_head */
 
 #define ARGS_SMALL 4096
 #define ARGS_MEDIUM 16384
@@ -127,4 +128,10 @@ struct dm_event {
 struct guest_name {
 	__u64 value[2];
 	__u64 mask[2];
+};
+
+/* The beginning of a path: its first 8 bytes & mask == value. */
+struct path_head {
+	__u64 value;
+	__u64 mask;
 };

@@ -8,6 +8,8 @@
 
 #pragma once
 
+#define O_ACCMODE 03
+#define O_RDONLY 00
 #define O_PATH 010000000
 
 /* Device-mapper devices of which an open by somebody who is no guest has been
@@ -44,21 +46,31 @@ static __always_inline bool in_dev(__u64 head)
 	return (head & 0xffffffffffULL) == 0x2f7665642fULL;
 }
 
+/* wanted_open decides by what most opens are not: a guest's, or of a name in /dev. */
+static __always_inline bool wanted_open(struct call *c)
+{
+	__u64 head;
+
+	c->guest = is_guest(bpf_get_current_pid_tgid() >> 32);
+	/* A path on a page that is not there yet cannot be judged before the
+	 * kernel has read it: at the exit. */
+	return c->guest || bpf_probe_read_user(&head, sizeof(head), c->arg) || in_dev(head);
+}
+
+static __always_inline int note_open(struct call *c)
+{
+	if (c->guest)
+		call_enter(c, KIND_OPEN);
+	else
+		call_enter(c, KIND_LOOK);
+	return 0;
+}
+
 static __always_inline int open_enter(const char *path, __u32 flags, const void *how)
 {
 	struct call c = { .kind = CALL_OPEN, .arg = path, .arg2 = how, .flags = flags };
-	__u64 head;
 
-	c.guest = is_guest(bpf_get_current_pid_tgid() >> 32);
-	/* A path on a page that is not there yet cannot be judged before the
-	 * kernel has read it: at the exit. */
-	if (!c.guest && !bpf_probe_read_user(&head, sizeof(head), path) && !in_dev(head))
-		return 0;
-	if (c.guest)
-		call_enter(&c, KIND_OPEN);
-	else
-		call_enter(&c, KIND_LOOK);
-	return 0;
+	return wanted_open(&c) ? note_open(&c) : 0;
 }
 
 /* describe_file fills in what fd is. */
@@ -98,6 +110,35 @@ static __always_inline bool worth_telling(const struct open_event *e)
 	return first_open(e->dev);
 }
 
+/* Set before loading: folders that hold no disk, as the first bytes of a path. */
+volatile const struct path_head system_dirs[SYSTEM_DIRS];
+volatile const __u32 system_dirs_len;
+
+static __always_inline bool in_system_dir(__u64 head)
+{
+	__u32 i;
+
+#pragma unroll
+	for (i = 0; i < SYSTEM_DIRS; i++) {
+		if (i >= system_dirs_len)
+			return false;
+		if ((head & system_dirs[i].mask) == system_dirs[i].value)
+			return true;
+	}
+	return false;
+}
+
+/* worth_telling_of_guest drops most of what a guest opens as it starts: libraries and
+ * settings, which it only reads. A block device is told wherever its node is. */
+static __always_inline bool worth_telling_of_guest(const struct open_event *e, __u64 head)
+{
+	if ((e->mode & S_IFMT) == S_IFBLK)
+		return true;
+	if ((e->mode & S_IFMT) == S_IFDIR)
+		return false;
+	return (e->flags & O_ACCMODE) != O_RDONLY || !in_system_dir(head);
+}
+
 static __always_inline int open_exit(long ret)
 {
 	struct open_buffer *b;
@@ -128,7 +169,7 @@ static __always_inline int open_exit(long ret)
 		return 0;
 	if (ret >= 0)
 		describe_file(&b->e, ret);
-	if (!c.guest && !worth_telling(&b->e))
+	if (c.guest ? !worth_telling_of_guest(&b->e, *(__u64 *)b->path) : !worth_telling(&b->e))
 		return 0;
 	fill_header(&b->e.h, KIND_OPEN, c.from, ret);
 	b->e.path_len = n;
@@ -171,10 +212,14 @@ int exit_open(struct sys_exit *ctx)
  * way, too. */
 static __always_inline int function_open(const char *path, const struct open_how *kernel_how)
 {
+	struct call c = { .kind = CALL_OPEN, .arg = path };
 	struct open_how how = {};
 
+	if (!wanted_open(&c))
+		return 0;
 	bpf_probe_read_kernel(&how, sizeof(how), kernel_how);
-	return open_enter(path, how.flags, NULL);
+	c.flags = how.flags;
+	return note_open(&c);
 }
 
 SEC("fentry/do_sys_openat2")

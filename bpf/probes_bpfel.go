@@ -52,6 +52,8 @@ const (
 	ProbesProgProbeExitIoctl    = "probe_exit_ioctl"
 	ProbesProgProbeExitLink     = "probe_exit_link"
 	ProbesProgProbeExitOpen     = "probe_exit_open"
+	ProbesProgRequestEnter      = "request_enter"
+	ProbesProgRequestExit       = "request_exit"
 	ProbesProgTraceExec         = "trace_exec"
 	ProbesProgTraceExit         = "trace_exit"
 	ProbesProgTraceFork         = "trace_fork"
@@ -66,7 +68,10 @@ const (
 	ProbesVarLosses             = "losses"
 	ProbesVarOwnersLost         = "owners_lost"
 	ProbesVarRenameByFilename   = "rename_by_filename"
+	ProbesVarRequestsOpen       = "requests_open"
 	ProbesVarSymlinkByFilename  = "symlink_by_filename"
+	ProbesVarSystemDirs         = "system_dirs"
+	ProbesVarSystemDirsLen      = "system_dirs_len"
 	ProbesVarTaskStorage        = "task_storage"
 	ProbesVarWireTypes          = "wire_types"
 )
@@ -139,6 +144,8 @@ type ProbesProgramSpecs struct {
 	ProbeExitIoctl    *ebpf.ProgramSpec `ebpf:"probe_exit_ioctl"`
 	ProbeExitLink     *ebpf.ProgramSpec `ebpf:"probe_exit_link"`
 	ProbeExitOpen     *ebpf.ProgramSpec `ebpf:"probe_exit_open"`
+	RequestEnter      *ebpf.ProgramSpec `ebpf:"request_enter"`
+	RequestExit       *ebpf.ProgramSpec `ebpf:"request_exit"`
 	TraceExec         *ebpf.ProgramSpec `ebpf:"trace_exec"`
 	TraceExit         *ebpf.ProgramSpec `ebpf:"trace_exit"`
 	TraceFork         *ebpf.ProgramSpec `ebpf:"trace_fork"`
@@ -175,7 +182,10 @@ type ProbesVariableSpecs struct {
 	Losses            *ebpf.VariableSpec `ebpf:"losses"`
 	OwnersLost        *ebpf.VariableSpec `ebpf:"owners_lost"`
 	RenameByFilename  *ebpf.VariableSpec `ebpf:"rename_by_filename"`
+	RequestsOpen      *ebpf.VariableSpec `ebpf:"requests_open"`
 	SymlinkByFilename *ebpf.VariableSpec `ebpf:"symlink_by_filename"`
+	SystemDirs        *ebpf.VariableSpec `ebpf:"system_dirs"`
+	SystemDirsLen     *ebpf.VariableSpec `ebpf:"system_dirs_len"`
 	TaskStorage       *ebpf.VariableSpec `ebpf:"task_storage"`
 	WireTypes         *ebpf.VariableSpec `ebpf:"wire_types"`
 }
@@ -242,7 +252,10 @@ type ProbesVariables struct {
 	Losses            *ebpf.Variable `ebpf:"losses"`
 	OwnersLost        *ebpf.Variable `ebpf:"owners_lost"`
 	RenameByFilename  *ebpf.Variable `ebpf:"rename_by_filename"`
+	RequestsOpen      *ebpf.Variable `ebpf:"requests_open"`
 	SymlinkByFilename *ebpf.Variable `ebpf:"symlink_by_filename"`
+	SystemDirs        *ebpf.Variable `ebpf:"system_dirs"`
+	SystemDirsLen     *ebpf.Variable `ebpf:"system_dirs_len"`
 	TaskStorage       *ebpf.Variable `ebpf:"task_storage"`
 	WireTypes         *ebpf.Variable `ebpf:"wire_types"`
 }
@@ -277,6 +290,8 @@ type ProbesPrograms struct {
 	ProbeExitIoctl    *ebpf.Program `ebpf:"probe_exit_ioctl"`
 	ProbeExitLink     *ebpf.Program `ebpf:"probe_exit_link"`
 	ProbeExitOpen     *ebpf.Program `ebpf:"probe_exit_open"`
+	RequestEnter      *ebpf.Program `ebpf:"request_enter"`
+	RequestExit       *ebpf.Program `ebpf:"request_exit"`
 	TraceExec         *ebpf.Program `ebpf:"trace_exec"`
 	TraceExit         *ebpf.Program `ebpf:"trace_exit"`
 	TraceFork         *ebpf.Program `ebpf:"trace_fork"`
@@ -310,6 +325,8 @@ func (p *ProbesPrograms) Close() error {
 		p.ProbeExitIoctl,
 		p.ProbeExitLink,
 		p.ProbeExitOpen,
+		p.RequestEnter,
+		p.RequestExit,
 		p.TraceExec,
 		p.TraceExit,
 		p.TraceFork,

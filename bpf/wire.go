@@ -138,6 +138,17 @@ type GuestName struct {
 	Mask  [2]uint64
 }
 
+// PathHead stands for all paths whose first eight bytes, as a little-endian word,
+// give Value under Mask.
+type PathHead struct {
+	Value uint64
+	Mask  uint64
+}
+
+// MaxSystemDirs is how many folders the programs can be told in which guests'
+// reads are of no interest.
+const MaxSystemDirs = 16
+
 // Owner is what a user other than root takes of what all share, in the map owners.
 type Owner struct {
 	Second   uint64 // in which OfGuests and OfOthers were told, in 2^30 ns

@@ -13,6 +13,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/bootrace/bootrace/kernels"
 	"github.com/bootrace/bootrace/kernels/lab"
 	"github.com/bootrace/bootrace/tracer/timeline"
 )
@@ -58,6 +59,36 @@ func TestBootCost(t *testing.T) {
 	checkCost(t, "system up", durations(plain, up), durations(traced, up))
 	checkCost(t, "guest started", durations(plain, guest), durations(traced, guest))
 	reportOwn(t, traced)
+}
+
+// What the probes cost what is nothing to them, on each kernel, with both backends. It
+// prints what kernels/README.md has.
+func TestProbeCost(t *testing.T) {
+	if os.Getenv("BOOTRACE_COST") == "" {
+		t.Skip("NOT RUN: boots each kernel; `make bench-probes` runs it")
+	}
+	for _, k := range kernels.Bootable() {
+		t.Run(k.Name, func(t *testing.T) {
+			out, _ := boot(t, "probes", func(o *lab.Options) {
+				o.Kernel, o.Counted, o.Install, o.Timeout = k.Name, true, nil, time.Hour
+				buildTests(t, o.Out, "probe")
+			})
+			text, err := os.ReadFile(filepath.Join(out, "cost.txt"))
+			if err != nil {
+				t.Fatal(err)
+			}
+			told := 0
+			for line := range strings.Lines(string(text)) {
+				if _, figures, ok := strings.Cut(line, "COST "); ok {
+					t.Log(strings.TrimSpace(figures))
+					told++
+				}
+			}
+			if told == 0 {
+				t.Errorf("nothing was measured: %s", text)
+			}
+		})
+	}
 }
 
 func up(c cost) time.Duration    { return c.up }

@@ -148,9 +148,19 @@ func prepareMatrix(t *testing.T, out string) {
 	if err := os.WriteFile(filepath.Join(out, "findings.sh"), script, 0o755); err != nil {
 		t.Fatal(err)
 	}
+	buildTests(t, out, "probe", "hold")
+}
+
+// buildTests puts the tests of packages of the tracer into the folder that the machine
+// shares.
+func buildTests(t *testing.T, out string, packages ...string) {
+	t.Helper()
+	if err := os.MkdirAll(out, 0o755); err != nil {
+		t.Fatal(err)
+	}
 	ctx, cancel := context.WithTimeout(t.Context(), 10*time.Minute)
 	defer cancel()
-	for _, name := range []string{"probe", "hold"} {
+	for _, name := range packages {
 		build := exec.CommandContext(ctx, "go", "test", "-c", "-o", filepath.Join(out, name+".test"), "./tracer/"+name)
 		build.Dir, build.Env = repo(t), append(os.Environ(), "CGO_ENABLED=0")
 		if text, err := build.CombinedOutput(); err != nil {

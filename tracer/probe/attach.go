@@ -124,18 +124,26 @@ const fewProcessors = 10
 // behind if we are killed: they bear our name, and Dir.RemoveStale finds them.
 func (k kernel) returnOf(name string, p *ebpf.Program) (link.Link, error) {
 	if n, err := ebpf.PossibleCPU(); k.preempts || err == nil && n < fewProcessors && !builtPreemptible(kernelVersion()) {
-		if owner, err := ftrace.Owner(); err == nil {
-			l, err := link.Kretprobe(name, p, &link.KprobeOptions{RetprobeMaxActive: ftrace.MaxActive, TraceFSPrefix: owner})
-			if err == nil {
-				return l, nil
-			}
+		if l, err := manyReturnsOf(name, p, ftrace.MaxActive); err == nil {
+			return l, nil
 		}
 	}
 	return link.Kretprobe(name, p, nil)
 }
 
+// manyReturnsOf attaches to the return of a kernel function of which active calls can
+// be under way.
+func manyReturnsOf(name string, p *ebpf.Program, active int) (link.Link, error) {
+	owner, err := ftrace.Owner()
+	if err != nil {
+		return nil, err
+	}
+	return link.Kretprobe(name, p, &link.KprobeOptions{RetprobeMaxActive: active, TraceFSPrefix: owner})
+}
+
 const (
 	limitsDM     = "not seen: 32-bit programs, dm-mod.create= of the kernel command line"
+	limitsDMOwn  = "not seen: dm-mod.create= of the kernel command line"
 	limitsOpen   = "not seen: 32-bit programs, io_uring"
 	limitsOpenAt = "not seen: io_uring"
 
@@ -201,6 +209,20 @@ func (k kernel) families() []family {
 	}
 }
 
+// ownRequests is the family of device-mapper's requests by dm_mod's own function, see
+// requests.
+func (k kernel) ownRequests() family {
+	at := func(what, program string, attach func(*ebpf.Program) (link.Link, error)) attachment {
+		return attachment{name: what + " of " + dmRequest, kind: bpf.KindDM, required: true, program: program, attach: func(p *ebpf.Program, _ string) (link.Link, error) {
+			return attach(p)
+		}}
+	}
+	return family{AbilityDM, []way{{byKprobes, limitsDMOwn, []attachment{
+		at("kretprobe", bpf.ProbesProgRequestExit, func(p *ebpf.Program) (link.Link, error) { return manyReturnsOf(dmRequest, p, requestsActive) }),
+		at("kprobe", bpf.ProbesProgRequestEnter, func(p *ebpf.Program) (link.Link, error) { return link.Kprobe(dmRequest, p, nil) }),
+	}}}}
+}
+
 func (w way) preemptible() bool {
 	return slices.ContainsFunc(w.attachments, func(a attachment) bool { return a.preemptible })
 }
@@ -261,20 +283,20 @@ func (f family) avoided(w way) bool {
 
 // attach attaches a family in the first way that this kernel has, or nothing of
 // it. It returns what that way cannot see.
-func (b *eBPF) attach(f family) (limits string, err error) {
+func (b *eBPF) attach(f family) (links []link.Link, limits string, err error) {
 	ways := f.inOrder(b.kernel.preempts)
 	for i, w := range ways {
-		if err = b.attachAll(w.attachments); err == nil {
-			return f.describe(w, b.kernel), nil
+		if links, err = b.attachAll(w.attachments); err == nil {
+			return links, f.describe(w, b.kernel), nil
 		}
 		if i+1 < len(ways) {
 			b.log.Debug("cannot attach in the best way", "probes", f.ability, "err", err)
 		}
 	}
-	return "", err
+	return nil, "", err
 }
 
-func (b *eBPF) attachAll(attachments []attachment) error {
+func (b *eBPF) attachAll(attachments []attachment) ([]link.Link, error) {
 	var links []link.Link
 	for _, a := range attachments {
 		l, err := b.attachOne(a)
@@ -283,14 +305,13 @@ func (b *eBPF) attachAll(attachments []attachment) error {
 			links = append(links, l)
 		case !a.required && errors.Is(err, os.ErrNotExist):
 		default:
-			return errors.Join(err, closeLinks(links), b.dropAll(attachments))
+			return nil, errors.Join(err, closeLinks(links), b.dropAll(attachments))
 		}
 	}
-	b.links = append(b.links, links...)
 	for _, a := range attachments {
 		b.feeds[a.program] = a.kind
 	}
-	return nil
+	return links, nil
 }
 
 func (b *eBPF) attachOne(a attachment) (link.Link, error) {
@@ -309,10 +330,14 @@ func (b *eBPF) attachOne(a attachment) (link.Link, error) {
 	return l, nil
 }
 
+// dropAll frees programs that could not be attached, now or before: of the others the
+// statistics count on.
 func (b *eBPF) dropAll(attachments []attachment) error {
 	var names []string
 	for _, a := range attachments {
-		names = append(names, a.program)
+		if _, was := b.feeds[a.program]; !was {
+			names = append(names, a.program)
+		}
 	}
 	if err := b.programs.drop(names...); err != nil {
 		return fmt.Errorf("free programs: %w", err)

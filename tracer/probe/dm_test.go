@@ -56,6 +56,9 @@ func TestDeviceMapper(t *testing.T) {
 		if err := b.DeviceMapperLoaded(); err != nil {
 			t.Error(err)
 		}
+		if own := len(b.requests.own) > 0; !own {
+			t.Errorf("dm_mod is there, and every ioctl is still looked at: %s", b.requests.limits)
+		}
 		dm.setup("create", "bt-test", "--uuid", "TEST-uuid", "--notable")
 		dm.setup("load", "bt-test", "--table", "0 2048 zero")
 		dm.setup("resume", "bt-test")
@@ -77,6 +80,11 @@ func TestDeviceMapper(t *testing.T) {
 			t.Error("removed a mapping twice")
 		}
 	})
+	if late {
+		if b.followModule(); len(b.requests.general) > 0 {
+			t.Error("the probes of all ioctls are still attached")
+		}
+	}
 	events = slices.DeleteFunc(events, func(e event.Event) bool {
 		return e.DM != nil && e.Proc.Comm != "dmsetup"
 	})

@@ -38,10 +38,12 @@ type eBPF struct {
 	mu        sync.Mutex
 	links     []link.Link // in the order of attaching
 	live      link.Link   // nil: not attached
+	requests  *requests
 	abilities []event.Ability
 	upgraded  []event.Event // for Run to deliver
 	owned     map[loss]uint64
 	ownedSum  uint64 // as of owned
+	closed    bool
 }
 
 // OpenEBPF loads and attaches the eBPF programs. What it cannot attach on this
@@ -151,6 +153,10 @@ func programsFor(opts Options) (*ebpf.CollectionSpec, error) {
 	if err != nil {
 		return nil, fmt.Errorf("set names of guest programs: %w", err)
 	}
+	heads, n := pathHeads(systemDirs)
+	if err := errors.Join(spec.Variables[bpf.ProbesVarSystemDirs].Set(heads), spec.Variables[bpf.ProbesVarSystemDirsLen].Set(n)); err != nil {
+		return nil, fmt.Errorf("set folders that hold no disks: %w", err)
+	}
 	if n := opts.roomOfUser; n > 0 {
 		if err := errors.Join(spec.Variables[bpf.ProbesVarGuestsOfUser].Set(n), spec.Variables[bpf.ProbesVarCallsOfUser].Set(n)); err != nil {
 			return nil, fmt.Errorf("set the room of one user: %w", err)
@@ -187,7 +193,7 @@ func (b *eBPF) start(ctx context.Context) error {
 		if err := ctx.Err(); err != nil {
 			return fmt.Errorf("attach probes: %w", context.Cause(ctx))
 		}
-		limits, err := b.attach(f)
+		limits, err := b.begin(f)
 		ability := event.Ability{Name: f.ability, OK: err == nil, Why: limits}
 		if err != nil {
 			ability.Why = err.Error()
@@ -201,6 +207,18 @@ func (b *eBPF) start(ctx context.Context) error {
 	b.abilities = append(b.abilities, b.attachLive())
 	b.attached = event.Now()
 	return nil
+}
+
+// begin attaches a family for good, or the one of device-mapper's requests for now.
+func (b *eBPF) begin(f family) (limits string, err error) {
+	if f.ability == AbilityDM {
+		b.requests = b.newRequests(f)
+		_, err := b.requests.follow()
+		return b.requests.limits, err
+	}
+	links, limits, err := b.attach(f)
+	b.links = append(b.links, links...)
+	return limits, err
 }
 
 // setMajor tells the kernel side what it otherwise learns from the first
@@ -279,28 +297,70 @@ func (b *eBPF) AddGuest(pid int) error {
 	return nil
 }
 
+// DeviceMapperLoaded implements Backend.
 func (b *eBPF) DeviceMapperLoaded() error {
 	b.mu.Lock()
 	defer b.mu.Unlock()
 	majorErr := b.setMajor()
-	i := slices.IndexFunc(b.abilities, func(a event.Ability) bool { return a.Name == AbilityDMLiveInstant })
+	changed := b.followRequests()
+	i := b.ability(AbilityDMLiveInstant)
 	before := b.abilities[i]
 	b.abilities[i] = b.attachLive()
 	live := &b.abilities[i]
 	if !live.OK {
 		err := fmt.Errorf("attach to dm_mod: %s", live.Why)
-		if live.Why != before.Why { // such as: the kernel has no kprobes
+		if changed || live.Why != before.Why { // such as: the kernel has no kprobes
 			err = errors.Join(err, b.upgrade(event.Now()))
 		}
 		return err
 	}
+	now := event.Now()
 	if before.OK {
 		live.Why = before.Why
-		return majorErr
+	} else {
+		live.Why = fmt.Sprintf("from %.3f s after the boot on, when dm_mod had been loaded; what went live before is known as a window as wide as the request", now.Seconds())
 	}
-	now := event.Now()
-	live.Why = fmt.Sprintf("from %.3f s after the boot on, when dm_mod had been loaded; what went live before is known as a window as wide as the request", now.Seconds())
-	return errors.Join(majorErr, b.upgrade(now))
+	if changed || !before.OK {
+		return errors.Join(majorErr, b.upgrade(now))
+	}
+	return majorErr
+}
+
+func (b *eBPF) ability(name string) int {
+	return slices.IndexFunc(b.abilities, func(a event.Ability) bool { return a.Name == name })
+}
+
+// followRequests reports whether it changes what is seen of device-mapper's requests.
+func (b *eBPF) followRequests() bool {
+	missed, err := b.requests.follow()
+	if missed {
+		b.upgraded = append(b.upgraded, missedRequests(b.requests.seen, event.Now()))
+	}
+	i := b.ability(AbilityDM)
+	before := b.abilities[i]
+	b.abilities[i] = event.Ability{Name: AbilityDM, OK: err == nil, Why: b.requests.limits}
+	if err != nil {
+		b.abilities[i].Why = err.Error()
+	}
+	return b.abilities[i] != before
+}
+
+// followModule looks whether dm_mod was loaded or unloaded, of which nobody may have
+// told, and whether probes that it took over from can go now.
+func (b *eBPF) followModule() {
+	b.mu.Lock()
+	due := !b.closed && b.requests.due(event.Now())
+	leaving := due && b.requests.leaving()
+	if leaving {
+		due = b.followRequests()
+	}
+	b.mu.Unlock()
+	if !due {
+		return
+	}
+	if err := b.DeviceMapperLoaded(); err != nil {
+		b.log.Info("dm_mod was loaded or unloaded", "err", err)
+	}
 }
 
 // upgrade has Run deliver the abilities as they are from now on.
@@ -334,8 +394,12 @@ func (b *eBPF) Close() error {
 	if b.live != nil {
 		links = append(links, b.live)
 	}
-	b.links, b.live = nil, nil
-	return errors.Join(closeLinks(links), b.reader.Close(), b.programs.close())
+	b.links, b.live, b.closed = nil, nil, true
+	var err error
+	if b.requests != nil {
+		err = b.requests.close()
+	}
+	return errors.Join(err, closeLinks(links), b.reader.Close(), b.programs.close())
 }
 
 // closeLinks detaches in reverse order: an entry before its exit, so that no

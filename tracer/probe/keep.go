@@ -1,16 +1,19 @@
 package probe
 
 import (
+	"encoding/binary"
 	"slices"
 	"strings"
 
 	"golang.org/x/sys/unix"
 
+	"github.com/bootrace/bootrace/bpf"
 	"github.com/bootrace/bootrace/tracer/event"
 )
 
 // This file is the one place where opens are dropped that the kernel side has
-// let through. What the kernel side drops is in bpf/open.h.
+// let through. What the kernel side drops is in bpf/open.h; it gets its folders from
+// here.
 
 // systemDirs never hold a disk.
 var systemDirs = event.SystemDirs()
@@ -43,6 +46,24 @@ func keepOpen(o *event.OpenInfo, guest bool) bool {
 	// Something written to is a disk, or may become one, wherever it is.
 	readOnly := o.Flags&unix.O_ACCMODE == unix.O_RDONLY
 	return !readOnly || !hasAnyPrefix(o.Path, systemDirs)
+}
+
+// pathHeads compiles folders for the kernel side, which looks at the first eight bytes
+// of a path. Folders with longer names are left out, and what is opened there is
+// dropped here.
+func pathHeads(dirs []string) (heads [bpf.MaxSystemDirs]bpf.PathHead, n uint32) {
+	for _, dir := range dirs {
+		var value, mask [8]byte
+		if len(dir) > len(value) || int(n) == len(heads) {
+			continue
+		}
+		for i := range copy(value[:], dir) {
+			mask[i] = 0xff
+		}
+		heads[n] = bpf.PathHead{Value: binary.LittleEndian.Uint64(value[:]), Mask: binary.LittleEndian.Uint64(mask[:])}
+		n++
+	}
+	return heads, n
 }
 
 func hasAnyPrefix(s string, prefixes []string) bool {

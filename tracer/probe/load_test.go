@@ -42,7 +42,7 @@ func testEveryWayLoads(t *testing.T, taskStorage bool) {
 	if taskStorage && !p.taskStorage {
 		t.Skip("NOT TESTED: this kernel keeps nothing with tasks for programs that trace")
 	}
-	for _, f := range (kernel{}).families() {
+	for _, f := range append(kernel{}.families(), kernel{}.ownRequests()) {
 		for _, w := range f.ways {
 			for _, a := range w.attachments {
 				_, err := p.load(a.program)
@@ -67,7 +67,7 @@ func TestEveryProgramIsUsed(t *testing.T) {
 		t.Fatal(err)
 	}
 	used := map[string]bool{bpf.ProbesProgLive: true}
-	for _, f := range (kernel{}).families() {
+	for _, f := range append(kernel{}.families(), kernel{}.ownRequests()) {
 		for _, w := range f.ways {
 			for _, a := range w.attachments {
 				used[a.program] = true

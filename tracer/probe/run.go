@@ -59,6 +59,7 @@ func (r *run) loop(ctx context.Context) error {
 		}
 		if !time.Now().Before(r.next) {
 			r.pollLosses(false)
+			r.followModule()
 			r.schedule()
 		}
 	}
