@@ -6,6 +6,7 @@ import (
 	"io/fs"
 	"log/slog"
 	"os"
+	"slices"
 	"syscall"
 
 	"github.com/cilium/ebpf/link"
@@ -96,7 +97,7 @@ func (r *requests) follow() (missed bool, err error) {
 	case err != nil && len(r.own) == 0 && len(r.general) == 0:
 		return false, r.attachTheGeneral()
 	case err != nil: // out of sight: dm_mod is as it was
-		return false, nil
+		return false, nil //nolint:nilerr // see above
 	}
 	if module != r.at || len(r.own) == 0 && len(r.general) == 0 {
 		missed, err = r.change(module)
@@ -157,7 +158,7 @@ func (r *requests) detach(links []link.Link) {
 }
 
 func (r *requests) close() error {
-	links := append(r.general, r.own...) //nolint:gocritic // both end here
+	links := slices.Concat(r.general, r.own)
 	r.general, r.own = nil, nil
 	return closeLinks(links)
 }

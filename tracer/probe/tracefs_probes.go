@@ -115,8 +115,8 @@ const openByKernel = "file_open_name"
 // failed.
 func endsOfOpens(a ftrace.ABI, call string, l *layout) []ftrace.Probe {
 	file := ftrace.Probe{Name: evFile, Symbol: "fd_install", Fields: append([]ftrace.Field{{Name: "fd", Fetch: a.Args[0], Type: "u32"}}, l.fields(a.Args[1])...)}
-	if l != nil { // not of sockets, nor of what has no type: nobody opens those
-		file.Filter = fmt.Sprintf("mode >= %d && mode < %d", unix.S_IFIFO, unix.S_IFSOCK)
+	if l != nil { // not of what has no type: nobody opens that. (O_PATH opens sockets, too.)
+		file.Filter = fmt.Sprintf("mode >= %d", unix.S_IFIFO)
 	}
 	return []ftrace.Probe{
 		{Name: evFailed, Symbol: call, Return: true, Filter: "ret < 0", Fields: []ftrace.Field{{Name: "ret", Fetch: "$retval", Type: "s64"}}},

@@ -3,6 +3,7 @@ package probe
 import (
 	"context"
 	"errors"
+	"net"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -67,6 +68,11 @@ func tellsTheSame(t *testing.T, opts Options) {
 		want = trace(t, eb, func() { actBoth(t, tf, eb) })
 	})
 	compare(t, got, want)
+	tf.calls.mu.Lock()
+	defer tf.calls.mu.Unlock()
+	if len(tf.calls.missed) > 0 {
+		t.Errorf("calls whose end was missed: %v", tf.calls.missed)
+	}
 }
 
 func actBoth(t *testing.T, backends ...Backend) {
@@ -92,6 +98,10 @@ func actBoth(t *testing.T, backends ...Backend) {
 	_ = os.Symlink("../dm-0", filepath.Join(dir, "direct"))
 	_ = os.Symlink("../dm-1", filepath.Join(dir, ".#temporary"))
 	_ = os.Rename(filepath.Join(dir, ".#temporary"), filepath.Join(dir, "renamed"))
+	if l, err := net.Listen("unix", filepath.Join(dir, "socket")); err == nil {
+		_ = openErrno(l.Addr().String(), unix.O_PATH|unix.O_CLOEXEC)
+		l.Close()
+	}
 	_ = openErrno("/dev/bootrace-test/nothing-here", unix.O_RDWR|unix.O_CLOEXEC)
 }
 
