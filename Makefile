@@ -57,8 +57,14 @@ generate-check: generate ## prove that what is committed is current
 unit: ## unit tests, and the native BPF tests where this kernel allows them
 	$(GO) test ./...
 
-lab-test: build ## the tests that boot virtual machines: KERNEL=6.1, PROBES=ebpf|tracefs for the scenarios
-	BOOTRACE_LAB=1 BOOTRACE_KERNEL=$(KERNEL) BOOTRACE_PROBES=$(PROBES) $(GO) test -count=1 -timeout 80m -v ./kernels/...
+# Each test waits until there is a processor for its machine. With MATRIX the matrix shares
+# them: no processor waits for the last of the one before the other begins.
+lab-test: build ## the tests that boot virtual machines: KERNEL=6.1, PROBES=ebpf|tracefs for the scenarios, MATRIX=.* for the matrix, too
+	BOOTRACE_LAB=1 BOOTRACE_KERNEL=$(KERNEL) BOOTRACE_PROBES=$(PROBES) BOOTRACE_MATRIX='$(if $(filter command line environment,$(origin MATRIX)),$(MATRIX))' $(GO) test -count=1 -timeout 80m -parallel 99 -v ./kernels/...
+
+.PHONY: engine-test
+engine-test: ## the lab itself: a machine that boots twice, without bootrace (three minutes)
+	BOOTRACE_ENGINE=1 BOOTRACE_KERNEL=$(KERNEL) $(GO) test -count=1 -timeout 20m -v -run 'TestRun$$' ./kernels/lab
 
 # Installs the Debian packages in $(1) that this machine lacks, and says so.
 # Where that can't be, the tests that need them say NOT RUN.
@@ -77,7 +83,7 @@ browser-test: ## the page in a real browser (Chromium, headless); its screenshot
 
 MATRIX ?= .*
 matrix: build ## both ways to watch a kernel, on each kernel, compared: MATRIX=5.10 for one (10 minutes)
-	BOOTRACE_LAB=1 BOOTRACE_MATRIX=1 $(GO) test -count=1 -timeout 2h -v -run 'TestMatrix$$/^$(MATRIX)$$' ./kernels/scenarios
+	BOOTRACE_LAB=1 BOOTRACE_MATRIX='$(MATRIX)' $(GO) test -count=1 -timeout 2h -parallel 99 -v -run 'TestMatrix$$' ./kernels/scenarios
 
 .PHONY: arm64-test
 arm64-test: ## the eBPF programs on Debian's arm64 kernel, emulated (2 minutes)
@@ -85,7 +91,7 @@ arm64-test: ## the eBPF programs on Debian's arm64 kernel, emulated (2 minutes)
 
 .PHONY: matrix-all
 matrix-all: build ## the same, and the scenarios with each way on each kernel: MATRIX=5.10 PROBES=tracefs for some (hours)
-	BOOTRACE_LAB=1 BOOTRACE_MATRIX=all $(GO) test -count=1 -timeout 8h -v -run 'TestMatrix/^$(MATRIX)$$/^$(PROBES)' ./kernels/scenarios
+	BOOTRACE_LAB=1 BOOTRACE_MATRIX=all $(GO) test -count=1 -timeout 8h -parallel 99 -v -run 'TestMatrix/^$(MATRIX)$$/^$(PROBES)' ./kernels/scenarios
 
 .PHONY: metrics-test
 metrics-test: ## the metrics and the example alerts, judged by promtool

@@ -9,8 +9,8 @@ import (
 
 // TestRun reboots a real machine, without bootrace: this is about the lab.
 func TestRun(t *testing.T) {
-	if os.Getenv("BOOTRACE_LAB") == "" {
-		t.Skip("NOT RUN: boots a virtual machine; set BOOTRACE_LAB=1 to run it")
+	if os.Getenv("BOOTRACE_ENGINE") == "" {
+		t.Skip("NOT RUN: boots a virtual machine; `make engine-test` runs it, and the scenarios use the same engine")
 	}
 	out := t.TempDir()
 	result, err := Run(t.Context(), Options{

@@ -37,6 +37,7 @@ func TestDemo(t *testing.T) {
 	}
 	inLab(t)
 	t.Parallel()
+	defer machines.take(rank(t.Name()))()
 	checkDemo(t, makeDemo(t), w)
 }
 

@@ -3,13 +3,17 @@
 package scenarios
 
 import (
+	"cmp"
 	"encoding/json"
 	"os"
 	"os/signal"
 	"path/filepath"
+	"runtime"
 	"slices"
 	"strings"
+	"sync"
 	"testing"
+	"time"
 
 	"github.com/bootrace/bootrace/kernels/lab"
 	"github.com/bootrace/bootrace/tracer/check"
@@ -26,12 +30,101 @@ func inLab(t *testing.T) {
 
 // play boots the scenario of that name and returns the folder of its results.
 // The test fails if one of its scripts does. A machine keeps one processor of
-// this one busy, so as many run at a time as go test runs parallel tests.
+// this one busy, so as many run at a time as this one has.
 func play(t *testing.T, scenario string, change func(*lab.Options)) (string, lab.Result) {
 	t.Helper()
 	inLab(t)
 	t.Parallel()
+	defer machines.take(rank(t.Name()))()
 	return boot(t, scenario, change)
+}
+
+// longest are the tests whose machines run longest, the longest first: begun last, one
+// of them would keep one processor busy while the others have nothing to do. A test that
+// is not here comes behind them.
+var longest = []string{
+	"TestCauses", "TestEnforce", "TestDemo", "TestFirstReport", "TestMatrix", "TestReadiness", "TestLatency",
+	"TestFindings", "TestLibvirt", "TestDracut", "TestDemoWithoutInitramfs", "TestCheck",
+}
+
+func rank(test string) int {
+	test, _, _ = strings.Cut(test, "/")
+	if i := slices.Index(longest, test); i >= 0 {
+		return i
+	}
+	return len(longest)
+}
+
+// machines are the virtual machines that may run at a time.
+var machines = queue{free: runtime.NumCPU()}
+
+// queue lets in as many as are free, those of the lowest rank first.
+type queue struct {
+	mu      sync.Mutex
+	free    int
+	waiting []*waiter
+}
+
+type waiter struct {
+	rank int
+	in   chan struct{}
+}
+
+// take returns when there is room, and a function that leaves it.
+func (q *queue) take(rank int) (leave func()) {
+	w := &waiter{rank, make(chan struct{})}
+	q.mu.Lock()
+	q.waiting = append(q.waiting, w)
+	q.mu.Unlock()
+	// All tests that are parallel begin at the same time: who comes first has to see
+	// who else there is.
+	time.AfterFunc(time.Second, q.admit)
+	<-w.in
+	return func() {
+		q.mu.Lock()
+		q.free++
+		q.mu.Unlock()
+		q.admit()
+	}
+}
+
+func (q *queue) admit() {
+	q.mu.Lock()
+	defer q.mu.Unlock()
+	slices.SortStableFunc(q.waiting, func(a, b *waiter) int { return cmp.Compare(a.rank, b.rank) })
+	for q.free > 0 && len(q.waiting) > 0 {
+		close(q.waiting[0].in)
+		q.waiting = q.waiting[1:]
+		q.free--
+	}
+}
+
+// The longest come first, and no more at a time than there is room for.
+func TestQueue(t *testing.T) {
+	q := queue{free: 1}
+	var mu sync.Mutex
+	var order []int
+	inside := 0
+	var all sync.WaitGroup
+	for _, rank := range []int{2, 0, 3, 1} {
+		all.Go(func() {
+			leave := q.take(rank)
+			mu.Lock()
+			order = append(order, rank)
+			if inside++; inside > 1 {
+				t.Error("more are in than there is room for")
+			}
+			mu.Unlock()
+			mu.Lock()
+			inside--
+			mu.Unlock()
+			leave()
+		})
+	}
+	all.Wait()
+	if !slices.IsSorted(order) {
+		t.Errorf("in the order %v", order)
+	}
 }
 
 // boot is play of a test that decides by itself whether it runs.
