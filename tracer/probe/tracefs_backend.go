@@ -299,7 +299,7 @@ func (t *tracefs) attachOpen(a ftrace.ABI) (limits string, err error) {
 		if err := t.attachEnds(a, l); err == nil {
 			t.calls.byDescriptor = true
 			return limits, t.trace.Enable(evOpen)
-		} else if !ftrace.NoSymbol(err) {
+		} else if !ftrace.NoSymbol(err) && !errors.Is(err, errElsewhere) {
 			return "", err
 		}
 	}
@@ -313,14 +313,29 @@ func (t *tracefs) attachOpen(a ftrace.ABI) (limits string, err error) {
 // seesReturns reports whether there is room for the returns of all calls under way.
 func (t *tracefs) seesReturns() bool { return t.trace.SeesReturns() && !t.few }
 
-// attachEnds attaches to the ends of opens so that held starts take no room of theirs.
-func (t *tracefs) attachEnds(a ftrace.ABI, l *layout) (err error) {
+// errElsewhere says that opens do not go through any function that is known to end them.
+var errElsewhere = errors.New("opens end elsewhere in this kernel")
+
+// attachEnds attaches to the ends of opens so that held starts take no room of theirs. A
+// kernel may have a function that its opens do not go through, which is tried.
+func (t *tracefs) attachEnds(a ftrace.ABI, l *layout) error {
 	for _, call := range openCalls {
-		if err = t.enable(endsOfOpens(a, call, l)); err == nil || !ftrace.NoSymbol(err) {
+		switch err := endsOpens(t.trace, call); {
+		case err == nil:
+			return t.enable(endsOfOpens(a, call, l))
+		case !ftrace.NoSymbol(err) && !errors.Is(err, errLayout):
 			return err
 		}
 	}
-	return err
+	return errElsewhere
+}
+
+// endsOpens tries whether an open returns from that function.
+func endsOpens(t *ftrace.Instance, call string) error {
+	runtime.LockOSThread() // the probe is told by the thread that hits it
+	defer runtime.UnlockOSThread()
+	p := ftrace.Probe{Name: "layout", Symbol: call, Return: true, Fields: []ftrace.Field{{Name: "ret", Fetch: "$retval", Type: "s64"}}}
+	return provoke(t, p, func(string, *ftrace.Record) error { return nil }, "/dev/null")
 }
 
 // What is said of device-mapper's probes before its module is there.
