@@ -42,7 +42,7 @@ type reader struct {
 }
 
 func (r *reader) event(e *Event) error {
-	if r.clean = clean(r.in); !r.clean && !utf8.Valid(r.in) {
+	if !r.clean && !utf8.Valid(r.in) {
 		return &SyntaxError{firstInvalid(r.in), "not UTF-8"}
 	}
 	r.object(e)
@@ -374,10 +374,17 @@ func (r *reader) value(v *string) {
 
 // share returns b as a string, the same one as before if it still knows it.
 func (r *reader) share(b []byte) string {
-	if r.seen == nil || len(b) == 0 || len(b) > internMax {
+	if r.seen == nil {
 		return string(b)
 	}
-	slot := &r.seen[maphash.Bytes(internSeed, b)%internSlots]
+	return share(r.seen, b)
+}
+
+func share(seen *[internSlots]string, b []byte) string {
+	if len(b) == 0 || len(b) > internMax {
+		return string(b)
+	}
+	slot := &seen[maphash.Bytes(internSeed, b)%internSlots]
 	if *slot != string(b) {
 		*slot = string(b)
 	}

@@ -4,8 +4,10 @@ import (
 	"bytes"
 	"encoding/json"
 	"errors"
+	"fmt"
 	"os"
 	"reflect"
+	"regexp"
 	"slices"
 	"strings"
 	"testing"
@@ -308,16 +310,24 @@ func FuzzStrings(f *testing.F) {
 	})
 }
 
+// BenchmarkDecode reads the same lines in our own form, and as any form of JSON.
 func BenchmarkDecode(b *testing.B) {
-	lines := samples(b)
+	lines := slices.DeleteFunc(samples(b), func(line []byte) bool { return !clean(line) })
 	var d Decoder
-	b.SetBytes(meanLength(lines))
-	b.ReportAllocs()
-	for i := 0; b.Loop(); i++ {
-		var e Event
-		if err := d.Decode(lines[i%len(lines)], &e); err != nil {
-			b.Fatal(err)
-		}
+	for name, decode := range map[string]func([]byte, *Event) error{
+		"own-form": d.Decode,
+		"any-form": func(line []byte, e *Event) error { return d.any(line, e, clean(line)) },
+	} {
+		b.Run(name, func(b *testing.B) {
+			b.SetBytes(meanLength(lines))
+			b.ReportAllocs()
+			for i := 0; b.Loop(); i++ {
+				var e Event
+				if err := decode(lines[i%len(lines)], &e); err != nil {
+					b.Fatal(err)
+				}
+			}
+		})
 	}
 }
 
@@ -359,4 +369,72 @@ func BenchmarkLibraryDecode(b *testing.B) {
 
 func meanLength(lines [][]byte) int64 {
 	return int64(len(slices.Concat(lines...)) / len(lines))
+}
+
+// The reader of our own form and the one of all forms read the same line as the
+// same event; what the first leaves to the second costs time and nothing else.
+func FuzzOwnForm(f *testing.F) {
+	for _, line := range samples(f) {
+		f.Add(line)
+	}
+	f.Add(plainly(f).AppendJSON(nil))
+	f.Add([]byte(`{"id":1,"t_ns":-5,"kind":"x","exec":{"args":[],"files":[{"path":"/a","size":0,"dev":{"major":1,"minor":4294967296}}]}}`))
+	f.Fuzz(func(t *testing.T, line []byte) {
+		var own, general Event
+		if !clean(line) || !new(Decoder).own(line, &own) {
+			return
+		}
+		if err := new(Decoder).any(line, &general, true); err != nil {
+			t.Fatalf("%q is read, and is no event: %v", line, err)
+		}
+		if !reflect.DeepEqual(own, general) {
+			t.Fatalf("%q (-general +own):\n%s", line, cmp.Diff(general, own))
+		}
+	})
+}
+
+// plainly is an event with all members set, in plain ASCII.
+func plainly(tb testing.TB) *Event {
+	tb.Helper()
+	line := regexp.MustCompile(`[^ -~]|\\.`).ReplaceAll(full().AppendJSON(nil), nil)
+	e := new(Event)
+	if err := e.UnmarshalJSON(line); err != nil {
+		tb.Fatal(err)
+	}
+	return e
+}
+
+// What is written without escapes is read by the reader of our own form: every
+// member of every type, and every line of the samples.
+func TestOwnForm(t *testing.T) {
+	lines := append(samples(t), plainly(t).AppendJSON(nil), (&Event{}).AppendJSON(nil))
+	for _, line := range lines {
+		var e Event
+		if clean(line) && !new(Decoder).own(line, &e) {
+			t.Errorf("not read as our own form: %s", line)
+		}
+	}
+}
+
+// A line in which members are left out, doubled, in another order or unknown is the
+// same event as ever.
+func TestOtherForms(t *testing.T) {
+	line := plainly(t).AppendJSON(nil)
+	for _, change := range [][2]string{
+		{`"pid":`, `"other":`}, {`"kind":`, ` "kind":`}, {`,"src":`, `,"src":"a","src":`}, {`"major":`, `"minor":1,"major":`}, {`":-`, `":`}, {`true`, `false`},
+		{`true`, `null`}, {`"id":`, `"id":0`}, {`}`, `,}`}, {`}}`, `}`}, {`]`, `],`}, {`:`, `: `}, {`[`, `[null,`},
+	} {
+		other := bytes.Replace(line, []byte(change[0]), []byte(change[1]), 1)
+		if bytes.Equal(other, line) {
+			t.Fatalf("%q changes nothing", change)
+		}
+		var got, want Event
+		err := new(Decoder).Decode(other, &got)
+		wantErr := want.UnmarshalJSON(other)
+		if fmt.Sprint(err) != fmt.Sprint(wantErr) {
+			t.Errorf("%q: error %v, want %v", change, err, wantErr)
+		} else if diff := cmp.Diff(want, got); err == nil && diff != "" {
+			t.Errorf("%q (-want +got):\n%s", change, diff)
+		}
+	}
 }
