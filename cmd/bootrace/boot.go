@@ -168,7 +168,7 @@ func openRecord(boot *bootlog.Boot, threshold time.Duration) (*delivery.Record, 
 		timeline.Options{NearMiss: threshold})
 	// Where something of the log can't be read and events are missing for it, a
 	// loss event among the others says so.
-	return &delivery.Record{Builder: b, Events: log.Events(), Closer: log}, nil
+	return &delivery.Record{Builder: b, Events: log.Lend(), Closer: log}, nil
 }
 
 // nearMiss is the flag, else the configuration's, where this machine has one.

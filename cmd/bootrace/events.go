@@ -216,7 +216,7 @@ func printNewEvents(c *cli.Context, w io.Writer, boot *bootlog.Boot, asJSON bool
 	if err != nil {
 		return size, err
 	}
-	for e, err := range log.Events() {
+	for e, err := range log.Lend() {
 		if err != nil {
 			return size, err
 		}

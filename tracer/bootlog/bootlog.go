@@ -60,12 +60,14 @@ type Header struct {
 	Sources []event.SourceInfo `json:"-"`
 }
 
-// Fold takes over what e says about the host, the clock and the sources.
+// Fold takes over what e says about the host, the clock and the sources. It keeps
+// nothing that e points to.
 func (h *Header) Fold(e *event.Event) {
 	switch {
 	case e.Clock != nil:
 		if e.Clock.Replaces(h.Wall) {
-			h.Wall = e.Clock
+			clock := *e.Clock
+			h.Wall = &clock
 		}
 	case e.Host != nil:
 		h.Host = *e.Host

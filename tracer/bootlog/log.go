@@ -90,13 +90,20 @@ func (l *Log) Damage() []Damage { return slices.Clone(l.damage) }
 // from source "log" stands in their place, so that whoever sees the events
 // knows that they are not all. An error ends the events: the disk could not be
 // read.
-func (l *Log) Events() iter.Seq2[event.Event, error] {
+func (l *Log) Events() iter.Seq2[event.Event, error] { return l.events(false) }
+
+// Lend returns the events as Events does, for a reader that keeps nothing that an
+// event points to: it is used again for others as soon as the reader asks for the
+// next one. That saves a third of the time.
+func (l *Log) Lend() iter.Seq2[event.Event, error] { return l.events(true) }
+
+func (l *Log) events(lend bool) iter.Seq2[event.Event, error] {
 	return func(yield func(event.Event, error) bool) {
 		l.damage = nil
 		t := teller{log: l, yield: yield}
 		for i, p := range l.parts {
 			t.begin(p, i > 0)
-			if err := p.scan(t.chunk); err != nil {
+			if err := p.scan(lend, t.chunk); err != nil {
 				if !errors.Is(err, errStop) {
 					yield(event.Event{}, fmt.Errorf("read boot log %s: %w", p.path, err))
 				}

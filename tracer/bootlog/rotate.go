@@ -170,7 +170,7 @@ func summarize(ctx context.Context, path string) (*summary, error) {
 	}
 	defer l.Close()
 	var n uint64
-	for e, err := range l.Events() {
+	for e, err := range l.Lend() {
 		if err = errors.Join(err, ctx.Err()); err != nil {
 			return nil, err
 		}

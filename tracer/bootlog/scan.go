@@ -27,9 +27,10 @@ type chunk struct {
 	// The text ends here, properly or with an unfinished line.
 	last bool
 
-	events []event.Event
-	damage []damage
-	ready  chan struct{}
+	events   []event.Event
+	payloads *event.Payloads // of events, nil where they are the reader's to keep
+	damage   []damage
+	ready    chan struct{}
 }
 
 // damage is a stretch that is no event, before the chunk's event of that index.
@@ -41,8 +42,9 @@ type damage struct {
 }
 
 // scan decodes the events on all cores and hands them over chunk by chunk, in
-// order. No goroutine is left behind when it returns.
-func (p *part) scan(tell func(*chunk) error) error {
+// order. No goroutine is left behind when it returns. With lend, what the events
+// point to is used again once tell has returned.
+func (p *part) scan(lend bool, tell func(*chunk) error) error {
 	text, closeText, err := p.text(true)
 	if err != nil {
 		return err
@@ -57,6 +59,7 @@ func (p *part) scan(tell func(*chunk) error) error {
 		order: make(chan *chunk, workers),
 		free:  make(chan *chunk, 2*workers+2),
 		stop:  make(chan struct{}),
+		lend:  lend,
 	}
 	var running sync.WaitGroup
 	defer running.Wait()
@@ -87,16 +90,21 @@ func (p *part) scan(tell func(*chunk) error) error {
 type scan struct {
 	work, order, free chan *chunk
 	stop              chan struct{}
+	lend              bool
 	err               error // valid once order is closed
 }
 
 func (s *scan) chunk() *chunk {
 	select {
 	case c := <-s.free:
-		*c = chunk{data: c.data[:0], events: c.events[:0], damage: c.damage[:0], ready: c.ready}
+		*c = chunk{data: c.data[:0], events: c.events[:0], payloads: c.payloads, damage: c.damage[:0], ready: c.ready}
 		return c
 	default:
-		return &chunk{ready: make(chan struct{}, 1)}
+		c := &chunk{ready: make(chan struct{}, 1)}
+		if s.lend {
+			c.payloads = new(event.Payloads)
+		}
+		return c
 	}
 }
 
@@ -176,6 +184,10 @@ func fill(r io.Reader, b []byte, n int) ([]byte, error) {
 
 // decode finds the chunk's events and its damage.
 func (c *chunk) decode(d *event.Decoder) {
+	if c.payloads != nil {
+		c.payloads.Reset()
+		d.Use(c.payloads)
+	}
 	cut := c.damage // at most one, known before: the text's end is gone
 	c.damage = c.damage[:0:0]
 	for pos := 0; pos < len(c.data); {

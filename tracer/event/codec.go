@@ -51,14 +51,24 @@ func (e *Event) UnmarshalJSON(data []byte) error {
 // saves most of the memory that a boot's events need. It is not safe for
 // concurrent use.
 type Decoder struct {
-	seen  [internSlots]string
-	slabs slabs
-	texts []string // of the list that is being read
+	seen     [internSlots]string
+	payloads *Payloads
+	texts    []string // of the list that is being read
+}
+
+// Use has what the next events point to come from p, until p is reset, nearly all of
+// it: the decoder allocates hardly anything then.
+func (d *Decoder) Use(p *Payloads) {
+	p.keep = true
+	d.payloads = p
 }
 
 // Decode reads one line into e, replacing all it holds. The line is not kept.
 func (d *Decoder) Decode(line []byte, e *Event) error {
 	*e = Event{}
+	if d.payloads == nil {
+		d.payloads = new(Payloads)
+	}
 	plain := clean(line)
 	if plain && d.own(line, e) {
 		return nil

@@ -79,7 +79,7 @@ func (d *Decoder) ownEvent(b []byte, v *Event) []byte {
 		b = b[1:]
 	}
 	if len(b) > 7 && string(b[:7]) == "\"proc\":" {
-		v.Proc = one(&d.slabs.Proc)
+		v.Proc = d.payloads.proc.one(d.payloads)
 		b = d.ownProc(b[7:], v.Proc)
 		if len(b) == 0 {
 			return nil
@@ -121,7 +121,7 @@ func (d *Decoder) ownEvent(b []byte, v *Event) []byte {
 		b = b[1:]
 	}
 	if len(b) > 7 && string(b[:7]) == "\"open\":" {
-		v.Open = one(&d.slabs.OpenInfo)
+		v.Open = d.payloads.open.one(d.payloads)
 		b = d.ownOpenInfo(b[7:], v.Open)
 		if len(b) == 0 {
 			return nil
@@ -135,7 +135,7 @@ func (d *Decoder) ownEvent(b []byte, v *Event) []byte {
 		b = b[1:]
 	}
 	if len(b) > 5 && string(b[:5]) == "\"dm\":" {
-		v.DM = one(&d.slabs.DMInfo)
+		v.DM = d.payloads.dm.one(d.payloads)
 		b = d.ownDMInfo(b[5:], v.DM)
 		if len(b) == 0 {
 			return nil
@@ -149,7 +149,7 @@ func (d *Decoder) ownEvent(b []byte, v *Event) []byte {
 		b = b[1:]
 	}
 	if len(b) > 6 && string(b[:6]) == "\"dev\":" {
-		v.Dev = one(&d.slabs.DevInfo)
+		v.Dev = d.payloads.info.one(d.payloads)
 		b = d.ownDevInfo(b[6:], v.Dev)
 		if len(b) == 0 {
 			return nil
@@ -640,7 +640,7 @@ func (d *Decoder) ownOpenInfo(b []byte, v *OpenInfo) []byte {
 		b = b[1:]
 	}
 	if len(b) > 6 && string(b[:6]) == "\"dev\":" {
-		v.Dev = one(&d.slabs.Dev)
+		v.Dev = d.payloads.dev.one(d.payloads)
 		b = d.ownDev(b[6:], v.Dev)
 		if len(b) == 0 {
 			return nil
@@ -830,7 +830,7 @@ func (d *Decoder) ownDMInfo(b []byte, v *DMInfo) []byte {
 		b = b[1:]
 	}
 	if len(b) > 6 && string(b[:6]) == "\"dev\":" {
-		v.Dev = one(&d.slabs.Dev)
+		v.Dev = d.payloads.dev.one(d.payloads)
 		b = d.ownDev(b[6:], v.Dev)
 		if len(b) == 0 {
 			return nil
@@ -1025,7 +1025,7 @@ func (d *Decoder) ownDevInfo(b []byte, v *DevInfo) []byte {
 		b = b[1:]
 	}
 	if len(b) > 6 && string(b[:6]) == "\"dev\":" {
-		v.Dev = one(&d.slabs.Dev)
+		v.Dev = d.payloads.dev.one(d.payloads)
 		b = d.ownDev(b[6:], v.Dev)
 		if len(b) == 0 {
 			return nil
@@ -1856,7 +1856,7 @@ func (d *Decoder) ownImageMember(b []byte, v *ImageMember) []byte {
 		b = b[1:]
 	}
 	if len(b) > 6 && string(b[:6]) == "\"dev\":" {
-		v.Dev = one(&d.slabs.Dev)
+		v.Dev = d.payloads.dev.one(d.payloads)
 		b = d.ownDev(b[6:], v.Dev)
 		if len(b) == 0 {
 			return nil
@@ -2653,7 +2653,7 @@ func (d *Decoder) ownLVMPV(b []byte, v *LVMPV) []byte {
 		b = b[1:]
 	}
 	if len(b) > 6 && string(b[:6]) == "\"dev\":" {
-		v.Dev = one(&d.slabs.Dev)
+		v.Dev = d.payloads.dev.one(d.payloads)
 		b = d.ownDev(b[6:], v.Dev)
 		if len(b) == 0 {
 			return nil
@@ -2911,7 +2911,7 @@ func (d *Decoder) ownWayInfo(b []byte, v *WayInfo) []byte {
 		b = b[1:]
 	}
 	if len(b) > 6 && string(b[:6]) == "\"dev\":" {
-		v.Dev = one(&d.slabs.Dev)
+		v.Dev = d.payloads.dev.one(d.payloads)
 		b = d.ownDev(b[6:], v.Dev)
 		if len(b) == 0 {
 			return nil
@@ -2951,7 +2951,7 @@ func (d *Decoder) ownWayInfo(b []byte, v *WayInfo) []byte {
 		b = b[1:]
 	}
 	if len(b) > 9 && string(b[:9]) == "\"fs_dev\":" {
-		v.FSDev = one(&d.slabs.Dev)
+		v.FSDev = d.payloads.dev.one(d.payloads)
 		b = d.ownDev(b[9:], v.FSDev)
 		if len(b) == 0 {
 			return nil
@@ -3489,7 +3489,7 @@ func (d *Decoder) ownInsideInfo(b []byte, v *InsideInfo) []byte {
 		b = b[1:]
 	}
 	if len(b) > 6 && string(b[:6]) == "\"dev\":" {
-		v.Dev = one(&d.slabs.Dev)
+		v.Dev = d.payloads.dev.one(d.payloads)
 		b = d.ownDev(b[6:], v.Dev)
 		if len(b) == 0 {
 			return nil

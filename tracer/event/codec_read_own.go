@@ -16,29 +16,6 @@ import (
 // start, and whether the line is an event, and which, is reader's decision alone.
 // FuzzOwnForm compares the two.
 
-// slabs are where the payloads come from that events have most often: one
-// allocation for many. So one that is kept keeps some of its neighbours.
-type slabs struct {
-	Proc     []Proc
-	OpenInfo []OpenInfo
-	Dev      []Dev
-	DMInfo   []DMInfo
-	DevInfo  []DevInfo
-}
-
-// slabLength is how many payloads are made at a time: with more of them less is
-// saved than may be kept in vain.
-const slabLength = 32
-
-func one[T any](slab *[]T) *T {
-	if len(*slab) == 0 {
-		*slab = make([]T, slabLength)
-	}
-	v := &(*slab)[0]
-	*slab = (*slab)[1:]
-	return v
-}
-
 // own reads a line of our own form into e, or tells that it is of another. Then e
 // may have been changed.
 func (d *Decoder) own(line []byte, e *Event) bool {
@@ -76,7 +53,7 @@ func (d *Decoder) ownTexts(b []byte) ([]string, []byte) {
 		texts = append(texts, s)
 		if b[0] == ']' {
 			d.texts = texts
-			return slices.Clone(texts), b[1:]
+			return d.payloads.textsOf(texts), b[1:]
 		}
 		if b[0] != ',' {
 			return nil, nil
@@ -113,7 +90,7 @@ func (d *Decoder) ownMap(b []byte) (map[string]string, []byte) {
 	if len(b) < 2 || b[0] != '{' {
 		return nil, nil
 	}
-	m := make(map[string]string)
+	m := d.payloads.textMap()
 	if b[1] == '}' {
 		return m, b[2:]
 	}

@@ -310,12 +310,19 @@ func FuzzStrings(f *testing.F) {
 	})
 }
 
-// BenchmarkDecode reads the same lines in our own form, and as any form of JSON.
+// BenchmarkDecode reads the same lines in our own form, also with payloads that are
+// used again, and as any form of JSON.
 func BenchmarkDecode(b *testing.B) {
 	lines := slices.DeleteFunc(samples(b), func(line []byte) bool { return !clean(line) })
-	var d Decoder
+	var d, again Decoder
+	var p Payloads
+	again.Use(&p)
 	for name, decode := range map[string]func([]byte, *Event) error{
 		"own-form": d.Decode,
+		"own-form-again": func(line []byte, e *Event) error {
+			p.Reset()
+			return again.Decode(line, e)
+		},
 		"any-form": func(line []byte, e *Event) error { return d.any(line, e, clean(line)) },
 	} {
 		b.Run(name, func(b *testing.B) {
@@ -380,17 +387,53 @@ func FuzzOwnForm(f *testing.F) {
 	f.Add(plainly(f).AppendJSON(nil))
 	f.Add([]byte(`{"id":1,"t_ns":-5,"kind":"x","exec":{"args":[],"files":[{"path":"/a","size":0,"dev":{"major":1,"minor":4294967296}}]}}`))
 	f.Fuzz(func(t *testing.T, line []byte) {
-		var own, general Event
-		if !clean(line) || !new(Decoder).own(line, &own) {
+		var got, general Event
+		if !clean(line) || !own(line, &got) {
 			return
 		}
 		if err := new(Decoder).any(line, &general, true); err != nil {
 			t.Fatalf("%q is read, and is no event: %v", line, err)
 		}
-		if !reflect.DeepEqual(own, general) {
-			t.Fatalf("%q (-general +own):\n%s", line, cmp.Diff(general, own))
+		if !reflect.DeepEqual(got, general) {
+			t.Fatalf("%q (-general +own):\n%s", line, cmp.Diff(general, got))
 		}
 	})
+}
+
+// own is false where line is not of our own form.
+func own(line []byte, e *Event) bool {
+	return (&Decoder{payloads: new(Payloads)}).own(line, e)
+}
+
+// Payloads that are used again have nothing left of the events before.
+func TestPayloads(t *testing.T) {
+	lines := append(samples(t), plainly(t).AppendJSON(nil), []byte(`{"id":1,"t_ns":1,"kind":"open","proc":{"pid":1},"open":{"path":"/a","size":0}}`))
+	var d Decoder
+	var p Payloads
+	d.Use(&p)
+	for round := range 3 {
+		p.Reset()
+		var got []Event
+		for range 2 * slabLength {
+			for _, line := range lines {
+				var e Event
+				if err := d.Decode(line, &e); err != nil {
+					t.Fatal(err)
+				}
+				got = append(got, e)
+			}
+		}
+		for i := range got {
+			var want Event
+			if err := want.UnmarshalJSON(lines[i%len(lines)]); err != nil {
+				t.Fatal(err)
+			}
+			if diff := cmp.Diff(want, got[i]); diff != "" {
+				t.Fatalf("round %d (-want +got):\n%s", round, diff)
+			}
+		}
+		slices.Reverse(lines)
+	}
 }
 
 // plainly is an event with all members set, in plain ASCII.
@@ -410,7 +453,7 @@ func TestOwnForm(t *testing.T) {
 	lines := append(samples(t), plainly(t).AppendJSON(nil), (&Event{}).AppendJSON(nil))
 	for _, line := range lines {
 		var e Event
-		if clean(line) && !new(Decoder).own(line, &e) {
+		if clean(line) && !own(line, &e) {
 			t.Errorf("not read as our own form: %s", line)
 		}
 	}

@@ -361,6 +361,12 @@ func (b *Builder) addNote(e *event.Event) {
 	case e.Kind == event.LVM && e.LVM != nil:
 		info := *e.LVM
 		info.Tags, info.Config, info.PVs = cloned(info.Tags), maps.Clone(info.Config), slices.Clone(info.PVs)
+		for i := range info.PVs {
+			if dev := info.PVs[i].Dev; dev != nil {
+				copied := *dev
+				info.PVs[i].Dev = &copied
+			}
+		}
 		b.lvm = append(b.lvm, lvmFact{stampOf(e), info})
 	case e.Kind == event.Policy && e.Policy != nil:
 		b.policies = append(b.policies, policyFact{stampOf(e), clonePolicy(e.Policy)})

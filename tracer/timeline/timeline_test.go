@@ -8,6 +8,7 @@ import (
 	"math/rand/v2"
 	"os"
 	"path/filepath"
+	"reflect"
 	"slices"
 	"strings"
 	"testing"
@@ -62,6 +63,7 @@ func testHistory(t *testing.T, file string) {
 		}
 	}
 	checkOrder(t, tl, events)
+	checkLent(t, events)
 }
 
 func parse(t testing.TB, text string) []event.Event {
@@ -84,6 +86,50 @@ func section(a *txtar.Archive, name string) string {
 
 func buildOf(events []event.Event) *Timeline {
 	return Build(Boot{ID: "b", Host: "h", Kernel: "k", Current: true}, Options{}, slices.Values(events))
+}
+
+// checkLent: a Builder keeps nothing that an event points to, which a reader of logs
+// uses again for others.
+func checkLent(t *testing.T, events []event.Event) {
+	t.Helper()
+	kept := NewBuilder(Boot{ID: "b", Host: "h", Kernel: "k", Current: true}, Options{})
+	lent := NewBuilder(kept.boot, Options{})
+	for i := range events {
+		var a, b event.Event
+		for _, e := range []*event.Event{&a, &b} {
+			if err := e.UnmarshalJSON(events[i].AppendJSON(nil)); err != nil {
+				t.Fatal(err)
+			}
+		}
+		kept.Add(&a)
+		lent.Add(&b)
+		wreck(reflect.ValueOf(&b).Elem())
+	}
+	if diff := cmp.Diff(kept.Timeline(), lent.Timeline()); diff != "" {
+		t.Errorf("something of an event was kept (-own +lent):\n%s", diff)
+	}
+}
+
+// wreck overwrites everything that v points to.
+func wreck(v reflect.Value) {
+	switch v.Kind() {
+	case reflect.Pointer:
+		if !v.IsNil() {
+			wreck(v.Elem())
+			v.Elem().SetZero()
+		}
+	case reflect.Struct:
+		for i := range v.NumField() {
+			wreck(v.Field(i))
+		}
+	case reflect.Slice:
+		for i := range v.Len() {
+			wreck(v.Index(i))
+			v.Index(i).SetZero()
+		}
+	case reflect.Map:
+		v.Clear()
+	}
 }
 
 // checkOrder: the result must not depend on the order of arrival.

@@ -55,8 +55,8 @@ func generate(source, output string) error {
 	return os.WriteFile(output, code, 0o644)
 }
 
-// slabs are the types that package event has a slab for.
-var slabs = []string{"Proc", "OpenInfo", "Dev", "DMInfo", "DevInfo"}
+// slabs are the types that most events have, and where event.Payloads has them.
+var slabs = map[string]string{"Proc": "proc", "OpenInfo": "open", "Dev": "dev", "DMInfo": "dm", "DevInfo": "info"}
 
 type generator struct {
 	out     bytes.Buffer
@@ -132,8 +132,8 @@ func (g *generator) value(t ast.Expr, place string) (read, inner string, err err
 			break
 		}
 		from := fmt.Sprintf("new(%s)", of.Name)
-		if slices.Contains(slabs, of.Name) {
-			from = fmt.Sprintf("one(&d.slabs.%s)", of.Name)
+		if slab := slabs[of.Name]; slab != "" {
+			from = fmt.Sprintf("d.payloads.%s.one(d.payloads)", slab)
 		}
 		return fmt.Sprintf("%s = %s\nb = d.own%s(%%s, %s)", place, from, of.Name, place), of.Name, nil
 	case *ast.ArrayType:
