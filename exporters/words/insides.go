@@ -22,7 +22,7 @@ func (t *Teller) Insides(tl *timeline.Timeline) Paragraph {
 		p.Say("What is inside the disks was not looked at (inspect: off).", Dim)
 		return p
 	}
-	var dirty, unknown []string
+	var dirty, bare, unknown []string
 	why, fine := "", 0
 	for _, g := range tl.Guests {
 		known := true
@@ -34,12 +34,21 @@ func (t *Teller) Insides(tl *timeline.Timeline) Paragraph {
 			if Dirty(d) && !slices.Contains(dirty, d.Path) {
 				dirty = append(dirty, d.Path)
 			}
-			if reason := unseen(d); reason != "" && !slices.Contains(unknown, d.Path) {
-				unknown, known = append(unknown, d.Path), false
+			reason := unseen(d)
+			switch {
+			case reason == "":
+				continue
+			case nothingKnown(d):
+				if !slices.Contains(bare, d.Path) {
+					bare = append(bare, d.Path)
+				}
+			case !slices.Contains(unknown, d.Path):
+				unknown = append(unknown, d.Path)
 				if why == "" {
 					why = reason
 				}
 			}
+			known = false
 		}
 		if known {
 			fine++
@@ -50,11 +59,16 @@ func (t *Teller) Insides(tl *timeline.Timeline) Paragraph {
 		p.Say(t.disks(dirty), Strong)
 		p.Say(plural(len(dirty), "is a log that is dirty: the guest replays it", "are logs that are dirty: the guests replay them")+" (normal after a power cut).", Dim)
 	}
+	if len(bare) > 0 {
+		p.Say("On", Warn)
+		p.Say(t.disks(bare), Strong)
+		p.Say("there is no file system that bootrace knows.", Warn)
+	}
 	if len(unknown) > 0 {
-		p.Say("What is inside", Warn)
+		p.Say("Not everything inside", Warn)
 		p.Say(t.disks(unknown), Strong)
-		p.Say("is not known, or not all of it:", Warn)
-		p.Say(t.Name(why, PathCols)+plural(len(unknown), ".", ", and the like."), Warn)
+		p.Say("could be looked at:", Warn)
+		p.Say(t.Name(why, PathCols)+plural(len(unknown), ".", ", for example."), Warn)
 	}
 	if fine > 0 {
 		p.Say("Of the others headers and the ends of logs were looked at, not directories or data.", Dim)
@@ -71,6 +85,29 @@ func unseen(d *timeline.Disk) string {
 		return d.Inside.Unknown[0]
 	}
 	return ""
+}
+
+// nothingKnown reports whether a disk could be looked at and all that is on it is of
+// no known format, or blank.
+func nothingKnown(d *timeline.Disk) bool {
+	if d.Inside == nil {
+		return false
+	}
+	found := 0
+	for i := range d.Inside.Layers {
+		l := &d.Inside.Layers[i]
+		switch inspect.Kind(l.Kind) {
+		case inspect.KindDisk, inspect.KindImage:
+		case inspect.KindUnknown, inspect.KindBlank:
+			if len(l.Checked) == 0 { // it could not be read
+				return false
+			}
+			found++
+		default:
+			return false
+		}
+	}
+	return found > 0 && found == len(d.Inside.Unknown)
 }
 
 // Dirty reports whether something in a disk was in use when it was last written.

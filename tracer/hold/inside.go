@@ -50,9 +50,9 @@ func (h *Holder) inside(d *hold, v *readiness.Verdict) bool {
 		return true
 	}
 	s := Start{Guest: &d.guest, Members: v.Members, PID: d.task.PID, Owner: d.uid, Dir: d.task.Cwd, Again: was}
-	if policy == config.FilesystemWarn { // it goes on at once, and the look beside it
+	if policy == config.FilesystemWarn { // it goes on at once; the record has what the look beside it finds
 		h.finish(d, true, event.ReleaseReady)
-		h.warn(d, h.opts.Inspect(s))
+		h.opts.Inspect(s)
 		return true
 	}
 	doubts, unknown := h.look(d, s)
@@ -97,26 +97,6 @@ func textsOf(doubts []Doubt) []string {
 		texts = append(texts, shorten(doubts[i].Text))
 	}
 	return sample(texts, 0)
-}
-
-// warn tells the journal of a guest that started on disks that are not whole, once that
-// is known.
-func (h *Holder) warn(d *hold, look Look) {
-	if look == nil {
-		return
-	}
-	go func() {
-		limit := time.NewTimer(2 * lookPatience)
-		defer limit.Stop()
-		select {
-		case <-look.Done():
-		case <-limit.C:
-			return
-		}
-		if doubts, _ := look.Doubts(); len(doubts) > 0 {
-			h.journal.to(d.uid, event.Now()).Warn("a guest starts on disks of which something inside is not whole: it can make that worse", "guest", name(&d.guest), "disks", textsOf(doubts))
-		}
-	}()
 }
 
 // cutOff reports whether a start is held for what is inside its disks; d.mu is held.

@@ -119,6 +119,10 @@ type owner struct {
 	begun   time.Time // of the window
 	looks   int       // within it
 	told    int
+	// untold counts the looks that were not recorded, of which untoldTold are told as
+	// losses; untoldFrom is when the time of the others begins.
+	untold, untoldTold uint64
+	untoldFrom         event.Time
 }
 
 // Look is one look at the disks of a guest.
@@ -523,8 +527,27 @@ func (i *Inspector) room(uid uint32) bool {
 		most = rootTold
 	}
 	o.told++
-	if o.told == most+1 {
-		i.Log.Warn("what is inside disks is no longer recorded for this user in this boot", "user", uid, "most", most)
+	if o.told <= most {
+		return true
 	}
-	return o.told <= most
+	now := event.Now()
+	if o.untold == 0 {
+		i.Log.Warn("what is inside disks is no longer recorded for this user in this boot", "user", uid, "most", most)
+		o.untoldFrom = now
+	}
+	o.untold++
+	if o.untold&(o.untold-1) == 0 { // told at 1, 2, 4, ...: what is left out is bounded, and so is telling it
+		loss := &event.LossInfo{Source: SourceName, What: lossInside, Count: o.untold - o.untoldTold, UID: uid,
+			Why: fmt.Sprintf("%d looks into disks of one user's guests are recorded in a boot, which is the most", most)}
+		if uid == others {
+			loss.UID = 0
+		}
+		o.untoldTold = o.untold
+		i.Record(event.Event{From: o.untoldFrom, At: now, Kind: event.Loss, Src: SourceName, Loss: loss})
+		o.untoldFrom = now
+	}
+	return false
 }
+
+// lossInside is LossInfo.What of looks that were not recorded.
+const lossInside = "inside"

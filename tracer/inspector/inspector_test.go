@@ -348,3 +348,28 @@ func TestBefore(t *testing.T) {
 		t.Errorf("%s", e.AppendJSON(nil))
 	}
 }
+
+// What is left out beyond a user's share is in the record as his loss, by ever larger
+// counts, so that telling it takes no share of anybody.
+func TestUntold(t *testing.T) {
+	r := newRig(t, nil)
+	const beyond = 1000
+	for range mostTold + beyond {
+		r.room(1000)
+	}
+	if !r.room(1001) {
+		t.Error("another user has no room")
+	}
+	var count uint64
+	var told int
+	for _, e := range r.events {
+		if e.Kind != event.Loss || e.Src != SourceName || e.Loss.UID != 1000 || e.Loss.What != lossInside || e.From > e.At {
+			t.Fatalf("recorded %+v, loss %+v", e, e.Loss)
+		}
+		count += e.Loss.Count
+		told++
+	}
+	if count < beyond/2 || count > beyond || told > 10 {
+		t.Errorf("%d losses tell of %d, and %d were left out", told, count, beyond)
+	}
+}

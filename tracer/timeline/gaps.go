@@ -102,8 +102,9 @@ func lossSubject(l *event.LossInfo) string {
 }
 
 // beside is what is recorded and no verdict depends on: a network link, a
-// start that nobody looked at.
-var beside = []string{"net", "hold"}
+// start that nobody looked at, a look into a disk. Where such a look is missing, the
+// disk says so.
+var beside = []string{"net", "hold", "inside"}
 
 // whatLook is an open by a program that is not known as a guest. No guest is in doubt
 // where one of root's was lost, but the boot is: it can have been a hypervisor's that
