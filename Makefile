@@ -107,6 +107,11 @@ hostile-test: ## the service on this machine's own kernel, attacked by three use
 	@[ "$$(id -u)" = 0 ] || echo "NOT RUN: attacks on the service: only root may hold starts" >&2
 	BOOTRACE_HOSTILE=$(HOSTILE) BOOTRACE_HOSTILE_SEED=$(SEED) $(GO) test -count=1 -timeout 24h -v -run 'TestHostile$$' ./kernels/hostile
 
+.PHONY: repair-test
+# The kernel is that of this host; REPAIR_KERNEL=vmlinuz REPAIR_MODULES=DIR name another.
+repair-test: ## real damage repaired in throwaway virtual machines (5 minutes without KVM)
+	BOOTRACE_REPAIR=1 BOOTRACE_REPAIR_KERNEL=$(REPAIR_KERNEL) BOOTRACE_REPAIR_MODULES=$(REPAIR_MODULES) $(GO) test -count=1 -timeout 1h -v ./tracer/repair
+
 .PHONY: soak-hostile
 soak-hostile: ## the same for an hour, with its figures: HOSTILE=60 minutes, SEED=N for the same attacks once more
 	$(MAKE) --no-print-directory hostile-test HOSTILE=$(if $(filter command line environment,$(origin HOSTILE)),$(HOSTILE),60)

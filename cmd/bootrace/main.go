@@ -17,9 +17,13 @@ import (
 
 	"github.com/bootrace/bootrace/cmd/internal/version"
 	"github.com/bootrace/bootrace/exporters/words"
+	"github.com/bootrace/bootrace/tracer/repair"
 )
 
 func main() {
+	if repair.Machine() {
+		repair.Init()
+	}
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
 	defer stop()
 	os.Exit(run(ctx, os.Args, os.Stdout, os.Stderr))
@@ -76,7 +80,7 @@ func newApp(stdout, stderr io.Writer) *cli.App {
 		},
 		Commands: withUsageErrors(
 			withoutArgs(runCommand()), bootsCommand(), showCommand(), racesCommand(), diffCommand(), exportCommand(), metricsCommand(), deliverCommand(),
-			explainCommand(), inspectCommand(), waitCommand(), statusCommand(), releaseCommand(), acceptCommand(), checkCommand(), configCommand(),
+			explainCommand(), inspectCommand(), repairCommand(), waitCommand(), statusCommand(), releaseCommand(), acceptCommand(), checkCommand(), configCommand(),
 			reportCommand(), eventsCommand(), versionCommand(), helpCommand(), completeCommand(), manualCommand(), relinquishCommand(), libvirtHookCommand(),
 		),
 	}
