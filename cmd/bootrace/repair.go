@@ -240,7 +240,7 @@ func (r *repairing) show(done *repair.Rehearsal) {
 		for _, s := range res.Steps {
 			r.tell("  %s: status %d", s.What, s.Status)
 			for line := range strings.Lines(s.Text) {
-				fmt.Fprintf(r.out, "    %s\n", strings.TrimRight(line, "\n"))
+				fmt.Fprintf(r.out, "    %s\n", words.Clean(strings.TrimRight(line, "\n"))) // it has names of the guest's files
 			}
 		}
 		if done.Failed != "" {
