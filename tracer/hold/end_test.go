@@ -270,3 +270,63 @@ func BenchmarkStart(b *testing.B) {
 	<-done
 	b.Logf("the slowest of %d took %v", h.counts.passed.Load(), time.Duration(h.counts.slowest.Load()))
 }
+
+// BenchmarkHeld is what 1,000 held starts cost while nothing happens, in thousandths
+// of a processor: with their deaths told, and looked for.
+func BenchmarkHeld(b *testing.B) {
+	if os.Geteuid() != 0 {
+		b.Skip("NOT RUN: only root may hold starts")
+	}
+	const starts, watched = 1000, 5 * time.Second
+	program := filepath.Join(b.TempDir(), "qemu-system-x86_64")
+	data, err := os.ReadFile("/bin/true")
+	if err != nil {
+		b.Fatal(err)
+	}
+	if err := os.WriteFile(program, data, 0o755); err != nil {
+		b.Fatal(err)
+	}
+	for _, told := range []bool{true, false} {
+		b.Run(fmt.Sprintf("told=%t", told), func(b *testing.B) {
+			cfg := config.Default().Enforce
+			cfg.Binaries, cfg.Deadline = []string{program}, 10*time.Minute
+			h, err := Open(b.Context(), Options{
+				attempts: allAttempts[:1], Watch: newDisks().watch, Record: func(event.Event) {}, Config: cfg, Log: slog.New(slog.DiscardHandler),
+			})
+			if err != nil {
+				b.Skip("NOT RUN: ", err)
+			}
+			if !told {
+				h.deaths.close()
+				h.deaths.epoll = nil
+			}
+			ctx, stop := context.WithCancel(context.Background())
+			done := make(chan error, 1)
+			go func() { done <- h.Run(ctx) }()
+			// A shell starts them: a process of ours would wait in each exec.
+			shell := exec.Command("/bin/sh", "-c", fmt.Sprintf(`for i in $(seq %d); do "$0" -name g$i -drive file=/dev/vg0/lv$i,if=none & done; wait`, starts), program)
+			if err := shell.Start(); err != nil {
+				b.Fatal(err)
+			}
+			for len(h.Status().Holds) < starts {
+				time.Sleep(100 * time.Millisecond)
+			}
+			for b.Loop() {
+				var before, after unix.Rusage
+				for _, u := range []*unix.Rusage{&before, &after} {
+					if err := unix.Getrusage(unix.RUSAGE_SELF, u); err != nil {
+						b.Fatal(err)
+					}
+					if u == &before {
+						time.Sleep(watched)
+					}
+				}
+				took := after.Utime.Nano() + after.Stime.Nano() - before.Utime.Nano() - before.Stime.Nano()
+				b.ReportMetric(1000*float64(took)/float64(watched), "cpu-‰")
+			}
+			stop()
+			<-done
+			_ = shell.Wait()
+		})
+	}
+}

@@ -91,7 +91,9 @@ type Holder struct {
 	room     room
 	readers  *readers
 	missed   missed
-	journal  *journal // lines about starts
+	deaths   *deaths
+	alive    func(*Task) bool // alive, but in tests
+	journal  *journal         // lines about starts
 	bell     bell
 	patience time.Duration // readLimit, but in tests
 	failed   chan error
@@ -127,11 +129,12 @@ func Open(ctx context.Context, o Options) (*Holder, error) {
 		o.Log.Warn("starts are held at the priority of everything else: on a busy host they may go on unseen", "error", err)
 	}
 	h := &Holder{
-		opts: o, way: way, gate: gate, restore: raiseProcessors(), reload: make(chan struct{}, 1), room: room{of: map[uint32]load{}}, readers: newReaders(), journal: &journal{log: o.Log}, patience: readLimit, failed: make(chan error, 4),
+		opts: o, way: way, gate: gate, restore: raiseProcessors(), reload: make(chan struct{}, 1), room: room{of: map[uint32]load{}}, readers: newReaders(), deaths: newDeaths(), alive: alive, journal: &journal{log: o.Log}, patience: readLimit, failed: make(chan error, 4),
 		running: map[*hold]struct{}{}, letGo: map[process]letGo{}, waited: map[string]event.Time{},
 	}
 	h.cfg.Store(&o.Config)
 	if err = h.guard(); err != nil {
+		h.deaths.close()
 		gate.Close()
 		urgency.disable()
 		h.restore()
@@ -173,8 +176,11 @@ const (
 	// readLimit is how long the arguments of a start may take to read. It is a
 	// fraction of a millisecond, where nothing is wrong.
 	readLimit = 10 * time.Second
-	// sweepPeriod is how often held guests are looked for that were killed.
+	// sweepPeriod is how often it is looked whether holds are answered in time, and
+	// for held guests that were killed, where that is not told.
 	sweepPeriod = 500 * time.Millisecond
+	// lookAll is after how many sweeps the others are looked at, too: twice a minute.
+	lookAll = 60
 )
 
 // Run answers execs until ctx ends; its cause is the reason that is recorded
@@ -187,6 +193,9 @@ func (h *Holder) Run(ctx context.Context) error {
 	h.guarded(&helpers, func() error { return h.programs.run(ctx, h.warnUnused) })
 	h.guarded(&helpers, func() error { return h.programs.followMounts(ctx, h.warnUnused) })
 	h.guarded(&helpers, func() error { return h.sweep(ctx) })
+	h.guarded(&helpers, func() error {
+		return h.deaths.run(func(d *hold) { h.finish(d, true, event.ReleaseKilled) })
+	})
 	var err error
 	select {
 	case <-ctx.Done():
@@ -203,6 +212,7 @@ func (h *Holder) Run(ctx context.Context) error {
 	for _, d := range h.list() {
 		h.finish(d, true, why)
 	}
+	h.deaths.close()
 	helpers.Wait()
 	h.missed.record(h.opts.Record, h.opts.Log, event.Now(), true)
 	h.programs.close()

@@ -18,6 +18,8 @@ import (
 	"testing"
 	"time"
 
+	"golang.org/x/sys/unix"
+
 	"github.com/bootrace/bootrace/tracer/config"
 	"github.com/bootrace/bootrace/tracer/event"
 	"github.com/bootrace/bootrace/tracer/guest"
@@ -393,6 +395,82 @@ func TestKilled(t *testing.T) {
 	h.settled()
 	if e := h.of(event.Release); len(e) != 1 || e[0].Hold.Outcome != "gone" {
 		t.Errorf("releases %+v", e)
+	}
+}
+
+// Held guests of which nothing is heard are not looked at, and one that is killed goes
+// all the same: the kernel tells it.
+func TestKilledIsTold(t *testing.T) {
+	h := openHost(t, nil)
+	if h.deaths.epoll == nil {
+		t.Skip("NOT RUN: there is no epoll")
+	}
+	if fd, err := unix.PidfdOpen(os.Getpid(), 0); err != nil {
+		t.Skip("NOT RUN: this kernel has no pidfd: ", err)
+	} else {
+		unix.Close(fd)
+	}
+	looks, seen := map[int]int{}, sync.Mutex{}
+	h.alive = func(task *Task) bool { // and lies
+		seen.Lock()
+		defer seen.Unlock()
+		looks[task.PID]++
+		return true
+	}
+	h.run()
+	list := make([]*launched, 20)
+	for i := range list {
+		list[i] = h.guest(fmt.Sprint("g", i))
+	}
+	h.held(len(list))
+	h.sweeps(1) // one may be under way
+	seen.Lock()
+	clear(looks)
+	seen.Unlock()
+	h.sweeps(3)
+	seen.Lock()
+	for pid, n := range looks {
+		if n > 1 { // twice a minute all are looked at
+			t.Errorf("the held guest of process %d was looked at %d times in 3 sweeps", pid, n)
+		}
+	}
+	seen.Unlock()
+	if err := list[0].Process.Kill(); err != nil {
+		t.Fatal(err)
+	}
+	list[0].ends()
+	h.held(len(list) - 1)
+	if e := h.of(event.Release); len(e) != 1 || e[0].Hold.Outcome != event.HoldGone || e[0].Proc.PID != list[0].Process.Pid {
+		t.Errorf("releases %+v", e)
+	}
+}
+
+// Where nothing is told, a killed guest is found.
+func TestKilledIsFound(t *testing.T) {
+	h := openHost(t, nil)
+	h.deaths.close()
+	h.deaths.epoll = nil
+	h.run()
+	a := h.guest("a")
+	h.held(1)
+	if err := a.Process.Kill(); err != nil {
+		t.Fatal(err)
+	}
+	a.ends()
+	h.settled()
+	if e := h.of(event.Release); len(e) != 1 || e[0].Hold.Outcome != event.HoldGone {
+		t.Errorf("releases %+v", e)
+	}
+}
+
+// sweeps waits until all holds were looked over n times more.
+func (h *host) sweeps(n int) {
+	h.t.Helper()
+	for range n {
+		before := h.swept.Load()
+		for h.swept.Load() == before {
+			time.Sleep(10 * time.Millisecond)
+		}
 	}
 }
 

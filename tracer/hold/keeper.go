@@ -26,9 +26,9 @@ const (
 	seldom = 4
 )
 
-// sweep looks at all holds from time to time: for guests that were killed while
-// they waited, and for what should not have to be looked for. It returns an
-// error where the reader is stuck.
+// sweep looks at all holds from time to time: for what should not have to be looked
+// for, and for guests that were killed while they waited and of whom the kernel does
+// not tell it. It returns an error where the reader is stuck.
 func (h *Holder) sweep(ctx context.Context) error {
 	tick := time.NewTicker(sweepPeriod)
 	defer tick.Stop()
@@ -38,7 +38,7 @@ func (h *Holder) sweep(ctx context.Context) error {
 		now, held := event.Now(), h.list()
 		h.swept.Store(int64(now))
 		for _, d := range held {
-			h.sweepOne(d, now)
+			h.sweepOne(d, now, n%lookAll == 0)
 		}
 		h.forget()
 		if n%int(missedPeriod/sweepPeriod) == 0 {
@@ -61,14 +61,17 @@ func (h *Holder) sweep(ctx context.Context) error {
 	}
 }
 
-func (h *Holder) sweepOne(d *hold, now event.Time) {
+// sweepOne looks at one hold. Its task is looked at where its death would not be
+// told, or with all set.
+func (h *Holder) sweepOne(d *hold, now event.Time, all bool) {
 	d.mu.Lock()
 	task, overdue := d.task, d.overdue(now)
 	d.mu.Unlock()
 	switch {
 	case overdue:
 		h.finish(d, d.allow.Load(), event.ReleaseDeadline)
-	case task != nil && (!alive(task) || h.way.Longest > 0 && h.way.killed(task)):
+	case task == nil || h.deaths.tells(d) && !all:
+	case !h.alive(task) || h.way.Longest > 0 && h.way.killed(task):
 		h.finish(d, true, event.ReleaseKilled)
 	}
 }

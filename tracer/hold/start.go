@@ -29,6 +29,7 @@ type hold struct {
 	exec     Exec
 	since    event.Time
 	answered atomic.Bool
+	death    atomic.Uint64 // its number in deaths, 0: not told
 	// allow is the decision of the clock; free is set where it was answered
 	// before the disks were ready; noExec where the program was only opened.
 	allow, free, noExec atomic.Bool
@@ -404,6 +405,9 @@ func (h *Holder) becomes(d *hold, reason event.HoldReason) bool {
 	d.mu.Unlock()
 	if first {
 		h.counts.held.Add(1)
+		if h.way.Longest == 0 { // else a killed task goes on waiting, and its status shows it
+			h.deaths.follow(d)
+		}
 	}
 	if news {
 		h.opts.Record(d.event(event.Hold, d.since, event.HoldInfo{Reason: reason}))
@@ -427,6 +431,7 @@ func (h *Holder) finish(d *hold, allow bool, why event.HoldReason) {
 	delete(h.running, d)
 	h.mu.Unlock()
 	h.leaveRoom(d)
+	h.deaths.forget(d)
 	if err != nil && !errors.Is(err, os.ErrClosed) {
 		h.opts.Log.Error("a start was not answered", "error", err)
 	}
