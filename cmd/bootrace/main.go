@@ -81,7 +81,7 @@ func newApp(stdout, stderr io.Writer) *cli.App {
 		Commands: withUsageErrors(
 			withoutArgs(runCommand()), bootsCommand(), showCommand(), racesCommand(), diffCommand(), exportCommand(), metricsCommand(), deliverCommand(),
 			explainCommand(), inspectCommand(), repairCommand(), waitCommand(), statusCommand(), releaseCommand(), acceptCommand(), checkCommand(), configCommand(),
-			reportCommand(), eventsCommand(), versionCommand(), helpCommand(), completeCommand(), manualCommand(), relinquishCommand(), libvirtHookCommand(),
+			reportCommand(), captureCommand(), eventsCommand(), versionCommand(), helpCommand(), completeCommand(), manualCommand(), relinquishCommand(), libvirtHookCommand(),
 		),
 	}
 }

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"hash/crc32"
+	"io"
 	"slices"
 	"strings"
 )
@@ -482,4 +483,25 @@ func (l *looking) volume(v *Layer, pieces []piece, under *physical) {
 		return
 	}
 	in.identify(v)
+}
+
+// MetadataAreas returns where a physical volume of LVM has its label, a sector of
+// 512 bytes, and the metadata areas that the label names, as offset and size in bytes. ok
+// is false where r is no physical volume, or its label fails its check.
+func MetadataAreas(r io.ReaderAt) (label int64, areas [][2]int64, ok bool) {
+	b := make([]byte, lvmSector)
+	for n := range int64(4) {
+		if _, err := r.ReadAt(b, n*lvmSector); err != nil {
+			return 0, nil, false
+		}
+		if string(b[:8]) != lvmLabel || string(b[24:32]) != "LVM2 001" {
+			continue
+		}
+		header := le.Uint32(b[20:])
+		if lvmCRC(b[20:]) != le.Uint32(b[16:]) || header < 32 || header > lvmSector-40 {
+			return 0, nil, false
+		}
+		return n * lvmSector, lvmMetadataAreas(b[header+40:]), true
+	}
+	return 0, nil, false
 }
