@@ -97,7 +97,7 @@ type Holder struct {
 	bell     bell
 	patience time.Duration // readLimit, but in tests
 	failed   chan error
-	over     atomic.Bool // the gate is closed
+	over     atomic.Bool // the gate is closed, or about to be
 
 	mu      sync.Mutex
 	running map[*hold]struct{} // every exec that waits for an answer
@@ -194,7 +194,7 @@ func (h *Holder) Run(ctx context.Context) error {
 	h.guarded(&helpers, func() error { return h.programs.followMounts(ctx, h.warnUnused) })
 	h.guarded(&helpers, func() error { return h.sweep(ctx) })
 	h.guarded(&helpers, func() error {
-		return h.deaths.run(func(d *hold) { h.finish(d, true, event.ReleaseKilled) })
+		return h.deaths.run(h.killed)
 	})
 	var err error
 	select {
@@ -202,8 +202,7 @@ func (h *Holder) Run(ctx context.Context) error {
 	case err = <-h.failed:
 	}
 	// First of all everything goes on.
-	h.gate.Close()
-	h.over.Store(true)
+	h.open()
 	cancel(err)
 	why := event.ReleaseEnd
 	if cause := context.Cause(ctx); cause != nil && !errors.Is(cause, context.Canceled) {
@@ -234,10 +233,17 @@ func (h *Holder) guarded(wg *sync.WaitGroup, f func() error) {
 	})
 }
 
+// open lets everything go on. From then on a task that ends was not killed while it was
+// held.
+func (h *Holder) open() {
+	h.over.Store(true)
+	h.gate.Close()
+}
+
 func (h *Holder) recovered(f func() error) (err error) {
 	defer func() {
 		if p := recover(); p != nil {
-			h.gate.Close()
+			h.open()
 			err = fmt.Errorf("internal error: %v", p)
 			h.opts.Log.Error("holding of starts panicked", "panic", p, "stack", string(debug.Stack()))
 		}
@@ -265,7 +271,7 @@ func (h *Holder) warnUnused() { h.programs.warnUnused(h.cfg.Load().HasUsualBinar
 // read takes execs from the gate, one at a time, and has each looked at on its
 // own.
 func (h *Holder) read() error {
-	defer h.gate.Close()
+	defer h.open()
 	for {
 		e, err := h.gate.Next()
 		h.progress.Add(1)
@@ -278,6 +284,13 @@ func (h *Holder) read() error {
 		default:
 			h.begin(e)
 		}
+	}
+}
+
+// killed ends a hold whose task is no more.
+func (h *Holder) killed(d *hold) {
+	if !h.over.Load() {
+		h.finish(d, true, event.ReleaseKilled)
 	}
 }
 

@@ -72,7 +72,7 @@ func (h *Holder) sweepOne(d *hold, now event.Time, all bool) {
 		h.finish(d, d.allow.Load(), event.ReleaseDeadline)
 	case task == nil || h.deaths.tells(d) && !all:
 	case !h.alive(task) || h.way.Longest > 0 && h.way.killed(task):
-		h.finish(d, true, event.ReleaseKilled)
+		h.killed(d)
 	}
 }
 
