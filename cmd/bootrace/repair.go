@@ -9,6 +9,7 @@ import (
 	"log/syslog"
 	"os"
 	"path/filepath"
+	"strconv"
 	"strings"
 	"time"
 
@@ -248,7 +249,7 @@ func (r *repairing) show(done *repair.Rehearsal) {
 		}
 		before := "not known"
 		if res.Before >= 0 {
-			before = fmt.Sprint(res.Before)
+			before = strconv.FormatInt(res.Before, 10)
 		}
 		r.tell("%s: files and folders before: %s; after: %d.", res.Target.Title, before, res.After)
 	}

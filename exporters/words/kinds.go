@@ -5,6 +5,7 @@ import (
 	"slices"
 	"strings"
 
+	"github.com/bootrace/bootrace/tracer/event"
 	"github.com/bootrace/bootrace/tracer/timeline"
 )
 
@@ -104,6 +105,10 @@ var kinds = map[string]kind{
 		"enforce mode would have held the start of guest {guest}[ for {held}], waiting for {disk}[, which never became ready in this boot{never}][, {wouldend}]."},
 }
 
+// wouldHoldInside is of a disk that is cut off inside.
+var wouldHoldInside = kind{Note, kinds["would-hold"].one, kinds["would-hold"].many,
+	"enforce mode would have denied the start of guest {guest}[, after {held}]: what is inside {disk} is not whole, as enforce.filesystem has it."}
+
 // inVain is what becomes of a held start whose disks were not ready in the end.
 var inVain = kind{Warning, "start held in vain", "starts held in vain",
 	kinds["held"].text + "[ {disk} was ready only at {ready}.][ {disk} was never ready in this boot{never}.][ It had been ready before: {earlier}.]"}
@@ -123,6 +128,9 @@ func kindOf(f *timeline.Finding) kind {
 			return refused
 		}
 		return inVain
+	}
+	if f.Kind == timeline.WouldHold && f.For == event.HoldFilesystem {
+		return wouldHoldInside
 	}
 	if k, ok := kinds[f.Kind]; ok {
 		return k

@@ -160,6 +160,20 @@ func (d *InspectedDisk) Short() bool {
 	return slices.ContainsFunc(d.Troubles, func(t Trouble) bool { return t.Kind == Truncated })
 }
 
+// CutOff returns the troubles for which enforce.filesystem holds or denies a start:
+// something needs more bytes than there are, or a part is missing, and a guest that
+// starts on it writes to it and makes that worse.
+func (d *InspectedDisk) CutOff() []Trouble {
+	_, spare := d.ShortLayer()
+	var list []Trouble
+	for _, t := range d.Troubles {
+		if t.Kind == Truncated && !spare || t.Kind == PartMissing {
+			list = append(list, t)
+		}
+	}
+	return list
+}
+
 // ShortLayer returns the first layer that falls short, nil where none does, and whether
 // that costs nobody anything: a table that ends beyond the disk, where no partition and
 // nothing in one does.

@@ -13,6 +13,7 @@ import (
 	"path/filepath"
 	"runtime"
 	"slices"
+	"strconv"
 	"strings"
 	"time"
 
@@ -133,7 +134,7 @@ func (t *throwaway) bootWith(ctx context.Context, qemu, accel, initrd, overlay s
 	}
 	args := []string{
 		"-no-user-config", "-nodefaults", "-display", "none", "-nic", "none", "-no-reboot",
-		"-machine", "q35", "-accel", accel, "-cpu", processor, "-smp", "1", "-m", fmt.Sprint(memory(target.Size)),
+		"-machine", "q35", "-accel", accel, "-cpu", processor, "-smp", "1", "-m", strconv.Itoa(memory(target.Size)),
 		"-sandbox", "on,obsolete=deny,elevateprivileges=deny,spawn=deny,resourcecontrol=deny",
 		"-kernel", t.kernel.Image, "-initrd", initrd, "-append", "console=ttyS0 panic=-1 no_timer_check rdinit=/init",
 		"-chardev", "file,id=console,path=" + quote(console), "-serial", "chardev:console",
@@ -156,7 +157,7 @@ func (t *throwaway) bootWith(ctx context.Context, qemu, accel, initrd, overlay s
 		err = t.alive(result, ended)
 		if errors.Is(err, errNoSign) {
 			cancel()
-			<-ended
+			_ = <-ended // it was killed
 			return nil, err
 		}
 	}

@@ -234,6 +234,6 @@ func (s *served) stop() {
 	}
 	if s.server.Process != nil {
 		_ = s.server.Process.Signal(os.Kill)
-		<-s.ended
+		_ = <-s.ended // it was killed
 	}
 }

@@ -38,14 +38,12 @@ func (d doubtful) Doubts() (doubts []hold.Doubt, unknown string) {
 		if disk.Report == nil {
 			unknown = disk.Path + ": " + disk.Why
 		}
-		_, spare := disk.ShortLayer()
-		for i := range disk.Troubles {
-			t := &disk.Troubles[i]
-			switch {
-			case t.Kind == inspect.Truncated && !spare:
+		for _, t := range disk.CutOff() {
+			switch t.Kind {
+			case inspect.Truncated:
 				doubts = append(doubts, hold.Doubt{Kind: string(t.Kind), Disk: disk.Path, Text: fmt.Sprintf("inside %s, its %s needs %s and has %s: short by %s",
 					disk.Path, t.Layer, bytes(t.Needs), bytes(t.Has), bytes(t.Needs-t.Has))})
-			case t.Kind == inspect.PartMissing:
+			default:
 				doubts = append(doubts, hold.Doubt{Kind: string(t.Kind), Disk: disk.Path, Text: fmt.Sprintf("inside %s, its %s: %s", disk.Path, t.Layer, t.What)})
 			}
 		}

@@ -3,14 +3,22 @@ package timeline
 import "github.com/bootrace/bootrace/tracer/event"
 
 // WouldHold says, of a boot in trace mode, that enforce mode would have held this
-// start: a disk was not ready when the guest's program began. Disk is the one
-// that would have kept it back longest, Waits are all of them. Held, Reason and
+// start: a disk was not ready when the guest's program began, or something inside one
+// is cut off and enforce.filesystem is hold or deny. Disk is the one that would have
+// kept it back longest, in the end: where For is event.HoldFilesystem, the one that is
+// cut off. Waits are all that it would have waited for to be ready. Held, Reason and
 // Outcome say how long that would have been, and how it would have ended.
 const WouldHold = "would-hold"
 
 type wouldHold struct{}
 
 func (wouldHold) find(r *record, report func(*Finding)) {
+	cut := map[*Guest]*within{}
+	for w := range r.insides {
+		if cut[w.guest] == nil && len(w.seen.CutOff()) > 0 {
+			cut[w.guest] = w
+		}
+	}
 	for _, g := range r.guests {
 		policy := r.policies.at(g.out.Exec.At)
 		if g.out.Backfilled || len(g.out.Holds) > 0 || policy == nil || policy.Mode != event.ModeTrace {
@@ -20,7 +28,11 @@ func (wouldHold) find(r *record, report func(*Finding)) {
 		if !how.covered || how.Deadline <= 0 {
 			continue // it would not have been held
 		}
-		if p := r.planFor(g); len(p.waits) > 0 {
+		p := r.planFor(g)
+		switch w := cut[g.out]; {
+		case w != nil && how.holdsInside() && p.ready != nil && p.wait() <= how.Deadline:
+			report(w.wouldHold(p, &how)) // they are looked into once they are ready
+		case len(p.waits) > 0:
 			report(r.wouldHold(g, p, &how))
 		}
 	}
@@ -206,6 +218,25 @@ func (r *record) wouldHold(g *guestLife, p *plan, how *ruling) *Finding {
 	}
 	f.At = g.out.Exec.At
 	p.tell(f, w, how)
+	return f
+}
+
+// holdsInside reports whether a start on a disk that is cut off is kept back.
+func (r *ruling) holdsInside() bool {
+	return r.Filesystem == event.FilesystemHolds || r.Filesystem == event.FilesystemDenies
+}
+
+// wouldHold is about a disk that is cut off, which nobody gives back in time as far as
+// the record tells: the start is denied, at once or at the deadline.
+func (w *within) wouldHold(p *plan, how *ruling) *Finding {
+	f := w.finding(WouldHold, &Trouble{})
+	f.Inside = nil // what is wrong has a finding of its own
+	f.At, f.For, f.Outcome, f.InVain = w.guest.Exec.At, event.HoldFilesystem, event.HoldDenied, true
+	f.Waits, f.Deadline = p.paths(), how.Deadline
+	f.Held, f.Reason = p.wait(), string(event.HoldFilesystem)
+	if how.Filesystem == event.FilesystemHolds {
+		f.Held, f.Reason = how.Deadline, string(event.ReleaseDeadline)
+	}
 	return f
 }
 

@@ -619,12 +619,13 @@ func fillProcess(e *event.Event, w *words) {
 }
 
 // fillPolicy takes "policy MODE [inspect=on] [deadline=80s] [longest=5s] [on-timeout=deny]
-// [programs=PATTERN,...] [spare=NAME]", where spare is a guest whose deadline is
+// [filesystem=hold] [programs=PATTERN,...] [spare=NAME]", where spare is a guest whose deadline is
 // 0; the rest is as without a configuration.
 func fillPolicy(e *event.Event, w *words) {
 	p := event.UsualPolicy(guest.Places())
 	p.Mode, p.Inspect = w.word(0, "mode"), w.key("inspect")
 	p.OnTimeout = cmp.Or(w.key("on-timeout"), p.OnTimeout)
+	p.Filesystem = cmp.Or(w.key("filesystem"), p.Filesystem)
 	if programs := w.list("programs"); programs != nil {
 		p.Programs = programs
 	}
