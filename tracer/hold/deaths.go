@@ -115,7 +115,7 @@ func (d *deaths) run(gone func(*hold)) error {
 	defer d.broken.Store(true)
 	conn, err := d.epoll.SyscallConn()
 	if err != nil {
-		return nil //nolint:nilerr // the sweep looks
+		return nil // the sweep looks
 	}
 	var list [64]unix.EpollEvent
 	for {
@@ -126,7 +126,7 @@ func (d *deaths) run(gone func(*hold)) error {
 			return n > 0 || failed != nil && !errors.Is(failed, unix.EINTR)
 		})
 		if err != nil || failed != nil {
-			return nil //nolint:nilerr // closed, or the sweep looks
+			return nil // closed, or the sweep looks
 		}
 		for _, e := range list[:n] {
 			d.mu.Lock()

@@ -157,7 +157,7 @@ func (t *throwaway) bootWith(ctx context.Context, qemu, accel, initrd, overlay s
 		err = t.alive(result, ended)
 		if errors.Is(err, errNoSign) {
 			cancel()
-			_ = <-ended // it was killed
+			_ = <-ended //nolint:staticcheck // errcheck wants it: it was killed
 			return nil, err
 		}
 	}

@@ -234,6 +234,6 @@ func (s *served) stop() {
 	}
 	if s.server.Process != nil {
 		_ = s.server.Process.Signal(os.Kill)
-		_ = <-s.ended // it was killed
+		_ = <-s.ended //nolint:staticcheck // errcheck wants it: it was killed
 	}
 }

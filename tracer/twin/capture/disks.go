@@ -5,6 +5,7 @@ import (
 	"cmp"
 	"context"
 	"encoding/binary"
+	"errors"
 	"fmt"
 	"io"
 	"os"
@@ -72,7 +73,7 @@ func (c *Capture) disks(context.Context) error {
 		c.manifest.Disks = append(c.manifest.Disks, d)
 	}
 	if len(c.manifest.Disks) == 0 {
-		return fmt.Errorf("this host has no disk of a kind that a twin can have (vdX, sdX, nvmeXnY)")
+		return errors.New("this host has no disk of a kind that a twin can have (vdX, sdX, nvmeXnY)")
 	}
 	slices.SortFunc(c.manifest.Disks, func(a, b twin.Disk) int {
 		return cmp.Or(cmp.Compare(len(a.Name), len(b.Name)), strings.Compare(a.Name, b.Name))

@@ -47,7 +47,7 @@ func (c *Capture) root(context.Context) error {
 		if err := unix.Statfs(c.o.Root, &fs); err != nil {
 			return fmt.Errorf("ask for the size of the root: %w", err)
 		}
-		r.Size = int64(fs.Blocks) * int64(fs.Bsize)
+		r.Size = int64(fs.Blocks) * fs.Bsize
 	}
 	return c.fstab()
 }

@@ -142,11 +142,11 @@ func (g *generator) value(t ast.Expr, place string) (read, inner string, err err
 			break
 		}
 		if g.underlying(of.Name) == "string" {
-			return fmt.Sprintf("%s, b = d.ownTexts(%%s)", place), "", nil
+			return place + ", b = d.ownTexts(%s)", "", nil
 		}
 		return fmt.Sprintf("%s, b = ownList(%%s, d.own%s)", place, of.Name), of.Name, nil
 	case *ast.MapType:
-		return fmt.Sprintf("%s, b = d.ownMap(%%s)", place), "", nil
+		return place + ", b = d.ownMap(%s)", "", nil
 	}
 	return "", "", errors.New("no code is known for its type")
 }
