@@ -3,7 +3,6 @@ package hold
 import (
 	"errors"
 	"fmt"
-	"io/fs"
 	"os"
 	"runtime"
 	"strconv"
@@ -139,22 +138,35 @@ func ownGroup() bool {
 	return err == nil && session == pid && unix.Getpgrp() == pid
 }
 
-// eachThread calls f with the ID of each thread of this process.
+// eachThread calls f with the ID of each thread of this process. Like setSessionNice it
+// is called with each start, by a thread with descriptors of its own (see thread), where
+// what package os keeps open is not: system calls do.
 func eachThread(f func(tid int) error) error {
-	threads, err := os.ReadDir("/proc/self/task")
+	dir, err := unix.Open("/proc/self/task", unix.O_RDONLY|unix.O_DIRECTORY|unix.O_CLOEXEC, 0)
 	if err != nil {
 		return fmt.Errorf("find the threads: %w", err)
 	}
-	for _, thread := range threads {
-		tid, err := strconv.Atoi(thread.Name())
+	defer unix.Close(dir)
+	room := make([]byte, 4<<10)
+	for {
+		n, err := unix.Getdents(dir, room)
 		if err != nil {
-			continue
+			return fmt.Errorf("find the threads: %w", err)
 		}
-		if err := f(tid); err != nil {
-			return err
+		if n == 0 {
+			return nil
+		}
+		_, _, names := unix.ParseDirent(room[:n], -1, nil)
+		for _, name := range names {
+			tid, err := strconv.Atoi(name)
+			if err != nil {
+				continue
+			}
+			if err := f(tid); err != nil {
+				return err
+			}
 		}
 	}
-	return nil
 }
 
 // setSessionNice does the same among sessions: where the kernel groups processes by
@@ -168,8 +180,15 @@ func setSessionNice(nice int) error {
 	if session != os.Getpid() {
 		return nil
 	}
-	err = os.WriteFile("/proc/self/autogroup", strconv.AppendInt(nil, int64(nice), 10), 0)
-	if err != nil && !errors.Is(err, fs.ErrNotExist) { // there: a kernel without
+	file, err := unix.Open("/proc/self/autogroup", unix.O_WRONLY|unix.O_CLOEXEC, 0)
+	if errors.Is(err, unix.ENOENT) { // a kernel without
+		return nil
+	}
+	if err == nil {
+		_, err = unix.Write(file, strconv.AppendInt(nil, int64(nice), 10))
+		unix.Close(file)
+	}
+	if err != nil {
 		return fmt.Errorf("set the priority of the session: %w", err)
 	}
 	return nil

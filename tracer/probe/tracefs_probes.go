@@ -119,7 +119,7 @@ func endsOfOpens(a ftrace.ABI, call string, l *layout) []ftrace.Probe {
 		file.Filter = fmt.Sprintf("mode >= %d", unix.S_IFIFO)
 	}
 	return []ftrace.Probe{
-		{Name: evFailed, Symbol: call, Return: true, Filter: "ret < 0", Fields: []ftrace.Field{{Name: "ret", Fetch: "$retval", Type: "s64"}}},
+		{Name: evFailed, Symbol: call, Return: true, Filter: "ret < 0", Fields: []ftrace.Field{{Name: "ret", Fetch: "$retval", Type: "s32"}}}, // an int, by Linux 7.2,
 		openedProbe(openByKernel, l),
 		file,
 	}
