@@ -14,6 +14,7 @@ import (
 	"github.com/urfave/cli/v2"
 
 	"github.com/bootrace/bootrace/cmd/internal/version"
+	"github.com/bootrace/bootrace/exporters/words"
 	"github.com/bootrace/bootrace/tracer/service"
 	"github.com/bootrace/bootrace/tracer/twin"
 	"github.com/bootrace/bootrace/tracer/twin/capture"
@@ -43,11 +44,12 @@ func captureCommand() *cli.Command {
 			if os.Geteuid() != 0 {
 				return errors.New("capture: it reads files and disks of the whole host: run it as root")
 			}
-			for i, dir := range c.StringSlice("exclude") {
+			var exclude []string
+			for _, dir := range c.StringSlice("exclude") {
 				if !filepath.IsAbs(dir) {
 					return usageError("capture: --exclude %s: name the folder from / on", dir)
 				}
-				c.StringSlice("exclude")[i] = filepath.Clean(dir)
+				exclude = append(exclude, filepath.Clean(dir))
 			}
 			host, err := os.Hostname()
 			if err != nil {
@@ -66,7 +68,7 @@ func captureCommand() *cli.Command {
 			}
 			found, err := capture.Look(c.Context, capture.Options{
 				Root: "/", Boots: boots[:min(len(boots), capturedBoots)], Program: version.String(),
-				Exclude: c.StringSlice("exclude"), Now: now,
+				Exclude: exclude, Now: now,
 			})
 			if err != nil {
 				return fmt.Errorf("capture: %w", err)
@@ -92,22 +94,22 @@ func showCapture(w io.Writer, path string, m *twin.Manifest) {
 	}
 	fmt.Fprintf(w, "%s, %s, has the host %s with kernel %s, %d disks and %d guests.\n", path, humanize.IBytes(uint64(size)), m.Host, m.Kernel, len(m.Disks), len(m.Guests))
 	for _, d := range m.Disks {
-		fmt.Fprintf(w, "%10s  %-8s %s\n", humanize.IBytes(uint64(d.Size)), d.Name, d.Serial)
+		fmt.Fprintf(w, "%10s  %-8s %s\n", humanize.IBytes(uint64(d.Size)), d.Name, words.Clean(d.Serial))
 	}
 	fmt.Fprintln(w, "\nNot in it:")
 	left := slices.Clone(m.LeftOut)
 	const most = 30
 	slices.SortStableFunc(left, func(a, b twin.LeftOut) int { return cmp.Compare(b.Bytes, a.Bytes) })
 	for _, l := range left[:min(len(left), most)] {
-		fmt.Fprintf(w, "%10s  %s: %s\n", humanize.IBytes(uint64(l.Bytes)), l.Path, l.Why)
+		fmt.Fprintf(w, "%10s  %s: %s\n", humanize.IBytes(uint64(l.Bytes)), words.Clean(l.Path), words.Clean(l.Why))
 	}
 	if len(left) > most {
 		fmt.Fprintf(w, "and %d more, which its manifest lists\n", len(left)-most)
 	}
 	for _, o := range m.Others {
-		fmt.Fprintf(w, "%s: %s\n", o.Name, o.What)
+		fmt.Fprintf(w, "%s: %s\n", o.Name, words.Clean(o.What))
 	}
 	for _, s := range m.Missing {
-		fmt.Fprintln(w, s)
+		fmt.Fprintln(w, words.Clean(s))
 	}
 }
