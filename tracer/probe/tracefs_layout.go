@@ -39,11 +39,11 @@ func findLayout(t *ftrace.Instance, a ftrace.ABI, openSymbol string) (*layout, e
 	runtime.LockOSThread() // the probes are told by the thread that hits them
 	defer runtime.UnlockOSThread()
 	l := &layout{}
-	pointers, err := l.findInode(t, a)
+	mappings, err := l.findInode(t, a)
 	if err != nil {
 		return nil, err
 	}
-	if err := l.findMapping(t, a, pointers); err != nil {
+	if err := l.findMapping(t, a, mappings); err != nil {
 		return nil, err
 	}
 	if err := l.findSize(t, openSymbol); err != nil {
@@ -70,17 +70,18 @@ func inodeProbe(a ftrace.ABI) (p ftrace.Probe, file, inode []ftrace.Field) {
 }
 
 // findInode looks for the pointer to the inode in struct file, and for the
-// device's number in the inode. It returns where else struct file has pointers.
-func (l *layout) findInode(t *ftrace.Instance, a ftrace.ABI) (pointers []int, err error) {
+// device's number in the inode. It returns what in struct file leads into the inode.
+func (l *layout) findInode(t *ftrace.Instance, a ftrace.ABI) (within []place, err error) {
 	p, file, inode := inodeProbe(a)
-	var inodes, rdevs, kernel [][]int
+	var inodes, rdevs [][]int
+	var places [][]place
 	err = provoke(t, p, func(path string, r *ftrace.Record) error {
 		if r.Uint("mode")&unix.S_IFMT != unix.S_IFCHR {
 			return errLayout
 		}
 		inodes = append(inodes, offsets(r, file, 8, r.Uint("inode")))
 		rdevs = append(rdevs, offsets(r, inode, 4, knownDevices[path]))
-		kernel = append(kernel, pointersIn(r, file, r.Uint("inode")))
+		places = append(places, leadingInto(r, file, r.Uint("inode")))
 		return nil
 	}, slices.Collect(maps.Keys(knownDevices))...)
 	if err != nil {
@@ -88,32 +89,50 @@ func (l *layout) findInode(t *ftrace.Instance, a ftrace.ABI) (pointers []int, er
 	}
 	found, ok := common(inodes)
 	rdev, ok2 := common(rdevs)
-	if !ok || !ok2 {
+	within, ok3 := common(places)
+	if !ok || !ok2 || !ok3 {
 		return nil, errLayout
 	}
 	l.inode, l.rdev = found[0], rdev[0]
-	pointers, ok = common(kernel)
-	if !ok {
-		return nil, errLayout
-	}
-	return pointers, nil
+	return within, nil
 }
 
-// findMapping looks for the pointer to what begins with a pointer to the inode.
-// It follows pointers only: some kernels warn of anything else.
-func (l *layout) findMapping(t *ftrace.Instance, a ftrace.ABI, pointers []int) error {
-	p := ftrace.Probe{Name: "layout", Symbol: chrdevOpen, Fields: []ftrace.Field{{Name: "inode", Fetch: a.Args[0], Type: "u64"}}}
-	for _, offset := range pointers {
-		p.Fields = append(p.Fields, ftrace.Field{Name: fmt.Sprint("m", offset), Fetch: ftrace.At(0, ftrace.At(offset, a.Args[1])), Type: "u64"})
-	}
-	var found [][]int
-	err := provoke(t, p, func(_ string, r *ftrace.Record) error {
-		found = append(found, nil)
-		for _, offset := range pointers {
-			if r.Uint(fmt.Sprint("m", offset)) == r.Uint("inode") {
-				found[len(found)-1] = append(found[len(found)-1], offset)
-			}
+// place is a word of struct file that leads into the inode.
+type place struct {
+	offset int // in struct file
+	inside int // where in the inode it leads
+}
+
+// furthest is how far behind an inode's beginning its own address_space is, at most.
+const furthest = 1024
+
+// leadingInto lists the words of struct file that lead into the inode.
+func leadingInto(r *ftrace.Record, file []ftrace.Field, inode uint64) []place {
+	var found []place
+	for i, f := range file {
+		if d := r.Uint(f.Name) - inode; d > 0 && d < furthest {
+			found = append(found, place{offset: i * 8, inside: int(d)})
 		}
+	}
+	return found
+}
+
+// findMapping looks for the pointer to the address_space, which begins with a pointer to
+// the inode. A device's node has its own, inside its inode. So nothing is followed that
+// may be no pointer: what is searched reaches beyond struct file, any task opens files
+// meanwhile, and of an address that is none some kernels warn: Linux 4.20 to 5.7 of all,
+// later ones where the processor has five levels of page tables and the kernel has four
+// (seen on Debian 11's 5.10).
+func (l *layout) findMapping(t *ftrace.Instance, a ftrace.ABI, within []place) error {
+	p := ftrace.Probe{Name: "layout", Symbol: chrdevOpen, Fields: []ftrace.Field{{Name: "inode", Fetch: a.Args[0], Type: "u64"}}}
+	for _, w := range within {
+		p.Fields = append(p.Fields, ftrace.Field{Name: fmt.Sprint("m", w.offset), Fetch: ftrace.At(w.inside, a.Args[0]), Type: "u64"})
+	}
+	var found [][]place
+	err := provoke(t, p, func(_ string, r *ftrace.Record) error {
+		found = append(found, slices.DeleteFunc(slices.Clone(within), func(w place) bool {
+			return r.Uint(fmt.Sprint("m", w.offset)) != r.Uint("inode")
+		}))
 		return nil
 	}, slices.Collect(maps.Keys(knownDevices))...)
 	if err != nil {
@@ -123,7 +142,7 @@ func (l *layout) findMapping(t *ftrace.Instance, a ftrace.ABI, pointers []int) e
 	if !ok {
 		return errLayout
 	}
-	l.mapping = mapping[0]
+	l.mapping = mapping[0].offset
 	return nil
 }
 
@@ -178,27 +197,12 @@ func offsets(r *ftrace.Record, fields []ftrace.Field, step int, value uint64) []
 	return found
 }
 
-// halfBits are those that all addresses of one half of the memory have in
-// common, with the narrowest page tables that there are.
-const halfBits = 47
-
-// pointersIn lists the words that can be pointers to where a known one leads.
-func pointersIn(r *ftrace.Record, fields []ftrace.Field, known uint64) []int {
-	var found []int
-	for i, f := range fields {
-		if r.Uint(f.Name)>>halfBits == known>>halfBits {
-			found = append(found, i*8)
-		}
-	}
-	return found
-}
-
-// common returns the offsets that are in all lists, if there are any.
-func common(lists [][]int) ([]int, bool) {
-	var all []int
-	for _, offset := range slices.Concat(lists...) {
-		if !slices.Contains(all, offset) && !slices.ContainsFunc(lists, func(l []int) bool { return !slices.Contains(l, offset) }) {
-			all = append(all, offset)
+// common returns what is in all lists, if there is anything, in the order of the first.
+func common[T comparable](lists [][]T) ([]T, bool) {
+	var all []T
+	for _, v := range slices.Concat(lists...) {
+		if !slices.Contains(all, v) && !slices.ContainsFunc(lists, func(l []T) bool { return !slices.Contains(l, v) }) {
+			all = append(all, v)
 		}
 	}
 	return all, len(all) > 0

@@ -116,9 +116,9 @@ failed() { # FILE: what a test says beside what it has passed
 }
 cd /tmp
 if [ -x /lab/out/probe.test ]; then
-	/lab/out/probe.test -test.v -test.run 'TestEveryWayLoads|TestGuestLife/^(small|medium|large|beyond_the_record)$|TestTracefsTellsTheSame/^(clock_|few_returns)$|TestDeviceMapper|TestLinks|TestTracefsAttachesAgain|TestNothingIsLost' >/lab/out/probe.txt 2>&1 || failed /lab/out/probe.txt
+	/lab/out/probe.test -test.v -test.run 'TestEveryWayLoads|TestGuestLife/^(small|medium|large|beyond_the_record)$|TestTracefsTellsTheSame/^(clock_|few_returns)$|TestDeviceMapper|TestLinks|TestLayout|TestTracefsAttachesAgain|TestNothingIsLost' >/lab/out/probe.txt 2>&1 || failed /lab/out/probe.txt
 	/lab/out/hold.test -test.v -test.run 'OldKernels|OldWays|TryKill' >/lab/out/hold.txt 2>&1 || failed /lab/out/hold.txt
 fi
 say "the kernel had nothing to complain about"
-dmesg | grep -E 'WARNING:|BUG:|Oops' && exit 1
+dmesg | grep -E -A60 'WARNING:|BUG:|Oops' && exit 1
 bootrace check >/lab/out/check.txt || true
