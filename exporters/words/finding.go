@@ -157,7 +157,7 @@ func (t *Teller) because(gaps []timeline.Gap) string {
 	const most = 4
 	var whys []string
 	for _, g := range gaps {
-		why := t.Name(g.Why, PathCols)
+		why := strings.Replace(t.Name(g.Why, PathCols), "these events", plainEvents(g.What), 1)
 		if why != "" && !slices.Contains(whys, why) {
 			whys = append(whys, why)
 		}
@@ -169,6 +169,29 @@ func (t *Teller) because(gaps []timeline.Gap) string {
 		whys = append(whys[:most], Count(more, "more reason", "more reasons"))
 	}
 	return ": " + strings.Join(whys, "; ") + "."
+}
+
+// plainEvents are the events of a gap, as an operator calls them.
+func plainEvents(what string) string {
+	switch what {
+	case "open":
+		return "opens of disks"
+	case "exec":
+		return "starts of programs"
+	case "exit":
+		return "ends of guests"
+	case "dm":
+		return "device-mapper's requests"
+	case "link":
+		return "links"
+	case "mount":
+		return "mounts"
+	case "uevent":
+		return "the kernel's uevents"
+	case "udev":
+		return "what udev did"
+	}
+	return what
 }
 
 // Finding tells all of f but its kind, and its steps (Steps): what happened, why the
