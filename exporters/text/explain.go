@@ -224,7 +224,7 @@ func (p *printer) verdict(g *guest.Guest, chains []*image.Chain) {
 		t.Say("Not known: which disks it has, and what to wait for before it starts:", warn)
 		p.whyUnclear(&t, g)
 	case needed == 0:
-		t.Say("There is no path to wait for before it starts.", plain)
+		t.Say("It names no disk that has to be there before it starts.", plain)
 	default:
 		t.Add(words.Count(needed, "path has", "paths have"), strong)
 		t.Say("to be there before it starts.", plain)

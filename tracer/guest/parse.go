@@ -91,7 +91,7 @@ func (p Parser) Redact(args []string) []string {
 
 // parseQEMU reads the command line of a qemu.
 func parseQEMU(p *Parser, args []string) Guest {
-	s := &scan{readFile: p.ReadFile, devices: map[string]*device{}, counts: map[string]int{}}
+	s := &scan{readFile: p.ReadFile, devices: map[string]*device{}, counts: map[string]int{}, memory: map[string]*value{}}
 	s.builder.nodes, s.builder.fds, s.builder.problem = map[string]*node{}, map[int]*FD{}, s.problem
 	s.guest.Disks = []Disk{}
 	for a := range arguments(args) {
@@ -115,6 +115,8 @@ type scan struct {
 	media   []medium
 	devices map[string]*device
 	served  []Disk         // by other processes, or the kernel
+	dimms   []dimm         // devices that show the memory that an object gives
+	memory  map[string]*value
 	counts  map[string]int // unnamed drives by what they are named for
 
 	machine   string // of -machine, the last
@@ -135,6 +137,13 @@ type medium struct {
 	inner bool
 	// plain is set for a -drive, also where its file name is a json:{...}.
 	plain bool
+}
+
+// dimm is a -device that shows a file's bytes to the guest as memory that lasts: a disk
+// by another way. memdev is the id of the object that maps the file.
+type dimm struct {
+	memdev string
+	device
 }
 
 // device is a -device that shows a medium to the guest.
@@ -162,7 +171,7 @@ func cut(arg string) string { return arg[:min(len(arg), maxProblemArg)] }
 // implied are the options' implied first keys that matter here.
 var implied = map[string]string{
 	"machine": "type", "M": "type", "name": "guest", "device": "driver", "blockdev": "driver",
-	"netdev": "type", "net": "type", "nic": "type",
+	"netdev": "type", "net": "type", "nic": "type", "object": "qom-type",
 }
 
 // option takes in one argument.
@@ -203,7 +212,7 @@ func (s *scan) option(a argument) {
 			s.problem("-set "+a.value, "changes to a drive by -set are not followed")
 			s.unknown("changes to a drive by -set are not followed")
 		}
-	case "drive", "blockdev", "device", "machine", "M", "global", "name", "smbios", "add-fd", "netdev", "net", "nic":
+	case "drive", "blockdev", "device", "machine", "M", "global", "name", "smbios", "add-fd", "netdev", "net", "nic", "object":
 		s.list(a)
 	}
 }
@@ -243,6 +252,10 @@ func (s *scan) list(a argument) {
 		}
 	case "add-fd":
 		s.addFD(a.value, v)
+	case "object":
+		if id := v.str("id"); v.str("qom-type") == "memory-backend-file" && s.memory[id] == nil && len(s.memory) < maxServed {
+			s.memory[id] = v
+		}
 	case "netdev", "net", "nic":
 		if name := v.str("ifname"); name != "" && v.str("type") == "tap" {
 			s.guest.Taps = append(s.guest.Taps, name)
@@ -260,16 +273,19 @@ func (s *scan) parseOpts(a argument) (*value, error) {
 }
 
 // tells spares the reading of devices and networks that have no drive, no other
-// process behind them and no interface name: on a libvirt guest most of the command line.
+// process or file behind them and no interface name, and of objects that map no file: on
+// a libvirt guest most of the command line.
 func tells(a argument) bool {
 	switch a.name {
 	case "device":
-		for _, key := range []string{"drive=", `drive"`, "drive'", "driveA", "driveB", "vhost-"} {
+		for _, key := range []string{"drive=", `drive"`, "drive'", "driveA", "driveB", "vhost-", "memdev"} {
 			if strings.Contains(a.value, key) {
 				return true
 			}
 		}
 		return false
+	case "object":
+		return strings.Contains(a.value, "memory-backend-file")
 	case "netdev", "net", "nic":
 		return strings.Contains(a.value, "ifname")
 	}
@@ -394,11 +410,41 @@ func (s *scan) device(v *value) {
 	for _, key := range []string{"drive", "driveA", "driveB"} {
 		s.show(v.str(key), device{driver: driver, id: v.str("id"), serial: v.str("serial"), shareRW: v.on("share-rw"), kind: deviceKinds[driver]})
 	}
+	if memdev := v.str("memdev"); memdev != "" && persistent(driver) && len(s.dimms) < maxServed {
+		s.dimms = append(s.dimms, dimm{memdev, device{driver: driver, id: v.str("id")}})
+	}
 	if protocol := servedBy(driver); protocol != "" && len(s.served) < maxServed {
 		s.served = append(s.served, Disk{
 			ID: cmp.Or(v.str("id"), driver), Device: driver, DeviceID: v.str("id"), Serial: v.str("serial"), Kind: KindDisk,
 			Image: Image{Path: protocol + ":" + cmp.Or(v.str("wwpn"), v.str("chardev")), Storage: StorageOther, Protocol: protocol},
 		})
+	}
+}
+
+// persistent reports whether a device shows memory that the guest may have as a disk:
+// nvdimm, virtio-pmem, virtio-pmem-pci. Other memory (-numa, pc-dimm) is no disk.
+func persistent(driver string) bool {
+	return driver == "nvdimm" || driver == "virtio-pmem" || strings.HasPrefix(driver, "virtio-pmem-")
+}
+
+// addDIMMs makes media of the files behind those devices. They are mapped, and qemu locks
+// none of them.
+func (s *scan) addDIMMs() {
+	for i := range s.dimms {
+		d := &s.dimms[i]
+		object := s.memory[d.memdev]
+		if object == nil || object.str("mem-path") == "" {
+			continue // memory without a file
+		}
+		v, err := parseOpts("format=raw,file.locking=off", "")
+		if err != nil {
+			continue
+		}
+		v.set("file", object.str("mem-path"))
+		m := medium{id: cmp.Or(d.id, d.memdev), kind: KindDisk, plain: true, inner: true, node: &node{options: v, drive: true}}
+		m.readOnly = object.on("readonly")
+		s.media = append(s.media, m)
+		s.show(m.id, d.device)
 	}
 }
 
@@ -463,6 +509,7 @@ func (s *scan) addFD(text string, v *value) {
 
 // finish makes the disks, now that all nodes and devices are known.
 func (s *scan) finish() Guest {
+	s.addDIMMs()
 	built := s.survey()
 	var names map[string]int
 	var inner []*medium
