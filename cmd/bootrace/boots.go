@@ -90,7 +90,7 @@ func bootRows(c *cli.Context) (rows []text.BootRow, files [][]string, err error)
 	var boots []bootlog.Boot
 	if path := c.Args().First(); path != "" {
 		store.Current = ""
-		boots, err = bootsOfReport(path)
+		boots, err = bootsOfReport(c, path)
 	} else {
 		syncLog(c.Context)
 		boots, err = store.List()

@@ -91,7 +91,7 @@ func exportIndex(c *cli.Context) error {
 			add(ref, &boot, err)
 			continue
 		}
-		boots, err := bootsOfReport(ref)
+		boots, err := bootsOfReport(c, ref)
 		if err != nil {
 			add(ref, nil, err)
 		}

@@ -135,8 +135,9 @@ func reportRef(ref string) (path, place string, ok bool) {
 	return "", "", false
 }
 
-// bootsOfReport unpacks the boots of a report, the latest first.
-func bootsOfReport(path string) ([]bootlog.Boot, error) {
+// bootsOfReport unpacks the boots of a report, the latest first. Of one that is cut short
+// it has those before that.
+func bootsOfReport(c *cli.Context, path string) ([]bootlog.Boot, error) {
 	f, err := os.Open(path)
 	if err != nil {
 		return nil, usageError("%s is no report: %w", path, withoutPath(err))
@@ -149,11 +150,8 @@ func bootsOfReport(path string) ([]bootlog.Boot, error) {
 	room := bounded{left: maxUnpacked} // for all logs together
 	var boots []bootlog.Boot
 	err = report.Read(f, func(id string, text io.Reader) error {
-		kept, err := keptFile(&room, func(w io.Writer) error {
-			_, err := io.Copy(w, text)
-			return err
-		})
-		if err != nil {
+		kept, err := keptFile(&room, func(w io.Writer) error { return copyAll(w, text) })
+		if err != nil && !isCut(err) {
 			return err
 		}
 		boot, err := store.Find(kept)
@@ -163,16 +161,19 @@ func bootsOfReport(path string) ([]bootlog.Boot, error) {
 		boots = append(boots, boot)
 		return nil
 	})
-	if err != nil {
+	switch {
+	case err != nil && len(boots) == 0:
 		return nil, fmt.Errorf("read report %s: %w", path, err)
+	case err != nil:
+		noteCut(c, path, err)
 	}
 	return boots, nil
 }
 
 // bootOfReport is the boot at a place of a report: 0 for the latest, -1 for the one
 // before, or the beginning of an id.
-func bootOfReport(path, place string) (bootlog.Boot, error) {
-	boots, err := bootsOfReport(path)
+func bootOfReport(c *cli.Context, path, place string) (bootlog.Boot, error) {
+	boots, err := bootsOfReport(c, path)
 	if err != nil {
 		return bootlog.Boot{}, err
 	}

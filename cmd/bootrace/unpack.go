@@ -38,10 +38,10 @@ func findLog(c *cli.Context, store *bootlog.Store, ref string) (bootlog.Boot, er
 		if ok && term.IsTerminal(int(in.Fd())) {
 			return bootlog.Boot{}, usageError("%s -: reads a log from standard input, which is a terminal: redirect a file or a pipe into it", c.Command.Name)
 		}
-		return unpack(store, c.App.Reader, "from standard input")
+		return unpack(c, store, c.App.Reader, "from standard input")
 	}
 	if path, place, ok := reportRef(ref); ok {
-		return bootOfReport(path, place)
+		return bootOfReport(c, path, place)
 	}
 	boot, err := store.Find(ref)
 	if err == nil || !packed(ref) {
@@ -52,7 +52,7 @@ func findLog(c *cli.Context, store *bootlog.Store, ref string) (bootlog.Boot, er
 		return boot, cmp.Or(err, openErr)
 	}
 	defer f.Close()
-	return unpack(store, f, ref)
+	return unpack(c, store, f, ref)
 }
 
 // What a packed log begins with.
@@ -79,23 +79,42 @@ func packed(path string) bool {
 
 // unpack has in, which may be packed, as a file that the store can read as often
 // as it wants, and that is gone when the program ends. name is what errors call it.
-func unpack(store *bootlog.Store, in io.Reader, name string) (bootlog.Boot, error) {
-	path, err := unpackedFile(in)
-	if err != nil {
-		return bootlog.Boot{}, fmt.Errorf("open boot log %s: %w", name, err)
+// Of what is cut short or damaged the beginning is read, and that is said.
+func unpack(c *cli.Context, store *bootlog.Store, in io.Reader, name string) (bootlog.Boot, error) {
+	path, damage := unpackedFile(in)
+	if damage != nil && !isCut(damage) {
+		return bootlog.Boot{}, fmt.Errorf("open boot log %s: %w", name, damage)
 	}
 	if report.Is(path) {
-		boot, err := bootOfReport(path, "0")
+		boot, err := bootOfReport(c, path, "0")
 		if err != nil {
 			return boot, errors.New(strings.ReplaceAll(err.Error(), path, name))
 		}
 		return boot, nil
 	}
 	boot, err := store.Find(path)
-	if err != nil { // it names a path that means nothing to a reader
+	switch {
+	case err != nil && damage != nil: // nothing of it can be read
+		return bootlog.Boot{}, fmt.Errorf("open boot log %s: %w", name, damage)
+	case err != nil: // it names a path that means nothing to a reader
 		return boot, errors.New(strings.ReplaceAll(err.Error(), path, name))
+	case damage != nil:
+		noteCut(c, name, damage)
 	}
 	return boot, nil
+}
+
+// cutError says that something packed ends early, or is damaged; what comes before that
+// was unpacked.
+type cutError struct{ err error }
+
+func (e *cutError) Error() string { return e.err.Error() }
+func (e *cutError) Unwrap() error { return e.err }
+
+func isCut(err error) bool { return errors.As(err, new(*cutError)) }
+
+func noteCut(c *cli.Context, name string, err error) {
+	fmt.Fprintf(c.App.ErrWriter, "bootrace: note: %s is cut short or damaged: what comes before that is read: %s\n", name, oneLine(err))
 }
 
 func unpackedFile(in io.Reader) (path string, err error) {
@@ -111,13 +130,13 @@ func unpackedFile(in io.Reader) (path string, err error) {
 		case bytes.HasPrefix(head, xzMagic):
 			return unxz(out, text)
 		}
-		_, err := io.Copy(out, text)
-		return err
+		return copyAll(out, text)
 	})
 }
 
 // keptFile has what write writes, as far as bound lets it, in a file that has no name,
-// and is gone when the program ends.
+// and is gone when the program ends. Where the error is a *cutError, the file has what
+// was written until then, and a torn line for the rest.
 func keptFile(out *bounded, write func(io.Writer) error) (path string, err error) {
 	f, err := os.CreateTemp("", "bootrace-*")
 	if err != nil {
@@ -128,6 +147,7 @@ func keptFile(out *bounded, write func(io.Writer) error) (path string, err error
 		return "", err
 	}
 	out.to = f
+	var damage error
 	err = write(out)
 	if errors.Is(err, errTooLarge) || out.full {
 		return "", errTooLarge
@@ -135,6 +155,9 @@ func keptFile(out *bounded, write func(io.Writer) error) (path string, err error
 	var pathErr *fs.PathError
 	if errors.As(err, &pathErr) { // such as a full disk; the path is gone already
 		return "", fmt.Errorf("unpack it into %s: %w", os.TempDir(), pathErr.Err)
+	}
+	if damage = err; isCut(err) {
+		_, err = f.WriteString("{")
 	}
 	if err != nil {
 		return "", err
@@ -145,7 +168,17 @@ func keptFile(out *bounded, write func(io.Writer) error) (path string, err error
 	if err != nil {
 		return "", err
 	}
-	return fmt.Sprintf("/proc/self/fd/%d", fd), nil
+	return fmt.Sprintf("/proc/self/fd/%d", fd), damage
+}
+
+// copyAll copies; that from ends early, or can't be read, is a *cutError.
+func copyAll(to io.Writer, from io.Reader) error {
+	_, err := io.Copy(to, from)
+	var pathErr *fs.PathError
+	if err == nil || errors.Is(err, errTooLarge) || errors.As(err, &pathErr) {
+		return err
+	}
+	return &cutError{err}
 }
 
 func gunzip(to io.Writer, from io.Reader) error {
@@ -154,7 +187,7 @@ func gunzip(to io.Writer, from io.Reader) error {
 		return fmt.Errorf("unpack gzip: %w", err)
 	}
 	defer r.Close()
-	if _, err := io.Copy(to, r); err != nil {
+	if err := copyAll(to, r); err != nil {
 		return fmt.Errorf("unpack gzip: %w", err)
 	}
 	return nil
@@ -171,7 +204,7 @@ func unxz(to io.Writer, from io.Reader) error {
 	case errors.Is(err, exec.ErrNotFound):
 		return errors.New("it is packed with xz, which is not installed here: install xz-utils, or unpack it elsewhere")
 	case said.Len() > 0:
-		return fmt.Errorf("unpack xz: %s", strings.TrimSpace(said.String()))
+		return &cutError{fmt.Errorf("unpack xz: %s", strings.TrimSpace(said.String()))}
 	case err != nil:
 		return fmt.Errorf("unpack xz: %w", err)
 	}

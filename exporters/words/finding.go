@@ -191,6 +191,9 @@ func plainEvents(what string) string {
 	case "udev":
 		return "what udev did"
 	}
+	if strings.Contains(what, ",") { // several, as where the service was away
+		return "most events"
+	}
 	return what
 }
 
