@@ -114,8 +114,8 @@ type scan struct {
 	// that the device names.
 	media   []medium
 	devices map[string]*device
-	served  []Disk         // by other processes, or the kernel
-	dimms   []dimm         // devices that show the memory that an object gives
+	served  []Disk // by other processes, or the kernel
+	dimms   []dimm // devices that show the memory that an object gives
 	memory  map[string]*value
 	counts  map[string]int // unnamed drives by what they are named for
 
