@@ -11,7 +11,7 @@
 //	0.1 sources
 //	1.0 activate lv=vg/a dev=253:0
 //	2.0 exec pid=100 args: qemu-system-x86_64 -name vm -drive file=/dev/vg/a
-//	2.1..2.2 open pid=100 /dev/vg/a dev=253:0
+//	2.1..2.2 open pid=100 /dev/vg/a dev=253:0 flags=O_RDWR,O_DIRECT
 //	2.5 open pid=100 /dev/vg/b ENOENT
 //	3 exit pid=100 status=1
 //	60 lvm vg/b skip=1
@@ -704,6 +704,8 @@ func errnoOf(name string) int {
 	return 0
 }
 
+// fillOpen takes "open PATH [ERRNO] pid=N [parent=N] [comm=NAME] [dev=] [type=file] [size=N]
+// [flags=O_RDWR,O_DIRECT] [args: ...]".
 func fillOpen(e *event.Event, w *words) {
 	e.Proc = &event.Proc{PID: w.number("pid"), PPID: w.number("parent"), Comm: cmp.Or(w.key("comm"), "qemu-system-x86"), Args: w.args}
 	o := &event.OpenInfo{Path: w.word(0, "path"), Size: -1, Dev: w.dev("dev"), Type: w.key("type")}
@@ -717,5 +719,19 @@ func fillOpen(e *event.Event, w *words) {
 	if w.key("size") != "" {
 		o.Size = w.size()
 	}
+	for _, name := range w.list("flags") {
+		flag, ok := openFlags[name]
+		if !ok {
+			w.fail("flags=%s: use names of open(2) such as O_RDWR,O_DIRECT", name)
+		}
+		o.Flags |= flag
+	}
 	e.Open = o
+}
+
+// openFlags are the flags of open(2) that say how a program uses a disk.
+var openFlags = map[string]uint32{
+	"O_RDONLY": unix.O_RDONLY, "O_WRONLY": unix.O_WRONLY, "O_RDWR": unix.O_RDWR,
+	"O_CREAT": unix.O_CREAT, "O_EXCL": unix.O_EXCL, "O_TRUNC": unix.O_TRUNC, "O_PATH": unix.O_PATH,
+	"O_DIRECT": unix.O_DIRECT, "O_SYNC": unix.O_SYNC, "O_DSYNC": unix.O_DSYNC, "O_NONBLOCK": unix.O_NONBLOCK, "O_CLOEXEC": unix.O_CLOEXEC,
 }

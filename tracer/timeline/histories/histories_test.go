@@ -5,6 +5,8 @@ import (
 	"strings"
 	"testing"
 
+	"golang.org/x/sys/unix"
+
 	"github.com/bootrace/bootrace/tracer/event"
 	"github.com/bootrace/bootrace/tracer/timeline/histories"
 )
@@ -48,7 +50,7 @@ func TestParse(t *testing.T) {
 0.1 sources
 5 hold pid=100 guest=slow identity=name:slow disk=/dev/vg/lv reason=some_reason deadline=85
 6..6.5 udev add sda dev=8:0 DM_MULTIPATH_DEVICE_PATH=1 SYSTEMD_READY=0 links=/dev/disk/by-id/a,/dev/disk/by-id/b
-7 open pid=1 /dev/disk/by-path/pci-0000:00=1 EIO
+7 open pid=1 /dev/disk/by-path/pci-0000:00=1 EIO flags=O_RDWR,O_NONBLOCK
 8 unknown later-kind
 `)
 	if err != nil {
@@ -64,7 +66,7 @@ func TestParse(t *testing.T) {
 	if udev.From.Seconds() != 6 || udev.At.Seconds() != 6.5 || udev.Dev.Props["SYSTEMD_READY"] != "0" || len(udev.Dev.Links) != 2 {
 		t.Errorf("udev: %+v", udev)
 	}
-	if open.Path != "/dev/disk/by-path/pci-0000:00=1" || open.Errno != 5 {
+	if open.Path != "/dev/disk/by-path/pci-0000:00=1" || open.Errno != 5 || open.Flags != unix.O_RDWR|unix.O_NONBLOCK {
 		t.Errorf("open: %+v", open)
 	}
 	if events[7].Kind != event.Kind("later-kind") {
@@ -83,6 +85,7 @@ func TestErrors(t *testing.T) {
 		"1 uevent add sda dev=8":     "dev=8 is not MAJOR:MINOR",
 		"1 open pid=1":               "a path is missing",
 		"1 open pid=1 /dev/a ENONE":  "ENONE is not the name of an error",
+		"1 open pid=1 /a flags=rw":   "flags=rw: use names of open(2)",
 		"1 exit pid=1 stauts=1":      "stauts= means nothing here",
 		"1 remembered path=/dev/a":   "there is no memory event before it",
 		"1 member path=/dev/a":       "there is no image event before it",
