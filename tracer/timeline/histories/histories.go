@@ -6,7 +6,8 @@
 //
 // TIME is seconds since the boot, or FROM..AT where an instant is only known as a
 // window. KIND is a kind of event as in a log. An empty line, and one that begins
-// with "#", says nothing. What follows "args:" is a command line.
+// with "#", says nothing. What follows "args:" is a command line. An exec is one of
+// qemu unless binary=PATH names another program.
 //
 //	0.1 sources
 //	1.0 activate lv=vg/a dev=253:0
