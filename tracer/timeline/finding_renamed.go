@@ -146,13 +146,13 @@ func (r *record) pathOf(u *first, l *life, d *event.MemoryDisk) string {
 	return best
 }
 
-// moved returns where a file of before is now that its file system is mounted at
-// another point, empty where it still is at its own.
+// moved returns where a file that is remembered is now that its file system is mounted
+// at another point, empty where it still is at its own, or nothing is remembered.
 func (r *record) moved(u *first, point string, d *event.MemoryDisk) string {
-	rest, below := "", false
-	if d != nil && d.DeviceKind == memory.KindFile && d.Mount != "" && d.Mount != "/" {
-		rest, below = strings.CutPrefix(clean(u.disk.Path), d.Mount+"/")
+	if d == nil || d.DeviceKind != memory.KindFile || d.Mount == "" || d.Mount == "/" {
+		return ""
 	}
+	rest, below := strings.CutPrefix(clean(u.disk.Path), d.Mount+"/")
 	if l := r.ways.mounts.existing(d.Mount, u.stamp()); !below || l != nil && l.filesystem == d.UUID {
 		return ""
 	}

@@ -63,6 +63,7 @@ func testHistory(t *testing.T, file string) {
 		}
 	}
 	checkOrder(t, tl, events)
+	checkLoss(t, events)
 	checkLent(t, events)
 }
 
@@ -142,6 +143,21 @@ func checkOrder(t *testing.T, want *Timeline, events []event.Event) {
 		if diff := cmp.Diff(want, buildOf(shuffled)); diff != "" {
 			t.Fatalf("another order of arrival changes the result (-sorted +shuffled):\n%s", diff)
 		}
+	}
+}
+
+// checkLoss: a log may lack any of its lines, and is read all the same.
+func checkLoss(t *testing.T, events []event.Event) {
+	t.Helper()
+	rng := rand.New(rand.NewPCG(3, 4))
+	for n := range 10 {
+		var left []event.Event
+		for i := range events {
+			if rng.IntN(20) > n {
+				left = append(left, events[i])
+			}
+		}
+		buildOf(left)
 	}
 }
 
