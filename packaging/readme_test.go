@@ -9,7 +9,7 @@ import (
 
 	"github.com/google/go-cmp/cmp"
 
-	"github.com/bootrace/bootrace/exporters/words"
+	"github.com/bootrace/bootrace/tracer/timeline"
 )
 
 // outline is what two languages of one README have in common: not a word of prose.
@@ -77,7 +77,7 @@ func nameOf(cell string) string {
 		names = append(names, m[1])
 	}
 	for _, part := range strings.FieldsFunc(cell, func(r rune) bool { return r == ',' || r == ' ' }) {
-		if number.MatchString(part) || slices.Contains(words.Kinds(), part) {
+		if number.MatchString(part) || slices.Contains(timeline.FindingKinds(), part) {
 			names = append(names, part)
 		}
 	}
@@ -106,7 +106,7 @@ func TestReadmeKinds(t *testing.T) {
 				rows = append(rows, strings.Fields(row)...)
 			}
 		}
-		for _, kind := range words.Kinds() {
+		for _, kind := range timeline.FindingKinds() {
 			if !slices.Contains(rows, kind) {
 				t.Errorf("%s has no row for %s", file, kind)
 			}

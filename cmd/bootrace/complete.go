@@ -14,6 +14,7 @@ import (
 	"github.com/bootrace/bootrace/tracer/bootlog"
 	"github.com/bootrace/bootrace/tracer/config"
 	"github.com/bootrace/bootrace/tracer/service"
+	"github.com/bootrace/bootrace/tracer/timeline"
 )
 
 // completeCommand is what the shells' completion runs: it prints what the last of the
@@ -123,7 +124,7 @@ func (l *completion) values(command *cli.Command, flag string) []option {
 	case "guest":
 		return l.guests()
 	case "kind":
-		return pick(words.Kinds()...)
+		return pick(timeline.FindingKinds()...)
 	case "color":
 		return pick("auto", "always", "never")
 	case "time":

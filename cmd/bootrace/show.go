@@ -163,8 +163,8 @@ func racesCommand() *cli.Command {
 				return err
 			}
 			kind := c.String("kind")
-			if c.IsSet("kind") && !slices.Contains(words.Kinds(), kind) {
-				return usageError("races: kind %q is not known%s: use one of %s", kind, didYouMean(kind, words.Kinds(), ""), strings.Join(words.Kinds(), ", "))
+			if c.IsSet("kind") && !slices.Contains(timeline.FindingKinds(), kind) {
+				return usageError("races: kind %q is not known%s: use one of %s", kind, didYouMean(kind, timeline.FindingKinds(), ""), strings.Join(timeline.FindingKinds(), ", "))
 			}
 			tl, err := readBoot(c)
 			if err != nil {

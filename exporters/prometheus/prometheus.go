@@ -17,7 +17,6 @@ import (
 	"math"
 	"slices"
 
-	"github.com/bootrace/bootrace/exporters/words"
 	"github.com/bootrace/bootrace/tracer/event"
 	"github.com/bootrace/bootrace/tracer/timeline"
 )
@@ -95,7 +94,7 @@ func Summarize(tl *timeline.Timeline) *Boot {
 		Margins: newDistribution(marginBounds), Holds: newDistribution(holdBounds), Losses: len(tl.Losses),
 		HoldOutcomes: map[string]int{pending: 0, string(event.HoldAllowed): 0, string(event.HoldDenied): 0, string(event.HoldGone): 0},
 	}
-	for _, kind := range words.Kinds() {
+	for _, kind := range timeline.FindingKinds() {
 		b.Findings[kind], b.Withheld[kind] = 0, 0 // an alert needs a series that is 0
 	}
 	for _, f := range tl.Findings {

@@ -214,7 +214,7 @@ func foreign(name string, margin int64) *timeline.Timeline {
 			{ID: "n", Name: name, Layer: name, Lives: []*timeline.Life{life}}},
 		Guests: []*timeline.Guest{guest}}
 	tl.Findings = append(tl.Findings, finding(name, ""), finding("missing", name))
-	for _, kind := range words.Kinds() {
+	for _, kind := range timeline.FindingKinds() {
 		tl.Findings = append(tl.Findings, finding(kind, ""))
 	}
 	return tl

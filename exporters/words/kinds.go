@@ -1,8 +1,6 @@
 package words
 
 import (
-	"maps"
-	"slices"
 	"strings"
 
 	"github.com/bootrace/bootrace/tracer/event"
@@ -43,8 +41,8 @@ const (
 	by      = "[: {early} too early][: {spare} to spare][: between {worst} too early and {best} to spare]"
 )
 
-// kinds has an entry for each kind of finding that has words of its own. All
-// others are told by unknown.
+// kinds has an entry for each kind of finding. One of a later version is told by
+// unknown.
 var kinds = map[string]kind{
 	"missing": {Failure, "missing disk", "missing disks",
 		opened + ", but {what} {state}[ ({error})][, after it had been ready {earlier}][; it became ready at {ready}]" + by + "."},
@@ -118,9 +116,6 @@ var refused = kind{Failure, "held start that failed", "held starts that failed",
 
 var unknown = kind{Warning, "other finding", "other findings",
 	opened + ": {kind}[ ({error})][; {what} became ready at {ready}]" + by + "."}
-
-// Kinds lists the kinds of findings that have words of their own.
-func Kinds() []string { return slices.Sorted(maps.Keys(kinds)) }
 
 func kindOf(f *timeline.Finding) kind {
 	if f.Kind == timeline.Held && f.InVain {

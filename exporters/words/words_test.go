@@ -10,6 +10,7 @@ import (
 	"unicode/utf8"
 
 	"github.com/bootrace/bootrace/tracer/event"
+	"github.com/bootrace/bootrace/tracer/timeline"
 )
 
 func TestClean(t *testing.T) {
@@ -150,5 +151,17 @@ func TestDuration(t *testing.T) {
 	}
 	if got := Long(60 * time.Second); got != "1 min" {
 		t.Errorf("a minute is %q", got)
+	}
+}
+
+// Each kind of finding has its sentence.
+func TestFindingKinds(t *testing.T) {
+	for _, kind := range timeline.FindingKinds() {
+		if kinds[kind].text == "" {
+			t.Errorf("kinds has no sentence for %s", kind)
+		}
+	}
+	if len(kinds) != len(timeline.FindingKinds()) {
+		t.Errorf("kinds has %d entries, and there are %d kinds of findings", len(kinds), len(timeline.FindingKinds()))
 	}
 }

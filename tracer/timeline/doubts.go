@@ -49,7 +49,7 @@ func (r *record) doubts(g *guestLife, v *Verdict) []string {
 // judges reports whether a cause speaks of the disk for certain.
 func (v *Verdict) judges(path string) bool {
 	return slices.ContainsFunc(v.Causes, func(c *Cause) bool {
-		return !slices.Contains(insideCauses, c.Kind) && slices.Contains(c.Disks, path) // what is inside says nothing of its opens
+		return !c.inside() && slices.Contains(c.Disks, path) // what is inside says nothing of its opens
 	})
 }
 

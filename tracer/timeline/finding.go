@@ -1,17 +1,39 @@
 package timeline
 
 import (
+	"maps"
 	"slices"
+	"sync"
 
 	"golang.org/x/sys/unix"
 
 	"github.com/bootrace/bootrace/tracer/event"
 )
 
-// rule finds one kind of thing that can be said about a boot.
+// rule finds one kind of thing that can be said about a boot, or a few that are found
+// together. All that is decided about them stands in the rule's file.
 type rule interface {
 	find(r *record, report func(*Finding))
+	// kinds are those of the findings that it reports.
+	kinds() []findingKind
 }
+
+// findingKind is what the findings of one kind come to.
+type findingKind struct {
+	name string
+	// outcome is that of a finding that is certain, and that nobody has accepted.
+	outcome func(f *Finding) Outcome
+	// cause explains a finding: nil where it explains nothing of how a guest fared.
+	cause func(r *record, f *Finding) *causeKind
+	// order sorts the causes of one instant: what explains most has the least.
+	order int
+}
+
+// Outcomes of findings that always come to the same. noOutcome is for those that tell
+// nothing of how a guest fared.
+func failed(*Finding) Outcome    { return OutcomeFailed }
+func atRisk(*Finding) Outcome    { return OutcomeAtRisk }
+func noOutcome(*Finding) Outcome { return "" }
 
 // rules lists all of them. Their order is that of findings at one instant.
 func rules() []rule {
@@ -50,7 +72,8 @@ type record struct {
 	gaps   gaps
 	last   event.Time
 	guests []*guestLife
-	kind   which
+	// backing has the rules for disks look at backing files instead.
+	backing bool
 	// looks are the vain opens by others, used the disks that guests have, by
 	// path and by mapping, groups the volume groups that mappings came of.
 	looks    []*look
@@ -102,18 +125,11 @@ type first struct {
 	certain bool
 }
 
-// which says what uses a rule looks at.
-type which uint8
-
-const (
-	whichDisk    which = iota // of disks
-	whichBacking              // of their backing files
-)
-
-// uses iterates over the first uses of all disks that a mapping can be behind.
+// uses iterates over the first uses of all disks that a mapping can be behind, or of
+// their backing files.
 func (r *record) uses(yield func(*first) bool) {
 	for u := range r.all {
-		if (u.disk.BackingOf != "") == (r.kind == whichBacking) && !yield(u) {
+		if (u.disk.BackingOf != "") == r.backing && !yield(u) {
 			return
 		}
 	}
@@ -242,4 +258,46 @@ func (r *record) between(u *first) string {
 		}
 	}
 	return r.withheld(readiness, from, to)
+}
+
+// findingKinds has all kinds by name.
+var findingKinds = sync.OnceValue(func() map[string]*findingKind {
+	kinds := map[string]*findingKind{}
+	for _, rule := range rules() {
+		for _, k := range rule.kinds() {
+			kinds[k.name] = &k
+		}
+	}
+	return kinds
+})
+
+// FindingKinds lists all kinds of findings.
+func FindingKinds() []string { return slices.Sorted(maps.Keys(findingKinds())) }
+
+// unknownKind is what a finding comes to of whose kind nothing is decided, such as one
+// of a later version.
+var unknownKind = findingKind{
+	outcome: func(*Finding) Outcome { return OutcomeUnknown },
+	cause:   always(unexplained),
+}
+
+func (f *Finding) kind() *findingKind {
+	if k := findingKinds()[f.Kind]; k != nil {
+		return k
+	}
+	return &unknownKind
+}
+
+// comesTo is what f alone comes to.
+func (f *Finding) comesTo() Outcome {
+	if f.Withheld != "" {
+		return OutcomeUnknown
+	}
+	return f.kind().outcome(f)
+}
+
+// Failed reports whether f says that a guest did not get its disk, or got
+// another one. The others say that it was luck, or that bootrace did something.
+func (f *Finding) Failed() bool {
+	return f.Accepted == nil && f.kind().outcome(f) == OutcomeFailed
 }

@@ -10,12 +10,16 @@ const BackingMissing = "backing-missing"
 type backingMissing struct{}
 
 func (backingMissing) find(r *record, report func(*Finding)) {
-	backing := *r
-	backing.kind = whichBacking
-	for _, of := range []rule{missing{}, linkLate{}, notLive{}, neverReady{}} {
-		of.find(&backing, func(f *Finding) {
+	of := *r
+	of.backing = true
+	for _, rule := range []rule{missing{}, linkLate{}, notLive{}, neverReady{}} {
+		rule.find(&of, func(f *Finding) {
 			f.Kind = BackingMissing
 			report(f)
 		})
 	}
+}
+
+func (backingMissing) kinds() []findingKind {
+	return []findingKind{{name: BackingMissing, outcome: failed, cause: howItStood}}
 }

@@ -7,6 +7,7 @@ import (
 	"strings"
 
 	"github.com/bootrace/bootrace/tracer/blockdev"
+	"github.com/bootrace/bootrace/tracer/devmap"
 	"github.com/bootrace/bootrace/tracer/event"
 	"github.com/bootrace/bootrace/tracer/guest"
 	"github.com/bootrace/bootrace/tracer/memory"
@@ -25,6 +26,12 @@ const (
 	// on something else.
 	Vanished = "vanished"
 )
+
+// CauseAnotherDevice: the path led to something else than in earlier boots.
+const CauseAnotherDevice = "another-device"
+
+// CauseShorterDevice: the device was smaller than in earlier boots.
+const CauseShorterDevice = "shorter-device"
 
 type changed struct{}
 
@@ -51,6 +58,56 @@ func (changed) find(r *record, report func(*Finding)) {
 			}
 		}
 	}
+}
+
+func (changed) kinds() []findingKind {
+	return []findingKind{
+		{name: Substituted, outcome: failed, cause: always(anotherDevice), order: -1},
+		{name: Shrunk, outcome: failed, cause: always(shorterDevice)},
+		{name: Vanished, outcome: failed, cause: always(anotherDevice), order: -2},
+	}
+}
+
+var (
+	anotherDevice = newCause(causeKind{name: CauseAnotherDevice, cures: (*Cause).otherRemedies})
+	shorterDevice = newCause(causeKind{
+		name:  CauseShorterDevice,
+		look:  func(_ *record, _ *Finding, c *Cause) { c.Shorter = true },
+		cures: (*Cause).otherRemedies,
+	})
+)
+
+// otherRemedies go by what the guest last ran on: LVM brings its volumes back,
+// nobody brings back what was made with dmsetup. The last is for who knows that
+// the new disk is right.
+func (c *Cause) otherRemedies() []string {
+	var out []string
+	_, lvm := devmap.ParseLVMUUID(lastUUID(c.Last))
+	device := c.Last != nil && c.Last.Kind != ""
+	switch {
+	case device && c.Kind == CauseShorterDevice:
+		out = []string{CureGrow}
+	case device && c.Last.Kind == memory.KindFile:
+		out = []string{CureMount, CureNoFallback}
+	case device:
+		out = []string{CureFindDisk, CureNoFallback}
+	case !lvm:
+		out = []string{CureRecreate, CureNoFallback}
+	case c.Kind == CauseShorterDevice:
+		out = []string{CureExtend}
+	case c.Last.Came != nil:
+		out = append(c.holdRemedies(), CureNoFallback)
+	default:
+		out = []string{CureNoFallback}
+	}
+	return append(out, CureAccept)
+}
+
+func lastUUID(l *Last) string {
+	if l == nil {
+		return ""
+	}
+	return l.UUID
 }
 
 // uncompared says which disks of g are not known to be those that it should run

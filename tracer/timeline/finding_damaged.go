@@ -3,6 +3,9 @@ package timeline
 // Damaged says that a header in the disk failed a check.
 const Damaged = "damaged"
 
+// CauseDamaged: a header inside failed a check.
+const CauseDamaged = "damaged"
+
 type damaged struct{}
 
 func (damaged) find(r *record, report func(*Finding)) {
@@ -12,3 +15,9 @@ func (damaged) find(r *record, report func(*Finding)) {
 		}
 	}
 }
+
+func (damaged) kinds() []findingKind {
+	return []findingKind{{name: Damaged, outcome: failedUnlessSpare, cause: always(damagedHeader), order: 1}}
+}
+
+var damagedHeader = newCause(causeKind{name: CauseDamaged, inside: true, cures: just(CureGuestRepair)})

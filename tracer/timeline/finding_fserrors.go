@@ -10,6 +10,9 @@ import (
 // an ext4 that does; of XFS it is what makes the kernel refuse to.
 const FSErrors = "fs-errors"
 
+// CauseFSErrors: a file system says that it has errors.
+const CauseFSErrors = "fs-errors"
+
 type fsErrors struct{}
 
 func (fsErrors) find(r *record, report func(*Finding)) {
@@ -20,3 +23,9 @@ func (fsErrors) find(r *record, report func(*Finding)) {
 		}
 	}
 }
+
+func (fsErrors) kinds() []findingKind {
+	return []findingKind{{name: FSErrors, outcome: failedUnlessSpare, cause: always(ownErrors), order: 2}}
+}
+
+var ownErrors = newCause(causeKind{name: CauseFSErrors, inside: true, cures: just(CureGuestCheck)})

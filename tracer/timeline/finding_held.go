@@ -7,6 +7,15 @@ import "github.com/bootrace/bootrace/tracer/event"
 // Late say how it stood with the disk.
 const Held = "held"
 
+// CauseDenied: its start was held, and denied in the end.
+const CauseDenied = "denied"
+
+// CauseKilled: it was killed while its start was held.
+const CauseKilled = "killed-while-held"
+
+// CauseDeniedInside: its start was denied for what is inside its disks.
+const CauseDeniedInside = "denied-inside"
+
 type held struct{}
 
 func (held) find(r *record, report func(*Finding)) {
@@ -35,6 +44,84 @@ func (held) find(r *record, report func(*Finding)) {
 			report(f)
 		}
 	}
+}
+
+func (held) kinds() []findingKind {
+	return []findingKind{{
+		name: Held,
+		outcome: func(f *Finding) Outcome {
+			if f.Outcome == event.HoldDenied || f.Outcome == event.HoldGone {
+				return OutcomeFailed
+			}
+			return "" // the guest's opens tell how it went
+		},
+		cause: endOfHold,
+	}}
+}
+
+var (
+	denied = newCause(causeKind{
+		name: CauseDenied,
+		look: (*record).waitedInVain,
+		cures: func(c *Cause) []string {
+			if len(c.Cures) > 0 {
+				return nil
+			}
+			return []string{CureLongerHold}
+		},
+	})
+	killedWhileHeld = newCause(causeKind{
+		name: CauseKilled,
+		look: (*record).waitedInVain,
+		cures: func(c *Cause) []string {
+			if len(c.Cures) > 0 {
+				return nil
+			}
+			return []string{CureLauncher}
+		},
+	})
+	deniedInside = newCause(causeKind{name: CauseDeniedInside, cures: just(CureGiveBack)})
+)
+
+// endOfHold explains a start by its hold only where the guest's program never ran.
+// What became of one that was let go in the end, its opens tell.
+func endOfHold(_ *record, f *Finding) *causeKind {
+	switch {
+	case f.Outcome == event.HoldDenied && f.Reason == string(event.HoldIdentity):
+		return anotherDevice
+	case f.Outcome == event.HoldDenied && f.For == event.HoldFilesystem:
+		return deniedInside
+	case f.Outcome == event.HoldDenied:
+		return denied
+	case f.Outcome == event.HoldGone:
+		return killedWhileHeld
+	}
+	return nil
+}
+
+// waitedInVain has what helps against a disk that never came: to wait longer would
+// not have helped.
+func (r *record) waitedInVain(f *Finding, c *Cause) {
+	if f.Ready == nil {
+		r.ask(f, c)
+		c.Cures = c.neverRemedies()
+	}
+}
+
+// heldInVain is how long the start was held that a finding is about, where that
+// did not help: it came to nothing, or was let go before its disks were ready.
+func heldInVain(f *Finding, g *guestLife) event.Duration {
+	switch {
+	case f.Kind == Held:
+		return f.Held
+	case g == nil || len(g.out.Holds) == 0 || g.waited():
+		return 0
+	}
+	h := &g.out.Holds[len(g.out.Holds)-1]
+	if h.Released == nil {
+		return 0
+	}
+	return h.Released.At.Sub(h.At)
 }
 
 func (r *record) held(g *Guest, h *Hold) *Finding {

@@ -6,6 +6,9 @@ import "github.com/bootrace/bootrace/tracer/inspect"
 // and goes on from there. What changes its disks meanwhile damages them.
 const Hibernated = "hibernated"
 
+// CauseHibernated: the guest's memory is on the disk.
+const CauseHibernated = "hibernated"
+
 type hibernated struct{}
 
 func (hibernated) find(r *record, report func(*Finding)) {
@@ -15,3 +18,9 @@ func (hibernated) find(r *record, report func(*Finding)) {
 		}
 	}
 }
+
+func (hibernated) kinds() []findingKind {
+	return []findingKind{{name: Hibernated, outcome: atRisk, cause: always(asleep), order: 2}}
+}
+
+var asleep = newCause(causeKind{name: CauseHibernated, inside: true, cures: just(CureLeaveAlone)})

@@ -19,6 +19,10 @@ func (linkLate) find(r *record, report func(*Finding)) {
 	}
 }
 
+func (linkLate) kinds() []findingKind {
+	return []findingKind{{name: LinkLate, outcome: failed, cause: howItStood}}
+}
+
 // onlyLinkMissing reports whether the mapping was certainly live, suspended or
 // not, when the path was not found.
 func (u *first) onlyLinkMissing() bool {

@@ -7,6 +7,9 @@ import "golang.org/x/sys/unix"
 // somebody removed the link, or udev never made it again.
 const LinkMissing = "link-missing"
 
+// CauseLinkMissing: the mapping was live, and the path to it was not there.
+const CauseLinkMissing = "link-missing"
+
 type linkMissing struct{}
 
 func (linkMissing) find(r *record, report func(*Finding)) {
@@ -23,6 +26,12 @@ func (linkMissing) find(r *record, report func(*Finding)) {
 		report(f)
 	}
 }
+
+func (linkMissing) kinds() []findingKind {
+	return []findingKind{{name: LinkMissing, outcome: failed, cause: always(linkGone)}}
+}
+
+var linkGone = newCause(causeKind{name: CauseLinkMissing, cures: just(CureLinks)})
 
 // onlyLinkGone reports whether a path had led to a device that was ready, and
 // leads nowhere since, although the device itself was there at the open.

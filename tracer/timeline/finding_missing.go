@@ -24,6 +24,10 @@ func (missing) find(r *record, report func(*Finding)) {
 	}
 }
 
+func (missing) kinds() []findingKind {
+	return []findingKind{{name: Missing, outcome: failed, cause: howItStood}}
+}
+
 // nodeWithoutTable tells the open of a node that was there before its table
 // was live (ENXIO from 6.1 on) from one of nothing. That of a DRBD device fails with
 // EROFS, or EMEDIUMTYPE for reading, until it is primary.

@@ -31,6 +31,10 @@ func (nearMiss) find(r *record, report func(*Finding)) {
 	}
 }
 
+func (nearMiss) kinds() []findingKind {
+	return []findingKind{{name: NearMiss, outcome: atRisk, cause: howItStood}}
+}
+
 // waited reports whether the guest was held until its disks were ready: that it
 // came soon after is no luck.
 func (g *guestLife) waited() bool {

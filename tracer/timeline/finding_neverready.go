@@ -27,6 +27,10 @@ func (neverReady) find(r *record, report func(*Finding)) {
 	}
 }
 
+func (neverReady) kinds() []findingKind {
+	return []findingKind{{name: NeverReady, outcome: failed, cause: howItStood}}
+}
+
 // matters reports whether a path that nothing in the record leads to was a disk
 // that the guest could not do without. Of a file, only the guest's end tells.
 func (u *first) matters() bool {

@@ -43,6 +43,10 @@ func (neverStarted) find(r *record, report func(*Finding)) {
 	}
 }
 
+func (neverStarted) kinds() []findingKind {
+	return []findingKind{{name: NeverStarted, outcome: failed, cause: howItStood}}
+}
+
 // look is all vain opens of one path by others than guests.
 type look struct {
 	path     sym

@@ -7,6 +7,9 @@ import "strings"
 // gone with the host's next boot.
 const NotADevice = "not-a-device"
 
+// CauseNoDevice: a regular file stood in the device's place.
+const CauseNoDevice = "no-device"
+
 type notADevice struct{}
 
 func (notADevice) find(r *record, report func(*Finding)) {
@@ -16,6 +19,15 @@ func (notADevice) find(r *record, report func(*Finding)) {
 		}
 	}
 }
+
+func (notADevice) kinds() []findingKind {
+	return []findingKind{{name: NotADevice, outcome: failed, cause: always(fileInstead)}}
+}
+
+var fileInstead = newCause(causeKind{
+	name:  CauseNoDevice,
+	cures: func(c *Cause) []string { return append([]string{CureRemoveFile}, c.holdRemedies()...) },
+})
 
 // ownFiles reports whether regular files belong at that path.
 func ownFiles(path string) bool {

@@ -45,5 +45,9 @@ func (notExecuted) find(r *record, report func(*Finding)) {
 	}
 }
 
+func (notExecuted) kinds() []findingKind {
+	return []findingKind{{name: NotExecuted, outcome: failed, cause: howItStood}}
+}
+
 // refused reports whether a hold kept the start from being made, or is not over.
 func refused(h *Hold) bool { return h.Outcome != event.HoldAllowed }

@@ -18,3 +18,7 @@ func (notHeld) find(r *record, report func(*Finding)) {
 		}
 	}
 }
+
+func (notHeld) kinds() []findingKind {
+	return []findingKind{{name: NotHeld, outcome: noOutcome, cause: none}}
+}

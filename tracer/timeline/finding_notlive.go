@@ -20,6 +20,10 @@ func (notLive) find(r *record, report func(*Finding)) {
 	}
 }
 
+func (notLive) kinds() []findingKind {
+	return []findingKind{{name: NotLive, outcome: failed, cause: howItStood}}
+}
+
 // doubt returns why the verdict is not certain: a reason in the record, or in
 // what the open itself tells.
 func (u *first) doubt(sure bool, record string) string {

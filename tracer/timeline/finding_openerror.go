@@ -6,6 +6,19 @@ import "golang.org/x/sys/unix"
 // nothing was there, and that it never got the disk open: EACCES, EBUSY, EIO.
 const OpenError = "open-error"
 
+// CauseInUse: somebody else had it.
+const CauseInUse = "in-use"
+
+// CausePermission: the guest was not allowed to open the device, and
+// CauseFilePermission, the file.
+const (
+	CausePermission     = "permission"
+	CauseFilePermission = "file-permission"
+)
+
+// CauseOpenError: the open failed for another reason.
+const CauseOpenError = "open-error"
+
 type openError struct{}
 
 func (openError) find(r *record, report func(*Finding)) {
@@ -17,6 +30,31 @@ func (openError) find(r *record, report func(*Finding)) {
 		f.Late, f.Margin = nil, nil // it was there, and in time or not does not matter
 		report(f)
 	}
+}
+
+func (openError) kinds() []findingKind {
+	return []findingKind{{name: OpenError, outcome: failed, cause: refusedOpen}}
+}
+
+var (
+	inUse         = newCause(causeKind{name: CauseInUse, cures: just(CureRelease)})
+	notAllowed    = newCause(causeKind{name: CausePermission, cures: just(CurePermission)})
+	fileForbidden = newCause(causeKind{name: CauseFilePermission, cures: just(CureFileRights)})
+	otherError    = newCause(causeKind{name: CauseOpenError, cures: just(CureLookInside)})
+)
+
+// refusedOpen goes by the error.
+func refusedOpen(_ *record, f *Finding) *causeKind {
+	switch unix.Errno(f.Errno) {
+	case unix.EACCES, unix.EPERM:
+		if !inDev(f.Disk) && f.Mapping == "" {
+			return fileForbidden
+		}
+		return notAllowed
+	case unix.EBUSY, unix.EAGAIN, unix.ETXTBSY:
+		return inUse
+	}
+	return otherError
 }
 
 // noMedium reports whether there is a drive and nothing in it.

@@ -51,6 +51,10 @@ func (overShare) find(r *record, report func(*Finding)) {
 	}
 }
 
+func (overShare) kinds() []findingKind {
+	return []findingKind{{name: OverShare, outcome: noOutcome, cause: none}}
+}
+
 // shareEvidence is how many of the losses a finding names.
 const shareEvidence = 8
 

@@ -4,6 +4,9 @@ package timeline
 // although the bytes are: another device has the place of its second part.
 const PartMissing = "part-missing"
 
+// CausePartMissing: a part of a file system's headers is not there.
+const CausePartMissing = "part-missing"
+
 type partMissing struct{}
 
 func (partMissing) find(r *record, report func(*Finding)) {
@@ -13,3 +16,13 @@ func (partMissing) find(r *record, report func(*Finding)) {
 		}
 	}
 }
+
+func (partMissing) kinds() []findingKind {
+	return []findingKind{{name: PartMissing, outcome: failed, cause: always(partGone), order: 1}}
+}
+
+var partGone = newCause(causeKind{
+	name: CausePartMissing, inside: true,
+	look:  (*record).filesystemPolicy,
+	cures: func(c *Cause) []string { return append([]string{CureFindPart}, c.holdInside()...) },
+})

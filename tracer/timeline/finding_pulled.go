@@ -16,6 +16,9 @@ const Pulled = "pulled"
 // up before: closing a device is not recorded.
 const mayBeDetached = "unless it had been detached from the guest before"
 
+// CausePulled: the disk, or what is beneath it, went while the guest ran.
+const CausePulled = "pulled"
+
 type pulled struct{}
 
 func (pulled) find(r *record, report func(*Finding)) {
@@ -56,6 +59,21 @@ func (pulled) find(r *record, report func(*Finding)) {
 		report(f)
 	}
 }
+
+func (pulled) kinds() []findingKind {
+	return []findingKind{{
+		name: Pulled,
+		outcome: func(f *Finding) Outcome {
+			if f.Reason != "" { // the guest may have given it up
+				return OutcomeAtRisk
+			}
+			return OutcomeFailed
+		},
+		cause: always(pulledOut),
+	}}
+}
+
+var pulledOut = newCause(causeKind{name: CausePulled, cures: just(CureBringBack)})
 
 // opening returns the disk's first use that succeeded.
 func (d *Disk) opening() *Use {

@@ -16,3 +16,7 @@ func (removed) find(r *record, report func(*Finding)) {
 		report(f)
 	}
 }
+
+func (removed) kinds() []findingKind {
+	return []findingKind{{name: Removed, outcome: failed, cause: always(deactivated)}}
+}

@@ -16,6 +16,9 @@ import (
 // the one that bore the name earlier in this one. No hold helps against that.
 const Renamed = "renamed"
 
+// CauseRenamed: what the path meant is there under another name.
+const CauseRenamed = "renamed"
+
 type renamed struct{}
 
 func (renamed) find(r *record, report func(*Finding)) {
@@ -44,6 +47,31 @@ func (renamed) find(r *record, report func(*Finding)) {
 		f.Withheld = r.rest(u)
 		report(f)
 	}
+}
+
+func (renamed) kinds() []findingKind {
+	return []findingKind{{name: Renamed, outcome: failed, cause: always(otherName)}}
+}
+
+var otherName = newCause(causeKind{
+	name:  CauseRenamed,
+	look:  func(r *record, f *Finding, c *Cause) { c.By = r.renamer(f) },
+	cures: just(CureRename),
+})
+
+// renamer is the process that renamed the mapping in this boot.
+func (r *record) renamer(f *Finding) *event.Proc {
+	var by *event.Proc
+	if m := r.mappings[f.Mapping]; m != nil {
+		for _, l := range m.Lives {
+			for i := range l.Steps {
+				if s := &l.Steps[i]; s.Kind == StepRenamed && s.Detail == f.MappingName {
+					by = s.By
+				}
+			}
+		}
+	}
+	return by
 }
 
 // renaming is a device under another name than a guest's path.

@@ -10,6 +10,9 @@ import (
 // snapshot, or another copy.
 const RolledBack = "rolled-back"
 
+// CauseRolledBack: a file system is older than this guest last had it.
+const CauseRolledBack = "rolled-back"
+
 type rolledBack struct{}
 
 func (rolledBack) find(r *record, report func(*Finding)) {
@@ -32,6 +35,12 @@ func (rolledBack) find(r *record, report func(*Finding)) {
 		})
 	}
 }
+
+func (rolledBack) kinds() []findingKind {
+	return []findingKind{{name: RolledBack, outcome: atRisk, cause: always(olderCopy), order: 2}}
+}
+
+var olderCopy = newCause(causeKind{name: CauseRolledBack, inside: true, cures: just(CureWhichCopy)})
 
 // only returns the remembered layer of that kind and UUID, nil where there is none, or
 // more than one.

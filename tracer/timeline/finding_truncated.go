@@ -4,6 +4,9 @@ package timeline
 // a file system) needs more bytes than there are, whoever took them away.
 const Truncated = "truncated"
 
+// CauseTruncated: something inside needs more bytes than there are.
+const CauseTruncated = "truncated"
+
 type truncated struct{}
 
 func (truncated) find(r *record, report func(*Finding)) {
@@ -27,3 +30,13 @@ func (truncated) find(r *record, report func(*Finding)) {
 		report(f)
 	}
 }
+
+func (truncated) kinds() []findingKind {
+	return []findingKind{{name: Truncated, outcome: failedUnlessSpare, cause: always(cutOff), order: 1}}
+}
+
+var cutOff = newCause(causeKind{
+	name: CauseTruncated, inside: true,
+	look:  (*record).filesystemPolicy,
+	cures: func(c *Cause) []string { return append([]string{CureGiveBack}, c.holdInside()...) },
+})

@@ -52,6 +52,10 @@ func (wouldHold) find(r *record, report func(*Finding)) {
 	}
 }
 
+func (wouldHold) kinds() []findingKind {
+	return []findingKind{{name: WouldHold, outcome: noOutcome, cause: none}}
+}
+
 // plan is what a start would have waited for.
 type plan struct {
 	from  stamp

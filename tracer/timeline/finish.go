@@ -253,6 +253,9 @@ func (r *record) find(t *Timeline) {
 	for _, rule := range rules() {
 		rule.find(r, func(f *Finding) {
 			f.DeviceKind = cmp.Or(f.DeviceKind, r.deviceKind(f))
+			if findingKinds()[f.Kind] == nil {
+				f.Withheld = cmp.Or(f.Withheld, "nothing is decided about findings of the kind "+f.Kind)
+			}
 			t.Findings = append(t.Findings, f)
 		})
 	}

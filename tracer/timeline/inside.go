@@ -266,3 +266,37 @@ func (w *within) wholeInside() (boot, on string) {
 	})
 	return boot, on
 }
+
+// filesystemPolicy adds what enforce.filesystem was for the guest of a finding.
+func (r *record) filesystemPolicy(f *Finding, c *Cause) {
+	g, _ := r.start(f.GuestID)
+	if g == nil {
+		return
+	}
+	if slices.ContainsFunc(g.Holds, func(h Hold) bool { return h.For == event.HoldFilesystem }) {
+		c.Filesystem = event.FilesystemHolds
+		return
+	}
+	if policy := r.policies.at(g.Exec.At); policy != nil && policy.Mode == event.ModeEnforce {
+		how := rulingOf(policy, g)
+		c.Filesystem = how.Filesystem
+	}
+}
+
+// holdInside is the cure that keeps such a start back, where nothing does.
+func (c *Cause) holdInside() []string {
+	switch c.Filesystem {
+	case event.FilesystemHolds, event.FilesystemDenies:
+		return nil
+	}
+	return []string{CureHoldInside}
+}
+
+// failedUnlessSpare is the outcome of what is wrong inside a disk, and may concern a
+// copy that nobody needs as long as the first one is sound.
+func failedUnlessSpare(f *Finding) Outcome {
+	if f.Inside != nil && f.Inside.Spare {
+		return OutcomeAtRisk
+	}
+	return OutcomeFailed
+}
