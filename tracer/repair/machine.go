@@ -12,15 +12,13 @@ import (
 	"os/exec"
 	"path/filepath"
 	"runtime"
-	"slices"
 	"strconv"
 	"strings"
 	"time"
 
-	"github.com/klauspost/compress/gzip"
-	"github.com/klauspost/compress/zstd"
 	"golang.org/x/sys/unix"
 
+	"github.com/bootrace/bootrace/tracer/initramfs"
 	"github.com/bootrace/bootrace/tracer/inspect"
 )
 
@@ -232,27 +230,27 @@ func (t *throwaway) writeInitrd(ctx context.Context, path string, kind inspect.K
 		return err
 	}
 	defer f.Close()
-	a := &archive{to: bufio.NewWriterSize(f, 1<<20), known: map[string]bool{}}
+	a := initramfs.New(f)
 	o := order{Kind: kind, DropLog: dropLog}
 	names := []string{"virtio_pci", "virtio_blk", "crc32c_generic", fsType(kind)}
-	modules, err := dependencies(t.kernel.Modules, names)
+	modules, err := initramfs.Modules(t.kernel.Modules, names)
 	if err != nil {
 		return err
 	}
 	for i, module := range modules {
-		raw, err := readModule(ctx, filepath.Join(t.kernel.Modules, module))
+		raw, err := initramfs.ReadModule(ctx, filepath.Join(t.kernel.Modules, module))
 		if err != nil {
 			return err
 		}
-		name := fmt.Sprintf("%02d-%s", i, moduleName(module))
+		name := fmt.Sprintf("%02d-%s", i, initramfs.ModuleName(module))
 		o.Modules = append(o.Modules, name)
-		a.add(strings.TrimPrefix(modulesDir, "/")+"/"+name, raw, 0o600)
+		a.Add(strings.TrimPrefix(modulesDir, "/")+"/"+name, raw, 0o600)
 	}
 	text, err := json.Marshal(o)
 	if err != nil {
 		return err
 	}
-	a.add(strings.TrimPrefix(orderFile, "/"), text, 0o600)
+	a.Add(strings.TrimPrefix(orderFile, "/"), text, 0o600)
 	tool := "e2fsck"
 	if kind == inspect.KindXFS {
 		tool = "xfs_repair"
@@ -262,156 +260,9 @@ func (t *throwaway) writeInitrd(ctx context.Context, path string, kind inspect.K
 		return fmt.Errorf("%s is needed, and not installed", tool)
 	}
 	for file, from := range map[string]string{"init": t.program, "sbin/" + tool: found} {
-		if err := a.program(ctx, file, from); err != nil {
+		if err := a.Program(ctx, file, from); err != nil {
 			return err
 		}
 	}
-	return a.finish()
-}
-
-// dependencies lists the files of modules with those that they need, in the order to
-// load them in, from a kernel's modules.dep (modules.dep(5)). What is built in, or not
-// there at all, is left out.
-func dependencies(dir string, names []string) ([]string, error) {
-	raw, err := os.ReadFile(filepath.Join(dir, "modules.dep"))
-	if err != nil {
-		return nil, err
-	}
-	type entry struct {
-		file  string
-		needs []string
-	}
-	modules := map[string]entry{}
-	for line := range strings.Lines(string(raw)) {
-		file, needs, ok := strings.Cut(line, ":")
-		if ok {
-			modules[moduleName(file)] = entry{file, strings.Fields(needs)}
-		}
-	}
-	var list []string
-	for _, name := range names {
-		m, ok := modules[name]
-		if !ok {
-			continue
-		}
-		needs := slices.Clone(m.needs) // what others there need is last
-		slices.Reverse(needs)
-		for _, file := range append(needs, m.file) {
-			if !slices.Contains(list, file) {
-				list = append(list, file)
-			}
-		}
-	}
-	return list, nil
-}
-
-// moduleName is the name of the module in a file.
-func moduleName(file string) string {
-	name, _, _ := strings.Cut(filepath.Base(file), ".ko")
-	return strings.ReplaceAll(name, "-", "_")
-}
-
-// readModule returns a module as the kernel takes it.
-func readModule(ctx context.Context, path string) ([]byte, error) {
-	raw, err := os.ReadFile(path)
-	if err != nil {
-		return nil, err
-	}
-	switch filepath.Ext(path) {
-	case ".xz":
-		c := exec.CommandContext(ctx, "xz", "-dc")
-		c.Stdin = bytes.NewReader(raw)
-		if raw, err = c.Output(); err != nil {
-			return nil, fmt.Errorf("unpack %s with xz: %w", path, err)
-		}
-		return raw, nil
-	case ".zst":
-		d, err := zstd.NewReader(bytes.NewReader(raw))
-		if err != nil {
-			return nil, err
-		}
-		defer d.Close()
-		return io.ReadAll(d)
-	case ".gz":
-		d, err := gzip.NewReader(bytes.NewReader(raw))
-		if err != nil {
-			return nil, err
-		}
-		return io.ReadAll(d)
-	}
-	return raw, nil
-}
-
-// archive is a cpio archive in the "newc" form, as the kernel takes an initramfs
-// (Documentation/driver-api/early-userspace/buffer-format.rst).
-type archive struct {
-	to    *bufio.Writer
-	known map[string]bool
-	ino   int
-	err   error
-}
-
-// add adds a file, and the folders that it is in.
-func (a *archive) add(name string, data []byte, mode uint32) {
-	if a.known[name] {
-		return
-	}
-	parts := strings.Split(name, "/")
-	for i := 1; i < len(parts); i++ {
-		if dir := strings.Join(parts[:i], "/"); !a.known[dir] {
-			a.entry(dir, nil, unix.S_IFDIR|0o755)
-		}
-	}
-	a.entry(name, data, unix.S_IFREG|mode)
-}
-
-func (a *archive) entry(name string, data []byte, mode uint32) {
-	a.known[name] = true
-	a.ino++
-	pad := func(n int) string { return strings.Repeat("\x00", (4-n%4)%4) }
-	head := fmt.Sprintf("070701%08x%08x%08x%08x%08x%08x%08x%08x%08x%08x%08x%08x%08x%s\x00",
-		a.ino, mode, 0, 0, 1, 0, len(data), 0, 0, 0, 0, len(name)+1, 0, name)
-	for _, part := range []string{head, pad(len(head)), string(data), pad(len(data))} {
-		if a.err == nil {
-			_, a.err = a.to.WriteString(part)
-		}
-	}
-}
-
-func (a *archive) finish() error {
-	a.entry("TRAILER!!!", nil, 0)
-	if a.err != nil {
-		return a.err
-	}
-	return a.to.Flush()
-}
-
-// program adds a program with the libraries that it loads.
-func (a *archive) program(ctx context.Context, name, from string) error {
-	raw, err := os.ReadFile(from)
-	if err != nil {
-		return err
-	}
-	a.add(name, raw, 0o755)
-	out, err := exec.CommandContext(ctx, "ldd", from).Output()
-	if err != nil {
-		return nil // it is static: ldd fails on such
-	}
-	for line := range strings.Lines(string(out)) {
-		path := ""
-		for _, field := range strings.Fields(line) {
-			if strings.HasPrefix(field, "/") {
-				path = field
-			}
-		}
-		if path == "" {
-			continue
-		}
-		raw, err := os.ReadFile(path)
-		if err != nil {
-			return err
-		}
-		a.add(strings.TrimPrefix(path, "/"), raw, 0o755)
-	}
-	return nil
+	return a.Finish()
 }
