@@ -5,6 +5,8 @@ import (
 	"crypto/sha256"
 	"fmt"
 	"hash/crc32"
+
+	"github.com/cespare/xxhash/v2"
 )
 
 // btrfs has its superblock at byte 65536, and copies at 64 MiB and 256 GiB. It is
@@ -76,7 +78,11 @@ func findBtrfs(a *area) (*Layer, error) {
 	if n := le.Uint64(b[136:]); n > 1 {
 		l.note("this is device %d of %d of one file system; the others were not looked for", le.Uint64(b[201:]), n)
 	}
-	if le.Uint64(b[96:]) != 0 {
+	// fsync writes the log tree's place into the first superblock alone
+	// (btrfs_sync_log, fs/btrfs/tree-log.c).
+	if wrong != "" {
+		l.State, l.Why, l.Generation = StateUnknown, "only the first superblock says whether it has a log tree, and that one is damaged", 0
+	} else if le.Uint64(b[96:]) != 0 {
 		l.State, l.Why = StateDirty, "it has a log tree, of what was written since the last commit"
 	} else {
 		l.State, l.Why = StateClean, "it has no log tree to replay"
@@ -85,13 +91,18 @@ func findBtrfs(a *area) (*Layer, error) {
 }
 
 // btrfsSum says what is wrong with a superblock's checksum; checked is false for
-// the kinds that are not known here (xxhash, blake2).
+// the kind that is not known here, BLAKE2.
 func btrfsSum(b []byte) (wrong string, checked bool) {
 	body := b[32:]
 	switch le.Uint16(b[196:]) {
 	case 0:
 		if sum, stored := crc32.Checksum(body, castagnoli), le.Uint32(b); sum != stored {
 			return fmt.Sprintf("its CRC-32C is %08x and should be %08x", stored, sum), true
+		}
+		return "", true
+	case 1:
+		if sum, stored := xxhash.Sum64(body), le.Uint64(b); sum != stored {
+			return fmt.Sprintf("its xxHash is %016x and should be %016x", stored, sum), true
 		}
 		return "", true
 	case 2:

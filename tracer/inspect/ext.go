@@ -32,10 +32,12 @@ const (
 	extROSparse        = 0x1
 	extROHugeFile      = 0x8
 	extROGroupCRC      = 0x10
+	extROBigalloc      = 0x200
 	extROMetadataCRC   = 0x400
 	extROOrphans       = 0x10000
 	extMostBackups     = 6
 	extMostDescriptors = 64 << 10 / 32
+	extMostCluster     = 20 // a cluster is 1024 << 20 bytes at most
 )
 
 // extSuper is a superblock.
@@ -67,7 +69,17 @@ func parseExt(b []byte) (s extSuper, ok bool) {
 		return s, false
 	}
 	s.block = 1024 << bits
-	if s.blocks <= s.first || s.first > 1 || s.perGroup < 8 || s.perGroup > 8*uint64(s.block) {
+	// A group has as many clusters as a block has bits; without bigalloc a cluster is a
+	// block.
+	most := 8 * uint64(s.block)
+	if s.readCompat&extROBigalloc != 0 {
+		cluster := le.Uint32(b[0x1c:])
+		if cluster < bits || cluster > extMostCluster {
+			return s, false
+		}
+		most <<= cluster - bits
+	}
+	if s.blocks <= s.first || s.first > 1 || s.perGroup < 8 || s.perGroup > most {
 		return s, false
 	}
 	_, ok = product(s.blocks, uint64(s.block))
@@ -109,12 +121,14 @@ func findExt(a *area) (*Layer, error) {
 	}
 	l := &Layer{Kind: KindExt}
 	s, ok := parseExt(b)
+	copied := false // s is a copy, or damaged
 	switch {
 	case ok && s.incompat&extIncompatJournal != 0:
 		return nil, nil
 	case ok:
 		if wrong := s.extCRC(); wrong != "" {
 			l.damage("superblock", extAt, "%s", wrong)
+			copied = true
 			c := extCopy(a, (int64(s.first)+int64(s.perGroup))*s.block, s.block)
 			if c != nil {
 				s = *c
@@ -131,7 +145,7 @@ func findExt(a *area) (*Layer, error) {
 		if c == nil {
 			return nil, nil
 		}
-		s, ok = *c, true
+		s, ok, copied = *c, true, true
 		l.damage("superblock", extAt, "it is gone: its place is zeros, and a copy is where it should be")
 		l.note("what is said of it is from the superblock's copy")
 	}
@@ -140,7 +154,7 @@ func findExt(a *area) (*Layer, error) {
 		l.Needs = int64(s.blocks) * s.block
 	}
 	l.looked("superblock")
-	extState(a, l, &s)
+	extState(a, l, &s, copied)
 	extDescriptors(a, l, &s)
 	extBackups(a, l, &s)
 	extTimes(l, s.raw)
@@ -175,11 +189,15 @@ func extLost(a *area) *extSuper {
 	return nil
 }
 
-// extState sets the state by the superblock and the journal.
-func extState(a *area, l *Layer, s *extSuper) {
+// extState sets the state by the superblock and the journal. The kernel keeps it in
+// the first superblock alone: where s is a copy of that, only the journal can tell that
+// there is something to replay.
+func extState(a *area, l *Layer, s *extSuper, copied bool) {
 	state := le.Uint16(s.raw[0x3a:])
 	journal := s.compat&extCompatJournal != 0
 	switch {
+	case copied:
+		l.State, l.Why = StateUnknown, "only the first superblock says whether it was unmounted, and that one is damaged"
 	case s.incompat&extIncompatRecover != 0:
 		l.State, l.Why = StateDirty, "its journal has changes that are not yet in their place"
 		l.note("had it been grown just before, the new size would be in the journal only")
@@ -189,6 +207,9 @@ func extState(a *area, l *Layer, s *extSuper) {
 		l.State, l.Why = StateClean, "its superblock says so"
 	}
 	extJournal(a, l, s)
+	if copied {
+		return
+	}
 	if state&extErrors != 0 || le.Uint32(s.raw[0x194:]) != 0 {
 		l.State, l.Why = StateErrors, extError(s.raw)
 	}
@@ -246,8 +267,12 @@ func extJournal(a *area, l *Layer, s *extSuper) {
 		return
 	}
 	l.Generation = uint64(be.Uint32(b[0x18:]))
-	if start := be.Uint32(b[0x1c:]); start != 0 && l.State == StateClean {
+	switch start := be.Uint32(b[0x1c:]); {
+	case start == 0:
+	case l.State == StateClean:
 		l.State, l.Why = StateDirty, "its journal is not empty, although the superblock says that there is nothing to replay"
+	case l.State == StateUnknown:
+		l.State, l.Why = StateDirty, "its journal is not empty"
 	}
 	if errno := int32(be.Uint32(b[0x20:])); errno != 0 {
 		l.State, l.Why = StateErrors, fmt.Sprintf("the journal was aborted with error %d", errno)
@@ -267,7 +292,9 @@ func extDescriptors(a *area, l *Layer, s *extSuper) {
 			return
 		}
 	}
-	at := int64(s.first+1) * s.block
+	// They are in the block behind the superblock's. (The first block says the same, but
+	// with bigalloc and blocks of 1 KiB, where it is 0.)
+	at := (extAt/s.block + 1) * s.block
 	b, err := a.bytes(at, int(s.block))
 	if err != nil {
 		l.note("the group descriptors were not looked at: %v", err)

@@ -19,6 +19,7 @@ func TestExt(t *testing.T) {
 		"ext4": {"ext4"}, "ext3": {"ext3"}, "ext2": {"ext2"}, "ext4 small blocks": {"ext4", "-b", "1024"},
 		"ext4 sparse_super2": {"ext4", "-O", "sparse_super2"}, "ext4 gdt_csum": {"ext4", "-O", "^metadata_csum,uninit_bg"},
 		"ext4 seed": {"ext4", "-O", "metadata_csum_seed"}, "ext4 32 bit": {"ext4", "-O", "^64bit"},
+		"ext4 bigalloc": {"ext4", "-O", "bigalloc", "-C", "16384"},
 	} {
 		t.Run(name, func(t *testing.T) {
 			image := makeExt(t, args[0], size, args[1:]...)
@@ -35,6 +36,9 @@ func TestExt(t *testing.T) {
 				t.Errorf("dumpe2fs says %s", says)
 			}
 			want(t, only(t, &lookAt(t, cut(t, dirty, size-4096))[0], KindExt), StateDirty, 4096)
+			if lost := all(lookAt(t, overwrite(t, dirty, 1024, make([]byte, 1024)))[0].Disk, KindExt); len(lost) == 1 && lost[0].State == StateClean {
+				t.Errorf("dirty, and its superblock gone: %s", dump(lost[0]))
+			}
 			l = only(t, &lookAt(t, image)[0], KindExt)
 			want(t, l, StateClean, 0)
 			if len(l.Times) == 0 || !strings.Contains(strings.Join(l.Notes, " "), "last mounted on") {
@@ -56,8 +60,9 @@ func TestExtDamage(t *testing.T) {
 		}
 		return l
 	}
-	broken("superblock", flip(t, image, 1024+0x90), StateClean, "superblock")
-	broken("gone", overwrite(t, image, 1024, make([]byte, 1024)), StateClean, "superblock")
+	// Only the first superblock says how it was left, but for what the journal tells.
+	broken("superblock", flip(t, image, 1024+0x90), StateUnknown, "superblock")
+	broken("gone", overwrite(t, image, 1024, make([]byte, 1024)), StateUnknown, "superblock")
 	broken("descriptor", flip(t, image, 4096+64+4), StateClean, "descriptor of group 1")
 	failed := duplicate(t, image)
 	run(t, "debugfs", "-w", "-R", "set_super_value error_count 3", failed)
@@ -87,9 +92,15 @@ func TestBtrfs(t *testing.T) {
 	}
 	want(t, only(t, &lookAt(t, cut(t, image, size-mib))[0], KindBtrfs), StateClean, mib)
 	l = only(t, &lookAt(t, flip(t, image, btrfsAt+200))[0], KindBtrfs)
-	want(t, l, StateClean, 0, "superblock")
+	want(t, l, StateUnknown, 0, "superblock")
 	if l.Needs != size {
 		t.Errorf("the copy has the size: %s", dump(l))
+	}
+	for _, kind := range []string{"xxhash", "sha256"} {
+		other := blank(t, size)
+		run(t, "mkfs.btrfs", "-q", "--csum", kind, other)
+		want(t, only(t, &lookAt(t, other)[0], KindBtrfs), StateClean, 0)
+		want(t, only(t, &lookAt(t, flip(t, other, btrfsAt+200))[0], KindBtrfs), StateUnknown, 0, "superblock")
 	}
 	l = only(t, &lookAt(t, overwrite(t, image, 64*mib, make([]byte, 4096)))[0], KindBtrfs)
 	if l.Absent == nil || l.Absent.From != 64*mib {
