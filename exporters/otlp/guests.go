@@ -85,6 +85,7 @@ func (b *boot) guest(g *timeline.Guest) {
 			b.use(g, &g.Disks[i], j, s.id)
 		}
 	}
+	s.attrs = append(s.attrs, b.insides(g, s.id)...)
 	b.exit(g, s.id)
 	b.add(s)
 }

@@ -56,6 +56,21 @@ const (
 	keyBackingOf  = attribute.Key("bootrace.disk.backing_of")
 	keySize       = attribute.Key("bootrace.size_bytes")
 
+	// What was seen inside a disk. On a guest's span and on that of a look they are of
+	// all layers, their kinds and states joined by commas and short the most that one of
+	// them lacks; on a look's points of one layer each.
+	keyInsideKind    = attribute.Key("bootrace.inside.kind")  // gpt, lvm-pv, xfs, ...
+	keyInsideState   = attribute.Key("bootrace.inside.state") // clean, dirty, errors, ...
+	keyInsideShort   = attribute.Key("bootrace.inside.short_bytes")
+	keyInsideNeeds   = attribute.Key("bootrace.inside.needs_bytes")
+	keyInsideHas     = attribute.Key("bootrace.inside.has_bytes")
+	keyInsideName    = attribute.Key("bootrace.inside.name")
+	keyInsideDetail  = attribute.Key("bootrace.inside.detail")
+	keyInsideUUID    = attribute.Key("bootrace.inside.uuid")
+	keyInsideDamaged = attribute.Key("bootrace.inside.damaged")
+	keyInsideUnknown = attribute.Key("bootrace.inside.unknown")
+	keyInsideLive    = attribute.Key("bootrace.inside.in_use")
+
 	keyMapping     = attribute.Key("bootrace.mapping.name")
 	keyKind        = attribute.Key("bootrace.mapping.kind")
 	keyMappingUUID = attribute.Key("bootrace.mapping.uuid")

@@ -130,7 +130,7 @@ func (t *Teller) InsideOf(d *timeline.Disk) string {
 		line := strings.TrimSpace(t.Name(l.Kind, NameCols) + " " + t.Name(l.Name, NameCols))
 		if l.Needs > 0 {
 			line += ": needs " + Bytes(l.Needs)
-			if l.Has >= 0 && l.Has < l.Needs {
+			if l.Short() > 0 {
 				line += ", has " + Bytes(l.Has)
 			}
 		}

@@ -540,6 +540,14 @@ type InsideLayer struct {
 	Checked    []string `json:"checked,omitempty"` // what was looked at
 }
 
+// Short is how many bytes are missing, 0 where none is known to be.
+func (l *InsideLayer) Short() int64 {
+	if l.Needs <= 0 || l.Has < 0 {
+		return 0
+	}
+	return max(0, l.Needs-l.Has)
+}
+
 // InsideDamage is a header that failed a check.
 type InsideDamage struct {
 	What  string `json:"what"`
