@@ -87,7 +87,7 @@ func TestLVMWords(t *testing.T) {
 			t.Errorf("setting %s: told %v, inferred %v", s, told, inferred)
 		}
 		for _, cure := range timeline.CuresOf(s) {
-			if cureTexts[cure] == "" {
+			if cures[cure].text == "" {
 				t.Errorf("setting %s: cure %s has no words", s, cure)
 			}
 		}

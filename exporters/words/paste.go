@@ -30,55 +30,6 @@ var (
 // dropIn is where commands put settings of bootrace.
 var dropIn = path.Join(path.Dir(config.Path), config.DropIns)
 
-// commands are those of a cause's cures, in the order of the cures. What a person has
-// to decide or to find out first has none.
-func commands(v *timeline.Verdict, c *timeline.Cause, deadline time.Duration) []string {
-	var list []string
-	for _, cure := range c.Cures {
-		list = append(list, commandsOf(cure, v, c, deadline)...)
-	}
-	return list
-}
-
-// volumeCommands are what a cure does to each volume.
-var volumeCommands = map[string]string{
-	timeline.CureSkip:           "lvchange --setactivationskip n %s",
-	timeline.CureAutoActivation: "lvchange --setautoactivation y %s",
-	timeline.CureActivate:       "lvchange -ay %s",
-	timeline.CureRefresh:        "lvchange --refresh %s",
-	timeline.CureAskAgain:       "lvs -o +lv_skip_activation %s",
-}
-
-func commandsOf(cure string, v *timeline.Verdict, c *timeline.Cause, deadline time.Duration) []string {
-	switch cure {
-	case timeline.CureHold:
-		return setting("enforce", "mode: enforce")
-	case timeline.CureLongerHold:
-		return longerHold(c.Hold, deadline)
-	case timeline.CureOrder:
-		return order(c)
-	case timeline.CureLinks:
-		return []string{"udevadm trigger --settle --subsystem-match=block"}
-	case timeline.CureAccept:
-		if plainName.MatchString(v.Guest) {
-			return []string{"bootrace accept " + v.Guest}
-		}
-	case timeline.CureExtend:
-		if vol, ok := plainVolume(first(c.Disks)); ok && c.Last != nil && c.Last.Size > 0 {
-			return []string{fmt.Sprintf("lvextend -L %db %s", c.Last.Size, vol)}
-		}
-	}
-	var list []string
-	if form := volumeCommands[cure]; form != "" {
-		for _, disk := range c.Disks {
-			if vol, ok := plainVolume(disk); ok {
-				list = append(list, fmt.Sprintf(form, vol))
-			}
-		}
-	}
-	return list
-}
-
 // plainVolume is VG/LV of a disk that is a volume, where its names are plain.
 func plainVolume(disk string) (string, bool) {
 	vg, lv, ok := devmap.Volume(disk)

@@ -3,6 +3,9 @@ package words
 import (
 	"encoding/json"
 	"io"
+	"os"
+	"path/filepath"
+	"regexp"
 	"strings"
 	"testing"
 	"time"
@@ -163,5 +166,30 @@ func TestFindingKinds(t *testing.T) {
 	}
 	if len(kinds) != len(timeline.FindingKinds()) {
 		t.Errorf("kinds has %d entries, and there are %d kinds of findings", len(kinds), len(timeline.FindingKinds()))
+	}
+}
+
+// Each cause and each cure that package timeline names has its words.
+func TestCauseKinds(t *testing.T) {
+	files, err := filepath.Glob("../../tracer/timeline/*.go")
+	if err != nil {
+		t.Fatal(err)
+	}
+	named := regexp.MustCompile(`(?m)^(?:const|\t) *((Cause|Cure)[A-Z]\w+) += "([a-z-]+)"`)
+	found := map[string]int{}
+	for _, file := range files {
+		text, err := os.ReadFile(file)
+		if err != nil {
+			t.Fatal(err)
+		}
+		for _, m := range named.FindAllStringSubmatch(string(text), -1) {
+			found[m[2]]++
+			if m[2] == "Cause" && causes[m[3]].text == "" || m[2] == "Cure" && cures[m[3]].text == "" {
+				t.Errorf("%s has no words", m[1])
+			}
+		}
+	}
+	if found["Cause"] != len(causes) || found["Cure"] != len(cures) {
+		t.Errorf("%v are named, and there are words for %d causes and %d cures", found, len(causes), len(cures))
 	}
 }
