@@ -33,6 +33,10 @@ var causes = map[string]causeWords{
 		text:    "never finished. {disks} {was} made in this boot, but never got so far that a guest can use it[ (by {by})].",
 		dropped: "never finished. libvirt was about to start it, and gave up: {disks} {was} made in this boot, but never got so far that a guest can use it.",
 	},
+	timeline.CauseNoFile: {
+		text:     "no file. The file system was mounted, and {disks} {was} not on it.",
+		unopened: "next in line. It ended before it opened {disks}, and {it} {was} not on the file system, which was mounted.",
+	},
 	timeline.CauseLinkMissing: {
 		text: "no path. Its device was there, and {disks} did not lead to it: something removed the link, or udev did not make it again.",
 	},
@@ -81,7 +85,7 @@ var causes = map[string]causeWords{
 		text: "in use. {disks} {was} there in time, but somebody else had it[: guest {holder}].",
 	},
 	timeline.CausePermission: {
-		text: "not allowed. {disks} {was} there, and the guest's process had no right to open it[ ({error})].",
+		text: "not allowed. {disks} {was} there, and the guest's process had no right to open it, or not for writing[ ({error})].",
 	},
 	timeline.CauseFilePermission: {
 		text: "not allowed. {disks} {was} there, and the guest's process had no right to open it[ ({error})].",
@@ -90,7 +94,7 @@ var causes = map[string]causeWords{
 		text: "the open failed. {disks} {was} there, and could not be opened[ ({error})].",
 	},
 	timeline.CauseNeither: {
-		text: "it ended with an error, and its disks are not the cause. It opened {disks} with success, and {it} {was} ready before.",
+		text: "it ended with an error, and not for coming too early: it opened {disks} with success, and {it} {was} ready before.",
 	},
 	timeline.CauseUnexplained: {
 		text: "it ended with an error. Whether its disks are the cause is not known: {unproven}.",

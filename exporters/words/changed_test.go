@@ -4,6 +4,9 @@ import (
 	"strings"
 	"testing"
 
+	"golang.org/x/sys/unix"
+
+	"github.com/bootrace/bootrace/tracer/blockdev"
 	"github.com/bootrace/bootrace/tracer/timeline"
 )
 
@@ -66,4 +69,25 @@ func toldOf(f *timeline.Finding) string {
 	var p Paragraph
 	p.tell(" "+textOf(f), t.says(f))
 	return strings.TrimSpace(p.String())
+}
+
+// What stood in the way is told as it was: a node without anything behind it is there, a
+// suspended mapping has its table, and a file is not made ready by anybody.
+func TestHowItStood(t *testing.T) {
+	for _, tt := range []struct {
+		f    timeline.Finding
+		want string
+	}{
+		{timeline.Finding{Kind: timeline.NeverReady, DeviceKind: blockdev.NBD, State: "absent", Errno: int(unix.ENXIO), Error: "ENXIO", Disk: "/dev/nbd0"},
+			"guest vm1 opened /dev/nbd0 at 12.000 s, but the nbd device had nothing behind its node (ENXIO), and it never became ready in this boot."},
+		{timeline.Finding{Kind: timeline.NotLive, DeviceKind: blockdev.Mapping, State: "suspended", Disk: "/dev/vg/a"},
+			"guest vm1 opened /dev/vg/a at 12.000 s: the volume was suspended, so that all it read and wrote had to wait."},
+		{timeline.Finding{Kind: timeline.NeverReady, DeviceKind: timeline.KindMount, State: "live", Errno: int(unix.ENOENT), Error: "ENOENT", Disk: "/srv/a.img", MappingName: "/srv"},
+			"guest vm1 opened /srv/a.img at 12.000 s, but its file system was mounted and the file not there (/srv) (ENOENT), and nobody put it there later in this boot."},
+	} {
+		tt.f.Guest, tt.f.At = "vm1", 12e9
+		if got := toldOf(&tt.f); got != tt.want {
+			t.Errorf("got  %s\nwant %s", got, tt.want)
+		}
+	}
 }

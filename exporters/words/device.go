@@ -3,6 +3,8 @@ package words
 import (
 	"cmp"
 
+	"golang.org/x/sys/unix"
+
 	"github.com/bootrace/bootrace/tracer/blockdev"
 	"github.com/bootrace/bootrace/tracer/devmap"
 	"github.com/bootrace/bootrace/tracer/memory"
@@ -80,6 +82,9 @@ var states = map[blockdev.Kind]map[string]string{
 func stateOf(f *timeline.Finding) string {
 	kind := deviceOf(f)
 	state := cmp.Or(states[kind][f.State], states[blockdev.Other][f.State], "was not ready")
+	if f.State == "absent" && (f.Errno == int(unix.ENXIO) || f.Errno == int(unix.ENODEV)) {
+		return "had nothing behind its node" // which was there
+	}
 	if kind != timeline.KindMount {
 		return state
 	}

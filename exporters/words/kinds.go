@@ -107,6 +107,14 @@ var kinds = map[string]kind{
 var wouldHoldInside = kind{Note, kinds["would-hold"].one, kinds["would-hold"].many,
 	"enforce mode would have denied the start of guest {guest}[, after {held}]: what is inside {disk} is not whole, as enforce.filesystem has it."}
 
+// noFile is of a file that was not on its file system: nothing makes it ready.
+var noFile = kind{Failure, kinds["never-ready"].one, kinds["never-ready"].many,
+	opened + ", but {what} {state}[ ({error})], and nobody put it there later in this boot."}
+
+// suspended is of a mapping whose table is there: what is read and written waits.
+var suspended = kind{Failure, kinds["not-live"].one, kinds["not-live"].many,
+	opened + ": {what} {state}[, after it had been ready {earlier}], so that all it read and wrote had to wait[; it became ready at {ready}]" + by + "."}
+
 // inVain is what becomes of a held start whose disks were not ready in the end.
 var inVain = kind{Warning, "start held in vain", "starts held in vain",
 	kinds["held"].text + "[ {disk} was ready only at {ready}.][ {disk} was never ready in this boot{never}.][ It had been ready before: {earlier}.]"}
@@ -126,6 +134,12 @@ func kindOf(f *timeline.Finding) kind {
 	}
 	if f.Kind == timeline.WouldHold && f.For == event.HoldFilesystem {
 		return wouldHoldInside
+	}
+	switch {
+	case f.Kind == timeline.NeverReady && f.DeviceKind == timeline.KindMount && f.State == "live":
+		return noFile
+	case f.Kind == timeline.NotLive && f.State == "suspended" && f.Errno == 0:
+		return suspended
 	}
 	if k, ok := kinds[f.Kind]; ok {
 		return k

@@ -346,16 +346,12 @@ func plural(n int, one, many string) string {
 	return many
 }
 
-// Sound says how many guests had their disks in time: if one of them is down, its
-// disks are not the cause.
+// Sound says how many guests had their disks in time. What is in the disks is another
+// matter, which Insides tells where somebody looked.
 func (t *Teller) Sound(tl *timeline.Timeline) Paragraph {
 	var p Paragraph
-	n := tl.Summary.Counts.Fine
-	switch {
-	case n > 0 && tl.Inspect != "": // what is inside, Insides tells
+	if n := tl.Summary.Counts.Fine; n > 0 {
 		p.Say(Count(n, "guest", "guests")+" had all disks in time. If one of them is down, it did not come too early for them.", Dim)
-	case n > 0:
-		p.Say(Count(n, "guest", "guests")+" had all disks in time. If one of them is down, its disks are not the cause.", Dim)
 	}
 	return p
 }

@@ -13,8 +13,8 @@ import (
 
 // What explains that a guest ended with an error of which no finding tells.
 
-// CauseNeither: the guest ended with an error, and its disks are not the
-// cause: all of them were opened with success and ready before, and the
+// CauseNeither: the guest ended with an error, and did not come too early: all of its
+// disks were opened with success and ready before, and the
 // record covers the time. Look inside the guest, and at what it printed.
 const CauseNeither = "neither"
 
@@ -113,11 +113,11 @@ func failedExit(e *event.ExitInfo) bool {
 func (r *record) holder(g *guestLife) *guestLife {
 	for i := range g.firsts {
 		u := &g.firsts[i]
-		if u.life == nil || u.use.Errno != 0 {
+		if u.use.Errno != 0 {
 			continue
 		}
 		for _, other := range r.guests {
-			if other != g && other.keeps(u.life.mapping.ID, u.disk, g.out) {
+			if other != g && other.keeps(u, g.out) {
 				return other
 			}
 		}
@@ -125,15 +125,25 @@ func (r *record) holder(g *guestLife) *guestLife {
 	return nil
 }
 
-// keeps reports whether g had the mapping as a disk while other lived, in a way
-// that kept other from having it as d.
-func (g *guestLife) keeps(mapping string, d *Disk, other *Guest) bool {
+// keeps reports whether g had what u led to as a disk while other lived, in a way
+// that kept other from having it.
+func (g *guestLife) keeps(u *first, other *Guest) bool {
 	if g.out.Exec.At > other.Exec.At || g.out.Exit != nil && g.out.Exit.At < other.Exit.At {
 		return false
 	}
 	return slices.ContainsFunc(g.out.Disks, func(own Disk) bool {
-		return own.Mapping == mapping && !sharing(&own, d) && slices.ContainsFunc(own.Uses, func(u Use) bool { return u.Errno == 0 })
+		return u.same(&own) && !sharing(&own, u.disk) && slices.ContainsFunc(own.Uses, func(u Use) bool { return u.Errno == 0 })
 	})
+}
+
+// same reports whether a disk is certainly what u led to: the same device, or a file by
+// the same path. What a file lies on has many others.
+func (u *first) same(own *Disk) bool {
+	if u.life != nil && u.life.kind != KindMount {
+		return own.Mapping == u.life.mapping.ID
+	}
+	path := clean(u.disk.Path)
+	return strings.HasPrefix(path, "/") && clean(own.Path) == path
 }
 
 // sharing reports whether two guests can have one disk at the same time: both

@@ -67,6 +67,8 @@ func howItStood(r *record, f *Finding) *causeKind {
 		return deactivated
 	case f.Ready != nil:
 		return tooLate
+	case f.DeviceKind == KindMount && f.State == stateLive:
+		return noSuchFile
 	case (f.State == stateAbsent || f.State == "") && !r.madeLater(f):
 		return neverActivated
 	}
@@ -121,6 +123,9 @@ func (c *Cause) lateRemedies() []string {
 		}
 		return []string{CureUdev}
 	case StepUdev, StepLink, StepReady:
+		if c.DeviceKind == KindMount { // what was late is the file
+			return []string{CurePath}
+		}
 		return []string{CureUdev}
 	case StepCreated, StepWritten, StepGroupWritten:
 		return []string{CureOrder}

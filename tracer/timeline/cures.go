@@ -50,6 +50,7 @@ const (
 	CureDRBD            = "drbd"             // drbdadm up
 	CureRBD             = "rbd"              // rbdmap.service
 	CurePath            = "path"             // what makes the file or the link: the launcher, a mount
+	CureFindFile        = "find-file"        // it was moved, renamed or deleted
 	CureMultipath       = "multipath"        // multipathd did not make the map
 	CureLookInside      = "look-inside"      // the guest's own console and log
 	CureAskAgain        = "ask-again"        // LVM has not been asked yet

@@ -14,6 +14,9 @@ type linkMissing struct{}
 
 func (linkMissing) find(r *record, report func(*Finding)) {
 	for u := range r.all {
+		if u.noFile() {
+			continue // nothing leads to a file but its folder
+		}
 		gone := u.onlyLinkGone() && r.renamedAs(u) == nil
 		if !gone && (u.use.Errno != int(unix.ENOENT) || u.way == nil || u.use.Margin.Negative() || u.disk.opened()) {
 			continue

@@ -1,6 +1,10 @@
 package timeline
 
-import "github.com/bootrace/bootrace/tracer/event"
+import (
+	"golang.org/x/sys/unix"
+
+	"github.com/bootrace/bootrace/tracer/event"
+)
 
 // NeverReady says that the guest's open failed because the path or the device was not
 // there, and it never became ready in this boot, as far as it is recorded.
@@ -11,14 +15,16 @@ type neverReady struct{}
 func (neverReady) find(r *record, report func(*Finding)) {
 	opened := r.lastOpened()
 	for u := range r.uses {
-		if !u.absent() || u.way != nil || u.nodeWithoutTable() || u.route.before(u.stamp()) || r.renamedAs(u) != nil {
+		if !u.noFile() && (!u.absent() || u.way != nil || u.nodeWithoutTable() || u.route.before(u.stamp()) || r.renamedAs(u) != nil) {
 			continue
 		}
 		if u.life == nil && (u.route.elsewhere || opened[clean(u.disk.Path)] > u.use.At || !u.matters()) {
 			continue
 		}
-		f := r.finding(NeverReady, true, u)
-		f.Withheld = r.rest(u)
+		f := r.finding(NeverReady, !u.noFile(), u)
+		if f.Withheld = r.rest(u); u.noFile() {
+			f.Ready, f.Margin, f.Late = nil, nil, nil // they are its file system's
+		}
 		if point := u.route.needs; point != "" && u.life == nil {
 			f.DeviceKind, f.MappingName = KindMount, point
 			f.Reason = "the file system that it lay on in an earlier boot was never mounted at " + point
@@ -29,6 +35,18 @@ func (neverReady) find(r *record, report func(*Finding)) {
 
 func (neverReady) kinds() []findingKind {
 	return []findingKind{{name: NeverReady, outcome: failed, cause: howItStood}}
+}
+
+// CauseNoFile: the file was not on its file system, which was mounted.
+const CauseNoFile = "no-file"
+
+var noSuchFile = newCause(causeKind{name: CauseNoFile, cures: just(CureFindFile)})
+
+// noFile reports whether a file was not on its file system, which was mounted, and did
+// not come later.
+func (u *first) noFile() bool {
+	return u.use.Errno == int(unix.ENOENT) && u.life != nil && u.life.kind == KindMount && u.certain && u.state == stateLive &&
+		(u.way == nil || !u.use.Margin.Negative()) && !u.disk.opened()
 }
 
 // matters reports whether a path that nothing in the record leads to was a disk

@@ -8,7 +8,7 @@ type removed struct{}
 
 func (removed) find(r *record, report func(*Finding)) {
 	for u := range r.all {
-		if !u.absent() || u.way != nil || !u.route.before(u.stamp()) || u.onlyLinkGone() || r.renamedAs(u) != nil {
+		if !u.absent() || u.noFile() || u.way != nil || !u.route.before(u.stamp()) || u.onlyLinkGone() || r.renamedAs(u) != nil {
 			continue
 		}
 		f := r.finding(Removed, false, u)
