@@ -13,12 +13,12 @@ import (
 
 // What explains that a guest ended with an error of which no finding tells.
 
-// CauseNeither: the guest ended with an error, and did not come too early: all of its
+// CauseNeither means that the guest ended with an error, and did not come too early: all of its
 // disks were opened with success and ready before, and the
 // record covers the time. Look inside the guest, and at what it printed.
 const CauseNeither = "neither"
 
-// CauseUnexplained: the guest ended with an error, and the record is not
+// CauseUnexplained means that the guest ended with an error, and the record is not
 // enough to say whether its disks are the cause.
 const CauseUnexplained = "unexplained"
 

@@ -10,19 +10,19 @@ import (
 // What explains that a disk was not there in time goes by how it stood with the device,
 // whichever rule found it.
 
-// CauseTooLate: the disk became ready after the guest had looked, or only
+// CauseTooLate means that the disk became ready after the guest had looked, or only
 // just before.
 const CauseTooLate = "too-late"
 
-// CauseNeverActivated: nothing made the mapping in this boot. Settings say
+// CauseNeverActivated means that nothing made the mapping in this boot. Settings say
 // why, as far as LVM tells.
 const CauseNeverActivated = "never-activated"
 
-// CauseHalfActivated: the mapping was made and never got ready: its table
+// CauseHalfActivated means that the mapping was made and never got ready: its table
 // stayed inactive or suspended, or udev never finished.
 const CauseHalfActivated = "half-activated"
 
-// CauseDeactivated: it had been ready, and was taken away before.
+// CauseDeactivated means that it had been ready, and was taken away before.
 const CauseDeactivated = "deactivated"
 
 var (

@@ -27,10 +27,10 @@ const (
 	Vanished = "vanished"
 )
 
-// CauseAnotherDevice: the path led to something else than in earlier boots.
+// CauseAnotherDevice means that the path led to something else than in earlier boots.
 const CauseAnotherDevice = "another-device"
 
-// CauseShorterDevice: the device was smaller than in earlier boots.
+// CauseShorterDevice means that the device was smaller than in earlier boots.
 const CauseShorterDevice = "shorter-device"
 
 type changed struct{}

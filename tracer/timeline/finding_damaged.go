@@ -3,7 +3,7 @@ package timeline
 // Damaged says that a header in the disk failed a check.
 const Damaged = "damaged"
 
-// CauseDamaged: a header inside failed a check.
+// CauseDamaged means that a header inside failed a check.
 const CauseDamaged = "damaged"
 
 type damaged struct{}

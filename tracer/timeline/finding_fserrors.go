@@ -10,7 +10,7 @@ import (
 // an ext4 that does; of XFS it is what makes the kernel refuse to.
 const FSErrors = "fs-errors"
 
-// CauseFSErrors: a file system says that it has errors.
+// CauseFSErrors means that a file system says that it has errors.
 const CauseFSErrors = "fs-errors"
 
 type fsErrors struct{}

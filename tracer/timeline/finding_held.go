@@ -7,13 +7,13 @@ import "github.com/bootrace/bootrace/tracer/event"
 // Late say how it stood with the disk.
 const Held = "held"
 
-// CauseDenied: its start was held, and denied in the end.
+// CauseDenied means that its start was held, and denied in the end.
 const CauseDenied = "denied"
 
-// CauseKilled: it was killed while its start was held.
+// CauseKilled means that it was killed while its start was held.
 const CauseKilled = "killed-while-held"
 
-// CauseDeniedInside: its start was denied for what is inside its disks.
+// CauseDeniedInside means that its start was denied for what is inside its disks.
 const CauseDeniedInside = "denied-inside"
 
 type held struct{}

@@ -6,7 +6,7 @@ import "github.com/bootrace/bootrace/tracer/inspect"
 // and goes on from there. What changes its disks meanwhile damages them.
 const Hibernated = "hibernated"
 
-// CauseHibernated: the guest's memory is on the disk.
+// CauseHibernated means that the guest's memory is on the disk.
 const CauseHibernated = "hibernated"
 
 type hibernated struct{}

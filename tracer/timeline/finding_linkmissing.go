@@ -7,7 +7,7 @@ import "golang.org/x/sys/unix"
 // somebody removed the link, or udev never made it again.
 const LinkMissing = "link-missing"
 
-// CauseLinkMissing: the mapping was live, and the path to it was not there.
+// CauseLinkMissing means that the mapping was live, and the path to it was not there.
 const CauseLinkMissing = "link-missing"
 
 type linkMissing struct{}

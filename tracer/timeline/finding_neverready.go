@@ -37,7 +37,7 @@ func (neverReady) kinds() []findingKind {
 	return []findingKind{{name: NeverReady, outcome: failed, cause: howItStood}}
 }
 
-// CauseNoFile: the file was not on its file system, which was mounted.
+// CauseNoFile means that the file was not on its file system, which was mounted.
 const CauseNoFile = "no-file"
 
 var noSuchFile = newCause(causeKind{name: CauseNoFile, cures: just(CureFindFile)})

@@ -7,7 +7,7 @@ import "strings"
 // gone with the host's next boot.
 const NotADevice = "not-a-device"
 
-// CauseNoDevice: a regular file stood in the device's place.
+// CauseNoDevice means that a regular file stood in the device's place.
 const CauseNoDevice = "no-device"
 
 type notADevice struct{}

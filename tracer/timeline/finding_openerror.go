@@ -6,17 +6,17 @@ import "golang.org/x/sys/unix"
 // nothing was there, and that it never got the disk open: EACCES, EBUSY, EIO.
 const OpenError = "open-error"
 
-// CauseInUse: somebody else had it.
+// CauseInUse means that somebody else had it.
 const CauseInUse = "in-use"
 
-// CausePermission: the guest was not allowed to open the device, and
+// CausePermission means that the guest was not allowed to open the device, and
 // CauseFilePermission, the file.
 const (
 	CausePermission     = "permission"
 	CauseFilePermission = "file-permission"
 )
 
-// CauseOpenError: the open failed for another reason.
+// CauseOpenError means that the open failed for another reason.
 const CauseOpenError = "open-error"
 
 type openError struct{}

@@ -4,7 +4,7 @@ package timeline
 // although the bytes are: another device has the place of its second part.
 const PartMissing = "part-missing"
 
-// CausePartMissing: a part of a file system's headers is not there.
+// CausePartMissing means that a part of a file system's headers is not there.
 const CausePartMissing = "part-missing"
 
 type partMissing struct{}

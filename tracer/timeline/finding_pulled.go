@@ -16,7 +16,7 @@ const Pulled = "pulled"
 // up before: closing a device is not recorded.
 const mayBeDetached = "unless it had been detached from the guest before"
 
-// CausePulled: the disk, or what is beneath it, went while the guest ran.
+// CausePulled means that the disk, or what is beneath it, went while the guest ran.
 const CausePulled = "pulled"
 
 type pulled struct{}

@@ -16,7 +16,7 @@ import (
 // the one that bore the name earlier in this one. No hold helps against that.
 const Renamed = "renamed"
 
-// CauseRenamed: what the path meant is there under another name.
+// CauseRenamed means that what the path meant is there under another name.
 const CauseRenamed = "renamed"
 
 type renamed struct{}

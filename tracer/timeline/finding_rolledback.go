@@ -10,7 +10,7 @@ import (
 // snapshot, or another copy.
 const RolledBack = "rolled-back"
 
-// CauseRolledBack: a file system is older than this guest last had it.
+// CauseRolledBack means that a file system is older than this guest last had it.
 const CauseRolledBack = "rolled-back"
 
 type rolledBack struct{}

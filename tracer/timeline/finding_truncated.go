@@ -4,7 +4,7 @@ package timeline
 // a file system) needs more bytes than there are, whoever took them away.
 const Truncated = "truncated"
 
-// CauseTruncated: something inside needs more bytes than there are.
+// CauseTruncated means that something inside needs more bytes than there are.
 const CauseTruncated = "truncated"
 
 type truncated struct{}
