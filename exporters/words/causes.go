@@ -91,7 +91,7 @@ var causes = map[string]causeWords{
 		text: "not allowed. {disks} {was} there, and the guest's process had no right to open it[ ({error})].",
 	},
 	timeline.CauseOpenError: {
-		text: "the open failed. {disks} {was} there, and could not be opened[ ({error})].",
+		text: "the open failed: {disks} could not be opened[ ({error})].",
 	},
 	timeline.CauseNeither: {
 		text: "it ended with an error, and not for coming too early: it opened {disks} with success, and {it} {was} ready before.",

@@ -95,6 +95,7 @@ var cures = map[string]cureWords{
 	timeline.CureFindFile:   {text: "look for the file: it was moved, renamed or deleted, or the command line names another one"},
 	timeline.CurePath:       {text: "find what makes that file or link: a mount that did not come, or what starts the guest and links its disks"},
 	timeline.CureMultipath:  {text: "look why multipathd did not make the map (multipath -ll, multipath.conf)"},
+	timeline.CureErrorLog:   {text: "look at what the kernel says of the device or the file system (journalctl -k), and at what the guest's program printed and logged"},
 	timeline.CureLookInside: {text: "look at what the guest's program printed and logged, and inside the guest"},
 	timeline.CureLauncher:   {text: "make the disk come sooner, or let what starts the guest wait longer than the hold lasts"},
 	timeline.CureAskAgain: {

@@ -52,6 +52,7 @@ const (
 	CurePath            = "path"             // what makes the file or the link: the launcher, a mount
 	CureFindFile        = "find-file"        // it was moved, renamed or deleted
 	CureMultipath       = "multipath"        // multipathd did not make the map
+	CureErrorLog        = "error-log"        // what the kernel and the guest's program say of the error
 	CureLookInside      = "look-inside"      // the guest's own console and log
 	CureAskAgain        = "ask-again"        // LVM has not been asked yet
 	CureLongerHold      = "longer-hold"      // the hold ended before the disk came: a later deadline

@@ -40,14 +40,14 @@ var (
 	inUse         = newCause(causeKind{name: CauseInUse, cures: just(CureRelease)})
 	notAllowed    = newCause(causeKind{name: CausePermission, cures: just(CurePermission)})
 	fileForbidden = newCause(causeKind{name: CauseFilePermission, cures: just(CureFileRights)})
-	otherError    = newCause(causeKind{name: CauseOpenError, cures: just(CureLookInside)})
+	otherError    = newCause(causeKind{name: CauseOpenError, cures: just(CureErrorLog)})
 )
 
 // refusedOpen goes by the error.
 func refusedOpen(_ *record, f *Finding) *causeKind {
 	switch unix.Errno(f.Errno) {
 	case unix.EACCES, unix.EPERM:
-		if !inDev(f.Disk) && f.Mapping == "" {
+		if !inDev(f.Disk) && (f.Mapping == "" || f.DeviceKind == KindMount) {
 			return fileForbidden
 		}
 		return notAllowed
