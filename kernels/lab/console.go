@@ -1,23 +1,15 @@
 package lab
 
 import (
-	"bufio"
 	"context"
 	"fmt"
-	"io"
 	"os"
 	"os/exec"
-	"strings"
 	"sync"
 	"time"
-)
 
-// stuck are what a console says when nothing more will come.
-var stuck = []struct{ text, meaning string }{
-	{"Kernel panic - not syncing", "the kernel panicked"},
-	{"Dropping to a shell!", "the initramfs found no root"},
-	{"You are in emergency mode", "systemd gave up and opened an emergency shell"},
-}
+	"github.com/bootrace/bootrace/tracer/emulate"
+)
 
 // console keeps what a machine's console says.
 type console struct {
@@ -44,10 +36,8 @@ func (c *console) Close() error { return c.f.Close() }
 func (c *console) line(kill context.CancelCauseFunc) func(string) {
 	return func(line string) {
 		fmt.Fprintf(c.f, "%8.3f %s\n", time.Since(c.start).Seconds(), line)
-		for _, s := range stuck {
-			if strings.Contains(line, s.text) {
-				kill(fmt.Errorf("%s: look at %s", s.meaning, c.f.Name()))
-			}
+		if why := emulate.Stuck(line); why != "" {
+			kill(fmt.Errorf("%s: look at %s", why, c.f.Name()))
 		}
 	}
 }
@@ -70,7 +60,7 @@ func readPipes(cmd *exec.Cmd, takers ...func(line string)) (*pipes, error) {
 		p.remote = append(p.remote, w)
 		p.readers.Go(func() {
 			defer r.Close()
-			readLines(r, take)
+			emulate.Lines(r, take)
 		})
 	}
 	cmd.ExtraFiles = p.remote
@@ -85,17 +75,3 @@ func (p *pipes) closeRemote() {
 }
 
 func (p *pipes) wait() { p.readers.Wait() }
-
-// readLines reads to the end, however long the lines.
-func readLines(r io.Reader, take func(line string)) {
-	b := bufio.NewReader(r)
-	for {
-		line, err := b.ReadString('\n')
-		if line = strings.TrimRight(line, "\r\n"); line != "" {
-			take(line)
-		}
-		if err != nil {
-			return
-		}
-	}
-}

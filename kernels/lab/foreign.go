@@ -13,6 +13,7 @@ import (
 	"time"
 
 	"github.com/bootrace/bootrace/kernels"
+	"github.com/bootrace/bootrace/tracer/emulate"
 )
 
 // Foreign is a program to run on a kernel of another architecture, with nothing
@@ -160,7 +161,7 @@ func (b builder) runForeign(ctx context.Context, f Foreign, qemu foreignMachine,
 	err := b.run(ctx, nil, qemu.tool.name, "-no-user-config", "-nodefaults", "-display", "none", "-no-reboot",
 		"-machine", qemu.machine, "-accel", "tcg", "-cpu", "max", "-smp", "1", "-m", foreignMemory,
 		"-kernel", kernel, "-initrd", initrd, "-append", "quiet panic=-1 console="+qemu.console,
-		"-chardev", "file,id=console,path="+quote(console), "-serial", "chardev:console")
+		"-chardev", "file,id=console,path="+emulate.Quote(console), "-serial", "chardev:console")
 	if err != nil {
 		return 0, fmt.Errorf("run QEMU: %w", err)
 	}

@@ -9,13 +9,13 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
-	"runtime"
 	"slices"
 	"strconv"
 	"strings"
 	"sync"
-	"syscall"
 	"time"
+
+	"github.com/bootrace/bootrace/tracer/emulate"
 )
 
 // Machine is a virtual machine with its disks. It can be started, also after a
@@ -182,37 +182,25 @@ func (m *Machine) start(ctx context.Context) error {
 	var output bytes.Buffer
 	cmd := exec.CommandContext(ctx, qemu, m.args()...)
 	cmd.Stdout, cmd.Stderr = &output, &output
-	// A group of its own: an interrupt at the terminal is the caller's to handle.
-	cmd.SysProcAttr = &syscall.SysProcAttr{Pdeathsig: syscall.SIGKILL, Setpgid: true}
 	pipes, err := readPipes(cmd, console.line(kill), m.signal)
 	if err != nil {
 		kill(nil)
 		return errors.Join(err, console.Close())
 	}
 	r := &run{cmd: cmd, done: make(chan struct{}), kill: kill}
-	started := make(chan error)
+	ended, err := emulate.Start(cmd)
+	if err != nil {
+		kill(nil)
+		pipes.wait()
+		return errors.Join(err, console.Close())
+	}
 	go func() {
-		// The kernel sends Pdeathsig when the thread ends that started the
-		// process, not the whole program.
-		runtime.LockOSThread()
-		defer runtime.UnlockOSThread()
-		err := cmd.Start()
-		pipes.closeRemote()
-		started <- err
-		if err != nil {
-			return
-		}
-		err = cmd.Wait()
+		err := <-ended
 		pipes.wait()
 		r.err = errors.Join(m.why(ctx, err, output.String()), console.Close())
 		kill(nil)
 		close(r.done)
 	}()
-	if err := <-started; err != nil {
-		kill(nil)
-		pipes.wait()
-		return errors.Join(fmt.Errorf("start QEMU: %w", err), console.Close())
-	}
 	m.run = r
 	return nil
 }
