@@ -46,7 +46,21 @@ func (b *Boot) Open() (*Log, error) {
 	if len(b.Paths) == 0 {
 		return nil, fmt.Errorf("open boot log of %s: no file", b.ID)
 	}
-	return Open(b.Paths[0], b.Paths[1:]...)
+	log, err := Open(b.Paths[0], b.Paths[1:]...)
+	if !errors.Is(err, fs.ErrNotExist) {
+		return log, err
+	}
+	// The service may have packed it since the boot was listed.
+	packed := slices.Clone(b.Paths)
+	for i, path := range packed {
+		if _, statErr := os.Stat(path); errors.Is(statErr, fs.ErrNotExist) && strings.HasSuffix(path, plainSuffix) {
+			packed[i] = strings.TrimSuffix(path, plainSuffix) + zstdSuffix
+		}
+	}
+	if log, packedErr := Open(packed[0], packed[1:]...); packedErr == nil {
+		return log, nil
+	}
+	return nil, err
 }
 
 // List returns the recorded boots, the latest first. A log that cannot be read

@@ -197,6 +197,43 @@ func asNobody(t *testing.T) {
 	}
 }
 
+// A log that is packed between the listing and the reading is found all the same.
+func TestOpenPackedMeanwhile(t *testing.T) {
+	s := threeBoots(t)
+	boots, err := s.List()
+	if err != nil {
+		t.Fatal(err)
+	}
+	for i := range boots {
+		b := &boots[i]
+		if b.Current {
+			continue
+		}
+		plain, err := os.ReadFile(b.Paths[0])
+		if err != nil {
+			t.Fatal(err)
+		}
+		packed := strings.TrimSuffix(b.Paths[0], plainSuffix) + zstdSuffix
+		if err := errors.Join(os.WriteFile(packed, compressed(t, plain), 0o600), os.Remove(b.Paths[0])); err != nil {
+			t.Fatal(err)
+		}
+		log, err := b.Open()
+		if err != nil {
+			t.Fatal(err)
+		}
+		if log.Header().BootID != b.ID {
+			t.Errorf("boot %s opens as %s", b.ID, log.Header().BootID)
+		}
+		log.Close()
+		if err := os.Remove(packed); err != nil {
+			t.Fatal(err)
+		}
+		if _, err := b.Open(); !errors.Is(err, fs.ErrNotExist) {
+			t.Errorf("a log that is gone: %v", err)
+		}
+	}
+}
+
 func TestRotate(t *testing.T) {
 	s := threeBoots(t)
 	record(t, s.Dirs[0], bootID(4), 3, 5)
