@@ -98,6 +98,10 @@ metrics-test: ## the metrics and the example alerts, judged by promtool
 	$(call need,prometheus)
 	$(GO) test -count=1 -v -run Promtool ./exporters/prometheus
 
+.PHONY: rehearse-test
+rehearse-test: build ## the demo's host captured while it runs, its reboot rehearsed, and really done (half an hour)
+	BOOTRACE_LAB=1 BOOTRACE_REHEARSE=1 BOOTRACE_KERNEL=$(KERNEL) $(GO) test -count=1 -timeout 2h -v -run 'TestRehearse$$' ./kernels/scenarios
+
 test: unit lab-test ## everything that must hold: unit, native BPF, and lab tests
 
 # Alone: what it measures is what the attacks cost, and nothing else. It is not part of

@@ -18,6 +18,7 @@ import (
 	"github.com/bootrace/bootrace/cmd/internal/version"
 	"github.com/bootrace/bootrace/exporters/words"
 	"github.com/bootrace/bootrace/tracer/repair"
+	"github.com/bootrace/bootrace/tracer/twin/rehearse"
 )
 
 func main() {
@@ -26,6 +27,13 @@ func main() {
 	}
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
 	defer stop()
+	if rehearse.IsStandin(os.Args) { // in a twin, where a hypervisor was
+		if err := rehearse.Standin(ctx, os.Args); err != nil {
+			fmt.Fprintf(os.Stderr, "%s: %v\n", os.Args[0], err)
+			os.Exit(exitFailed)
+		}
+		os.Exit(exitDone)
+	}
 	os.Exit(run(ctx, os.Args, os.Stdout, os.Stderr))
 }
 
@@ -81,7 +89,7 @@ func newApp(stdout, stderr io.Writer) *cli.App {
 		Commands: withUsageErrors(
 			withoutArgs(runCommand()), bootsCommand(), showCommand(), racesCommand(), diffCommand(), exportCommand(), metricsCommand(), deliverCommand(),
 			explainCommand(), inspectCommand(), repairCommand(), waitCommand(), statusCommand(), releaseCommand(), acceptCommand(), checkCommand(), configCommand(),
-			reportCommand(), captureCommand(), eventsCommand(), versionCommand(), helpCommand(), completeCommand(), manualCommand(), relinquishCommand(), libvirtHookCommand(),
+			reportCommand(), captureCommand(), rehearseCommand(), eventsCommand(), versionCommand(), helpCommand(), completeCommand(), manualCommand(), relinquishCommand(), libvirtHookCommand(),
 		),
 	}
 }

@@ -27,6 +27,7 @@ import (
 	"github.com/bootrace/bootrace/tracer/image"
 	"github.com/bootrace/bootrace/tracer/timeline"
 	"github.com/bootrace/bootrace/tracer/timeline/histories"
+	"github.com/bootrace/bootrace/tracer/twin/rehearse"
 )
 
 var update = flag.Bool("update", false, "write the JSON Schema of the commands' output")
@@ -40,18 +41,19 @@ const (
 // documents are the types of what the commands print, by the command. What
 // export writes with --format json is what show prints.
 var documents = map[string]reflect.Type{
-	"accept":  reflect.TypeFor[acceptJSON](),
-	"boots":   reflect.TypeFor[bootList](),
-	"check":   reflect.TypeFor[check.Report](),
-	"config":  reflect.TypeFor[configJSON](),
-	"diff":    reflect.TypeFor[diff.Diff](),
-	"explain": reflect.TypeFor[explained](),
-	"inspect": reflect.TypeFor[inspectedJSON](),
-	"races":   reflect.TypeFor[racesJSON](),
-	"release": reflect.TypeFor[releaseJSON](),
-	"show":    reflect.TypeFor[timeline.Timeline](),
-	"status":  reflect.TypeFor[fullStatus](),
-	"wait":    reflect.TypeFor[waited](),
+	"accept":   reflect.TypeFor[acceptJSON](),
+	"boots":    reflect.TypeFor[bootList](),
+	"check":    reflect.TypeFor[check.Report](),
+	"config":   reflect.TypeFor[configJSON](),
+	"diff":     reflect.TypeFor[diff.Diff](),
+	"explain":  reflect.TypeFor[explained](),
+	"inspect":  reflect.TypeFor[inspectedJSON](),
+	"races":    reflect.TypeFor[racesJSON](),
+	"rehearse": reflect.TypeFor[rehearse.Result](),
+	"release":  reflect.TypeFor[releaseJSON](),
+	"show":     reflect.TypeFor[timeline.Timeline](),
+	"status":   reflect.TypeFor[fullStatus](),
+	"wait":     reflect.TypeFor[waited](),
 }
 
 // TestSchema checks that the committed schema is what the types say.
@@ -129,8 +131,9 @@ func typeName(t reflect.Type) string {
 // enumerated gives the types that have few values those values.
 func enumerated(t reflect.Type) *generator.Schema {
 	values := map[reflect.Type][]any{
-		reflect.TypeFor[timeline.Outcome](): {timeline.OutcomeFailed, timeline.OutcomeAtRisk, timeline.OutcomeFine, timeline.OutcomeUnknown},
-		reflect.TypeFor[check.Grade]():      {check.Good, check.Warning, check.Bad},
+		reflect.TypeFor[rehearse.Prediction](): {rehearse.InTime, rehearse.Race, rehearse.Never, rehearse.Held, rehearse.NotKnown},
+		reflect.TypeFor[timeline.Outcome]():    {timeline.OutcomeFailed, timeline.OutcomeAtRisk, timeline.OutcomeFine, timeline.OutcomeUnknown},
+		reflect.TypeFor[check.Grade]():         {check.Good, check.Warning, check.Bad},
 	}[t]
 	if values == nil {
 		return nil

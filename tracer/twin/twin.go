@@ -1,5 +1,6 @@
 // Package twin says what a capture of a host is made of: one file from which a twin of
-// the host can be booted in a virtual machine. capture writes it on the host.
+// the host can be booted in a virtual machine. capture writes it on the host, rehearse
+// boots twins from it.
 //
 // The file is a tar archive, packed with zstd. It has the files of the root file system
 // below root/, the kernel and the initramfs, and of each disk the few stretches of bytes
