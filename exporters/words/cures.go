@@ -49,7 +49,7 @@ var cures = map[string]cureWords{
 	timeline.CureVolumeList:      {text: "add {volume} to activation/volume_list in lvm.conf, and rebuild the initramfs"},
 	timeline.CureEventActivation: {text: "set global/event_activation=1 in lvm.conf, or have a unit run vgchange -aay before guests start"},
 	timeline.CureMissingPV:       {text: "bring the missing physical volume of {group} back (pvs and vgs -o +vg_missing_pv_count name it); look at the devices file (lvmdevices) and at filters"},
-	timeline.CureWaitForDevice:   {text: "order the start after the device beneath, which is what comes late"},
+	timeline.CureWaitForDevice:   {text: "order the start after the device that comes late, or what is beneath it (After= its .device unit)"},
 	timeline.CureThinCheck:       {text: "the thin pool's metadata is checked at each activation: give it time, or look why it takes so long (thin_check)"},
 	timeline.CureUdev:            {text: "look for a slow udev rule or a flood of devices (udevadm monitor --property)"},
 	timeline.CureRepair:          {text: "only if that shows damage, and after a copy of the disks: lvconvert --repair {repairable}"},

@@ -128,6 +128,9 @@ func (c *Cause) lateRemedies() []string {
 		}
 		return []string{CureUdev}
 	case StepCreated, StepWritten, StepGroupWritten:
+		if c.otherDevice() { // nobody activates it
+			return []string{CureWaitForDevice}
+		}
 		return []string{CureOrder}
 	}
 	return nil

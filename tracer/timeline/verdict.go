@@ -193,18 +193,14 @@ func (j *judges) verdict(f *Finding) *Verdict {
 	return j.put(key, &Verdict{Guest: f.Guest, GuestID: f.GuestID, Identity: j.r.identityOf(f.GuestID), At: f.At, Evidence: f.Evidence})
 }
 
-// unresolved adds a start that was held, and of which the record does not say what
-// became of it.
+// unresolved adds a start that no finding is about, and of which the record does not
+// say what became of it.
 func (j *judges) unresolved(u *unstarted) {
-	n := len(u.out.Holds)
-	if n == 0 || j.of[u.out.ID] != nil {
+	if j.of[u.out.ID] != nil {
 		return
 	}
-	why := "its start was held, and how that ended is not recorded"
-	if u.out.Holds[n-1].Released != nil {
-		why = "its start was held and let go, and the record does not tell of it since"
-	}
-	v := j.put(u.out.ID, &Verdict{Guest: u.called(), GuestID: u.out.ID, Identity: j.r.identityOf(u.out.ID), At: u.out.Exec.At, Unknown: []string{why}})
+	v := j.put(u.out.ID, &Verdict{Guest: u.called(), GuestID: u.out.ID, Identity: j.r.identityOf(u.out.ID), At: u.out.Exec.At, Unknown: []string{j.r.open(u)}})
+	v.Evidence = slices.Clone(u.evidence)
 	for i := range u.out.Holds {
 		v.Evidence = append(v.Evidence, u.out.Holds[i].Event)
 		if h := u.out.Holds[i].Released; h != nil {
@@ -212,6 +208,22 @@ func (j *judges) unresolved(u *unstarted) {
 		}
 	}
 	v.Evidence = proof(v.Evidence)
+}
+
+// open says what the record leaves open about a start that came to nothing.
+func (r *record) open(u *unstarted) string {
+	n := len(u.out.Holds)
+	switch {
+	case n > 0 && u.out.Holds[n-1].Released == nil:
+		return "its start was held, and how that ended is not recorded"
+	case n > 0:
+		return "its start was held and let go, and the record does not tell of it since"
+	case u.call != nil && r.last.Sub(u.call.at) < executing:
+		return "libvirt was about to start it, and the record ends before its program must have been executed"
+	case len(u.out.Disks) == 0:
+		return "libvirt was about to start it, and its program was never executed in this boot; the record has no disk of it"
+	}
+	return "libvirt was about to start it, and its program was never executed in this boot; as far as the record tells, none of its disks was late"
 }
 
 // identityOf returns the identity of a guest whose start came to nothing.
