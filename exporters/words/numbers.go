@@ -92,9 +92,10 @@ func Bytes(n int64) string {
 }
 
 // Capital returns s with a large first letter, as a sentence begins. A path stays
-// as it is.
+// as it is, and so does the name of an image with a protocol, as nbd://host/disk.
 func Capital(s string) string {
-	if s == "" || s[0] < 'a' || s[0] > 'z' {
+	word, _, _ := strings.Cut(s, " ")
+	if s == "" || s[0] < 'a' || s[0] > 'z' || strings.ContainsAny(strings.TrimSuffix(word, ":"), ":/.=") {
 		return s
 	}
 	return string(s[0]-'a'+'A') + s[1:]
