@@ -7,9 +7,15 @@ import (
 	"errors"
 	"hash/crc32"
 	"io"
+	"os"
 	"strings"
+	"sync"
 	"testing"
 	"time"
+
+	"github.com/bootrace/bootrace/tracer/devmap"
+	"github.com/bootrace/bootrace/tracer/guest"
+	"github.com/bootrace/bootrace/tracer/image"
 )
 
 // sparse is a disk of any size with some bytes at its beginning and some further
@@ -326,4 +332,50 @@ func TestLimits(t *testing.T) {
 	if r[0].Cut != errLimit.Error() || r[0].Reads != 1 {
 		t.Errorf("%+v\n%s", r[0], dump(r[0].Disk))
 	}
+}
+
+// late is a host whose files do not answer until they are let go.
+type late struct {
+	image.LocalHost
+	release chan struct{}
+}
+
+func (h late) Open(r *devmap.Resolution) (image.File, error) {
+	f, err := h.LocalHost.Open(r)
+	if err != nil {
+		return nil, err
+	}
+	return lateFile{f.(*os.File), h.release}, nil
+}
+
+type lateFile struct {
+	*os.File
+	release chan struct{}
+}
+
+func (f lateFile) ReadAt(p []byte, off int64) (int, error) {
+	<-f.release
+	return f.File.ReadAt(p, off)
+}
+
+// A disk that answers after the deadline keeps nobody, whatever is read of it first: its
+// bytes, or the header of its image. The others are looked at.
+func TestLateDisk(t *testing.T) {
+	need(t, "qemu-img")
+	h := late{release: make(chan struct{})}
+	raw := makeExt(t, "ext4", 64*mib)
+	qcow2 := raw + ".qcow2"
+	run(t, "qemu-img", "convert", "-f", "raw", "-O", "qcow2", raw, qcow2)
+	var reading sync.WaitGroup
+	beside := Beside{Reading: &reading, Writers: func(*image.Chain) ([]image.Use, bool) { return nil, true }}
+	for path, format := range map[string]string{raw: "raw", qcow2: "qcow2"} {
+		ctx, stop := context.WithTimeout(context.Background(), 20*time.Millisecond)
+		list := beside.Inspect(ctx, image.Reader{Host: h}, []guest.Image{{Path: path, Format: format, Storage: guest.StorageFile}})
+		stop()
+		if unknown := strings.Join(list[0].Unknown, "\n"); !strings.Contains(unknown, errSlow.Error()) || len(list[0].Troubles) > 0 {
+			t.Errorf("%s: %+v", format, list[0])
+		}
+	}
+	close(h.release)
+	reading.Wait() // nobody is left behind for ever
 }

@@ -72,12 +72,11 @@ func (b Beside) Inspect(ctx context.Context, r image.Reader, disks []guest.Image
 	for i := range disks {
 		d := &list[i]
 		d.Path = disks[i].Path
-		chain := r.Follow(ctx, &disks[i])
-		if len(chain.Members) > 0 {
+		chain, data, err := b.open(ctx, r, &disks[i])
+		if chain != nil && len(chain.Members) > 0 {
 			m := &chain.Members[0]
 			d.dev, d.name, d.uuid, d.size = m.Dev, m.Name, m.UUID, m.Size
 		}
-		data, err := r.Data(chain)
 		if err != nil {
 			d.Why = err.Error()
 			continue
@@ -107,4 +106,40 @@ func (b Beside) Inspect(ctx context.Context, r image.Reader, disks []guest.Image
 		list[i].judge()
 	}
 	return list
+}
+
+// open follows a disk's chain of images and opens it. That reads the headers of
+// images, and can take as long as the storage below does, so it is left behind when the
+// time is over. chain is nil then.
+func (b Beside) open(ctx context.Context, r image.Reader, disk *guest.Image) (*image.Chain, *image.Data, error) {
+	type outcome struct {
+		chain *image.Chain
+		data  *image.Data
+		err   error
+	}
+	done := make(chan outcome)
+	if b.Reading != nil {
+		b.Reading.Add(1)
+	}
+	go func() {
+		if b.Reading != nil {
+			defer b.Reading.Done()
+		}
+		var o outcome
+		o.chain = r.Follow(ctx, disk)
+		o.data, o.err = r.Data(o.chain)
+		select {
+		case done <- o:
+		case <-ctx.Done():
+			if o.err == nil {
+				_ = o.data.Close() // nobody waits for it any more
+			}
+		}
+	}()
+	select {
+	case o := <-done:
+		return o.chain, o.data, o.err
+	case <-ctx.Done():
+		return nil, nil, errSlow
+	}
 }

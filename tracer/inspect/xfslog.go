@@ -188,8 +188,14 @@ func (r *ring) load(from, n int64) error {
 
 // search returns the first sector of a cycle that fills the end of the log.
 func (r *ring) search(cycle uint32) (int64, error) {
+	const together = 128 // sectors: as many cost one read hardly more than one of them
 	other, found := int64(0), r.blocks-1
 	for found-other > 1 {
+		if n := found - other; n <= together && n > together/2 {
+			if err := r.load(other, n); err != nil {
+				return 0, err
+			}
+		}
 		mid := other + (found-other)/2
 		c, err := r.cycle(mid)
 		if err != nil {
