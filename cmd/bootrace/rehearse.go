@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"io/fs"
 	"os"
 	"slices"
 	"strings"
@@ -57,6 +58,7 @@ func rehearseCommand() *cli.Command {
 				return fmt.Errorf("rehearse: find this program: %w", err)
 			}
 			dir := cmp.Or(c.Path("output"), "bootrace-rehearsal-"+time.Now().UTC().Format("20060102T150405Z"))
+			_, statErr := os.Stat(dir)
 			if err := os.MkdirAll(dir, 0o700); err != nil {
 				return fmt.Errorf("rehearse: make the folder for the records: %w", err)
 			}
@@ -65,6 +67,9 @@ func rehearseCommand() *cli.Command {
 				Progress: func(format string, args ...any) { fmt.Fprintf(c.App.ErrWriter, "rehearse: "+format+"\n", args...) },
 			})
 			if err != nil {
+				if errors.Is(statErr, fs.ErrNotExist) {
+					_ = os.Remove(dir) // where nothing is in it yet
+				}
 				return fmt.Errorf("rehearse %s: %w", c.Args().First(), err)
 			}
 			if c.String("format") == "json" {

@@ -457,9 +457,7 @@ func (t *Twin) Differences() []string {
 		"contents of disks: there are none but tables, labels and metadata, so nothing inside guests is predicted",
 		"udev: its rules are the host's, but other kinds of devices take their time here",
 	}
-	for _, path := range t.replaced {
-		list = append(list, path+": a stand-in that opens disks as qemu does takes its place; it answers no questions, so libvirt starts no guests here")
-	}
+	list = append(list, strings.Join(t.replaced, ", ")+": a stand-in that opens disks as qemu does takes the place; it answers no questions, so libvirt starts no guests here")
 	if t.ownRoot {
 		list = append(list, "root file system: it is on a disk of its own, which the host doesn't have")
 	}
