@@ -195,4 +195,4 @@ func cellText(c rehearse.Cell) string {
 }
 
 // tenths is a duration as precise as a rehearsal is.
-func tenths(d event.Duration) string { return fmt.Sprintf("%.1f s", time.Duration(d).Seconds()) }
+func tenths(d event.Duration) string { return fmt.Sprintf("%.1f s", d.Seconds()) }

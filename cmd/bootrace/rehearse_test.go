@@ -6,14 +6,13 @@ import (
 	"testing"
 	"time"
 
-	"github.com/bootrace/bootrace/tracer/event"
 	"github.com/bootrace/bootrace/tracer/twin/rehearse"
 )
 
 // Each guest has a row and each plan a column, wherever a plan lists it; a guest that a
 // plan doesn't have is not known there, and a name can't break the table.
 func TestShowRehearsal(t *testing.T) {
-	margin := event.Duration(-1500 * time.Millisecond)
+	margin := -1500 * time.Millisecond
 	r := &rehearse.Result{
 		Host: "kvm7", Kernel: "6.1.0", Pace: 0.5, Summary: []string{"web loses."}, Differences: []string{"network: there is none"},
 		Plans: []rehearse.PlanResult{
@@ -21,7 +20,7 @@ func TestShowRehearsal(t *testing.T) {
 				{Guest: "db\n", Identity: "uuid:db", Prediction: rehearse.InTime},
 				{Guest: "web", Identity: "uuid:web", Prediction: rehearse.Race, Margin: &margin, Disk: "/dev/vg/web"},
 			}},
-			{Plan: rehearse.AsRecorded, Enforce: true, Guests: []rehearse.Cell{{Guest: "web", Identity: "uuid:web", Prediction: rehearse.Held, Held: event.Duration(2 * time.Second)}}},
+			{Plan: rehearse.AsRecorded, Enforce: true, Guests: []rehearse.Cell{{Guest: "web", Identity: "uuid:web", Prediction: rehearse.Held, Held: 2 * time.Second}}},
 			{Plan: "late:vdb=1m", Failed: "the kernel panicked", Guests: []rehearse.Cell{{Guest: "web", Identity: "uuid:web", Prediction: rehearse.NotKnown, Why: "the kernel panicked"}}},
 		},
 	}

@@ -41,7 +41,7 @@ func TestRehearse(t *testing.T) {
 	}
 
 	// Later than the guests look for it, however fast the host was.
-	late := fmt.Sprintf("late:/dev/vdb=%s", (time.Duration(m.Record.ToGuest) + 30*time.Second).Round(time.Second))
+	late := fmt.Sprintf("late:/dev/vdb=%s", (m.Record.ToGuest + 30*time.Second).Round(time.Second))
 	dir := filepath.Join(out, "rehearsal")
 	cmd := exec.CommandContext(t.Context(), filepath.Join(repo(t), "build", "bootrace"), "rehearse", "--format", "json", "--enforce", "--plan", late, "-o", dir, capture)
 	cmd.Stderr = progress{t}
@@ -135,9 +135,9 @@ func predictions(t *testing.T, r *rehearse.Result, guest string) (list []rehears
 				list = append(list, c.Prediction)
 				margin := math.NaN()
 				if c.Margin != nil {
-					margin = time.Duration(*c.Margin).Seconds()
+					margin = c.Margin.Seconds()
 				}
-				t.Logf("%s %v: %s %s, margin %.3f s, held %v %s", p.Plan, p.Enforce, guest, c.Prediction, margin, time.Duration(c.Held), c.Why)
+				t.Logf("%s %v: %s %s, margin %.3f s, held %v %s", p.Plan, p.Enforce, guest, c.Prediction, margin, c.Held, c.Why)
 			}
 		}
 	}

@@ -20,6 +20,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"io/fs"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -326,8 +327,8 @@ func copyInto(root *os.Root, name, from string) error {
 // fstab is the host's, with the root alone: the others are in the root, or not there.
 func (t *Twin) fstab(root *os.Root) (string, error) {
 	data, err := root.ReadFile("etc/fstab")
-	if err != nil {
-		return "", nil
+	if err != nil && !errors.Is(err, fs.ErrNotExist) {
+		return "", err
 	}
 	var lines []string
 	for line := range strings.Lines(string(data)) {

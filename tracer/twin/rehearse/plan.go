@@ -111,8 +111,8 @@ func (p Plan) comes(d *twin.Disk) (after time.Duration, ok bool) {
 	if slices.Contains(p.Missing, d.Name) {
 		return 0, false
 	}
-	if d.Came != nil && time.Duration(*d.Came) > onTime {
-		after = time.Duration(*d.Came)
+	if d.Came != nil && *d.Came > onTime {
+		after = *d.Came
 	}
 	return after + p.Late[d.Name], true
 }

@@ -155,7 +155,7 @@ func Run(ctx context.Context, o Options) (*Result, error) {
 			for n := range result.Guests {
 				result.Guests[n].scale(r.Pace)
 			}
-			if m.Late(event.Duration(onTime)) && r.Pace > slower {
+			if m.Late(onTime) && r.Pace > slower {
 				// The disks that come later did so too early for this pace.
 				o.Progress("the twin takes %.1f times as long as the host: once more, with its disks so much later", r.Pace)
 				result, _ = t.play(ctx, o, p, i+1, r.Pace)
@@ -234,7 +234,7 @@ func (t *Twin) play(ctx context.Context, o Options, p Plan, n int, pace float64)
 		longest = max(longest, time.Duration(float64(after)*pace))
 	}
 	log, up, err := m.run(ctx, perBoot+longest)
-	r.Up = event.Duration(up)
+	r.Up = up
 	var tl *timeline.Timeline
 	times := new(twin.Times)
 	if err == nil {
@@ -446,7 +446,7 @@ func summary(plans []PlanResult) []string {
 	return list
 }
 
-func seconds(d event.Duration) string { return fmt.Sprintf("%.1f s", time.Duration(d).Seconds()) }
+func seconds(d event.Duration) string { return fmt.Sprintf("%.1f s", d.Seconds()) }
 
 // Differences lists what the twin is not.
 func (t *Twin) Differences() []string {

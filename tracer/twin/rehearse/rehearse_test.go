@@ -21,7 +21,7 @@ import (
 )
 
 func host() *twin.Manifest {
-	late := event.Duration(11 * time.Second)
+	late := 11 * time.Second
 	now := event.Duration(0)
 	return &twin.Manifest{
 		FormatVersion: twin.FormatVersion, Host: "kvm7", Kernel: "6.1.0", Machine: "x86_64",
@@ -118,7 +118,7 @@ func TestDevice(t *testing.T) {
 // What depends on something that the twin is not, and what never started, is not known.
 func TestCells(t *testing.T) {
 	tw := &Twin{Manifest: host()}
-	margin := func(ns time.Duration) *timeline.Margin { return &timeline.Margin{NS: event.Duration(ns)} }
+	margin := func(ns time.Duration) *timeline.Margin { return &timeline.Margin{NS: ns} }
 	tl := &timeline.Timeline{
 		Guests: []*timeline.Guest{{ID: "1", Disks: []timeline.Disk{{Path: "/dev/vg/web", Uses: []timeline.Use{{Margin: margin(-2 * time.Second)}}}}}},
 		Verdicts: []*timeline.Verdict{
@@ -127,7 +127,7 @@ func TestCells(t *testing.T) {
 		},
 	}
 	cells := tw.cells(tl)
-	if c := cells[0]; c.Prediction != Race || *c.Margin != event.Duration(-2*time.Second) || c.Disk != "/dev/vg/web" {
+	if c := cells[0]; c.Prediction != Race || *c.Margin != -2*time.Second || c.Disk != "/dev/vg/web" {
 		t.Errorf("web: %+v", c)
 	}
 	if c := cells[1]; c.Prediction != NotKnown || !strings.Contains(c.Why, "thin pool") {
@@ -149,7 +149,7 @@ func TestCells(t *testing.T) {
 	cells[0].scale(2)
 	plans := []PlanResult{
 		{Plan: AsRecorded, Guests: cells},
-		{Plan: AsRecorded, Enforce: true, Guests: []Cell{cells[1], {Guest: "web", Identity: "uuid:web", Prediction: Held, Held: event.Duration(3 * time.Second)}}},
+		{Plan: AsRecorded, Enforce: true, Guests: []Cell{cells[1], {Guest: "web", Identity: "uuid:web", Prediction: Held, Held: 3 * time.Second}}},
 	}
 	want := "web loses /dev/vg/web as things are: it looks 1.0 s before that is ready. Enforce mode holds it for 3.0 s, and it runs."
 	if got := summary(plans); len(got) != 1 || got[0] != want {

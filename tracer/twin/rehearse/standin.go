@@ -67,7 +67,7 @@ func openImage(img *guest.Image, readOnly bool, depth int) ([]*os.File, error) {
 	}
 	files := []*os.File{f}
 	if headerErr != nil || img.Format == "raw" || h.Backing == "" || img.NoBacking || len(img.Backing) > 0 {
-		return files, nil
+		return files, nil //nolint:nilerr // a raw image has no header
 	}
 	name := h.Backing
 	if guest.IsRelative(name) {
