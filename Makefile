@@ -116,6 +116,14 @@ hostile-test: ## the service on this machine's own kernel, attacked by three use
 repair-test: ## real damage repaired in throwaway virtual machines (5 minutes without KVM)
 	BOOTRACE_REPAIR=1 BOOTRACE_REPAIR_KERNEL=$(REPAIR_KERNEL) BOOTRACE_REPAIR_MODULES=$(REPAIR_MODULES) $(GO) test -count=1 -timeout 1h -v ./tracer/repair
 
+.PHONY: inspect-test inspect-bench
+# SEED makes the same disks once more.
+inspect-test: ## some 400 images of file systems after a real power cut, beside their own tools and a guest's kernel (15 minutes): KERNEL=6.1 SEED=N
+	BOOTRACE_INSPECT=1 BOOTRACE_KERNEL=$(KERNEL) BOOTRACE_SEED=$(SEED) $(GO) test -count=1 -timeout 2h -v ./kernels/powercut
+
+inspect-bench: programs ## what a look into a disk takes, beside blkid, xfs_logprint, xfs_repair, dumpe2fs, e2fsck, and guestfish where it is (a minute)
+	BOOTRACE_INSPECT_BENCH=1 BOOTRACE_BINARY=$(CURDIR)/$(BINARY) $(GO) test -count=1 -v -run 'TestSpeed|TestThousandDisks' ./tracer/inspect
+
 .PHONY: soak-hostile
 soak-hostile: ## the same for an hour, with its figures: HOSTILE=60 minutes, SEED=N for the same attacks once more
 	$(MAKE) --no-print-directory hostile-test HOSTILE=$(if $(filter command line environment,$(origin HOSTILE)),$(HOSTILE),60)

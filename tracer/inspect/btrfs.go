@@ -80,11 +80,12 @@ func findBtrfs(a *area) (*Layer, error) {
 	}
 	// fsync writes the log tree's place into the first superblock alone
 	// (btrfs_sync_log, fs/btrfs/tree-log.c).
-	if wrong != "" {
+	switch {
+	case wrong != "":
 		l.State, l.Why, l.Generation = StateUnknown, "only the first superblock says whether it has a log tree, and that one is damaged", 0
-	} else if le.Uint64(b[96:]) != 0 {
+	case le.Uint64(b[96:]) != 0:
 		l.State, l.Why = StateDirty, "it has a log tree, of what was written since the last commit"
-	} else {
+	default:
 		l.State, l.Why = StateClean, "it has no log tree to replay"
 	}
 	return l, nil
