@@ -209,8 +209,10 @@ func common[T comparable](lists [][]T) ([]T, bool) {
 }
 
 // provoke opens each file, and has told see the record of the probe that this
-// causes.
+// causes. What other tasks cause is not recorded: reading would not come to an end where
+// somebody opens files all the time.
 func provoke(t *ftrace.Instance, p ftrace.Probe, told func(path string, r *ftrace.Record) error, paths ...string) error {
+	p.Filter = fmt.Sprintf("common_pid == %d", unix.Gettid())
 	if err := t.Define(p); err != nil {
 		return err
 	}
