@@ -10,7 +10,7 @@ lab-await 60 "the service to write down what the early one saw" '[ -e /run/bootr
 # What must not be in a capture: a guest's data, what lies in a folder that is left out,
 # and secrets.
 echo marker-in-a-volume | dd of=/dev/vg0/db-b bs=1 seek=1048576 conv=notrunc,fsync status=none
-mkdir -p /srv/data /root/.ssh
+mkdir -p /srv/data
 echo marker-in-a-folder >/srv/data/file
 echo 'password = marker-password' >/etc/agent.conf
 printf -- '-----BEGIN PRIVATE KEY-----\nmarker-key\n' >/etc/agent.pem
