@@ -131,6 +131,24 @@ func TestRacesLoop(t *testing.T) {
 	}
 }
 
+// A guest that failed each time, for another reason each time, is not told to have failed
+// once in two starts.
+func TestRacesTwoReasons(t *testing.T) {
+	out := unwrapped(races(t, boot(t, func(add func(string, ...any)) {
+		for pid, disk := range map[int]string{101: "a", 102: "never"} {
+			at := float64(pid - 100)
+			add("%.1f exec pid=%d args: qemu-system-x86_64 -name two -drive file=/dev/vg/a -drive file=/dev/vg/never", at, pid)
+			add("%.1f open pid=%d /dev/vg/%s ENOENT", at+.1, pid, disk)
+			add("%.1f exit pid=%d status=1", at+.2, pid)
+		}
+		activate(add, 1.5, "vg/a", 1, 50, "vgchange", "-aay")
+		add("100 mark log_end")
+	})))
+	if want := "Guest two failed 2 times in 2 starts, once for this reason, at 1.000 s; it does not run"; !strings.Contains(out, want) {
+		t.Errorf("no %q in:\n%s", want, out)
+	}
+}
+
 // A margin that is known as a window is the same number in all texts: the middle.
 func TestOneMargin(t *testing.T) {
 	tl := boot(t, func(add func(string, ...any)) {

@@ -469,7 +469,15 @@ func (t *Teller) again(p *Paragraph, group []telling) {
 	p.Say("Guest", Plain)
 	p.Add(t.Name(v.Guest, NameCols), Strong)
 	n := len(distinct(group, startOf))
-	p.Say(outcomeVerbs[group[0].outcome()][1]+" "+plural(n, "once", itoa(n)+" times")+" in "+itoa(s.Starts)+" starts,", OutcomeClass(group[0].outcome()).Style())
+	all := n
+	if group[0].outcome() == s.Outcome {
+		all = s.Bad // for other reasons, too
+	}
+	times := func(n int) string { return plural(n, "once", itoa(n)+" times") }
+	p.Say(outcomeVerbs[group[0].outcome()][1]+" "+times(all)+" in "+itoa(s.Starts)+" starts,", OutcomeClass(group[0].outcome()).Style())
+	if all > n {
+		p.Say(times(n)+" for this reason,", Plain)
+	}
 	if n == 1 {
 		p.Say("at", Plain)
 	} else {
