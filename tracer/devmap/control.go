@@ -115,17 +115,27 @@ func (c *Control) Status(dev event.Dev) (Mapping, error) {
 
 // Named is Status by the mapping's name.
 func (c *Control) Named(name string) (Mapping, error) {
-	if name == "" || len(name) >= nameLen {
-		return Mapping{}, fmt.Errorf("status of mapping %q: %w", name, ErrNotMapping)
-	}
+	return c.statusBy("mapping", offName, nameLen, name)
+}
+
+// WithUUID is Status by the mapping's uuid, which it keeps where it is renamed.
+func (c *Control) WithUUID(uuid string) (Mapping, error) {
+	return c.statusBy("mapping with the uuid", offUUID, uuidFieldLen, uuid)
+}
+
+// statusBy asks for the mapping whose header has that text in a field of size bytes.
+func (c *Control) statusBy(what string, offset, size int, text string) (Mapping, error) {
+	var err error = ErrNotMapping
 	buf := newRequest(headerSize, FlagSkipBdget|FlagNoFlush, event.Dev{})
-	copy(buf[offName:offName+nameLen], name)
-	err := c.call(cmdDevStatus, buf)
+	if text != "" && len(text) < size {
+		copy(buf[offset:offset+size], text)
+		err = c.call(cmdDevStatus, buf)
+	}
 	if errors.Is(err, unix.ENXIO) {
 		err = ErrNotMapping
 	}
 	if err != nil {
-		return Mapping{}, fmt.Errorf("status of mapping %q: %w", name, err)
+		return Mapping{}, fmt.Errorf("status of %s %q: %w", what, text, err)
 	}
 	return parseHeader(buf)
 }

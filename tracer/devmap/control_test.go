@@ -9,6 +9,7 @@ import (
 	"io/fs"
 	"os"
 	"path/filepath"
+	"strings"
 	"testing"
 
 	"github.com/google/go-cmp/cmp"
@@ -163,6 +164,27 @@ func TestStatus(t *testing.T) {
 	for _, dev := range []event.Dev{{Major: 254, Minor: 77}, {}} {
 		if _, err := c.Status(dev); !errors.Is(err, ErrNotMapping) {
 			t.Errorf("%v: %v, want ErrNotMapping", dev, err)
+		}
+	}
+}
+
+// By its uuid a mapping is found whatever its name is by now.
+func TestWithUUID(t *testing.T) {
+	c := kernel(t, "list.bin")
+	byNumber := c.call
+	c.call = func(cmd uintptr, buf []byte) error {
+		if name, uuid := cString(buf[offName:offName+nameLen]), cString(buf[offUUID:offUUID+uuidFieldLen]); name != "" || uuid != "LVM-x" {
+			return unix.ENXIO
+		}
+		binary.NativeEndian.PutUint64(buf[offDev:], 254<<8)
+		return byNumber(cmd, buf)
+	}
+	if m, err := c.WithUUID("LVM-x"); err != nil || m.Name != "vg--data-web--01" {
+		t.Errorf("got %+v, %v", m, err)
+	}
+	for _, uuid := range []string{"LVM-y", "", strings.Repeat("x", uuidFieldLen)} {
+		if _, err := c.WithUUID(uuid); !errors.Is(err, ErrNotMapping) {
+			t.Errorf("%q: %v, want ErrNotMapping", uuid, err)
 		}
 	}
 }

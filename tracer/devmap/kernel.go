@@ -5,6 +5,7 @@ import (
 	"os"
 	"path"
 	"path/filepath"
+	"strconv"
 	"strings"
 )
 
@@ -13,6 +14,23 @@ import (
 func Registered(root string) bool {
 	ok, err := registered(filepath.Join(root, "proc/misc"))
 	return err == nil && ok
+}
+
+// Major returns the major number of all mappings, which device-mapper gets when it is
+// loaded (/proc/devices, behind root); 0 where it is not.
+func Major(root string) uint32 {
+	text, err := os.ReadFile(filepath.Join(root, "proc/devices"))
+	if err != nil {
+		return 0
+	}
+	_, blocks, _ := strings.Cut(string(text), "Block devices:")
+	for line := range strings.Lines(blocks) {
+		number, name, _ := strings.Cut(strings.TrimSpace(line), " ")
+		if major, err := strconv.ParseUint(number, 10, 32); err == nil && name == "device-mapper" {
+			return uint32(major)
+		}
+	}
+	return 0
 }
 
 // Available reports whether kernel release can get device-mapper: it is built

@@ -34,3 +34,25 @@ func TestAvailable(t *testing.T) {
 		})
 	}
 }
+
+func TestMajor(t *testing.T) {
+	root := t.TempDir()
+	if got := Major(root); got != 0 {
+		t.Errorf("no list: %d", got)
+	}
+	if err := os.Mkdir(filepath.Join(root, "proc"), 0o755); err != nil {
+		t.Fatal(err)
+	}
+	for content, want := range map[string]uint32{
+		"Character devices:\n  1 mem\n253 device-mapper\n\nBlock devices:\n  8 sd\n254 device-mapper\n": 254,
+		"Character devices:\n  1 mem\n\nBlock devices:\n  8 sd\n":                                       0,
+		"": 0,
+	} {
+		if err := os.WriteFile(filepath.Join(root, "proc/devices"), []byte(content), 0o600); err != nil {
+			t.Fatal(err)
+		}
+		if got := Major(root); got != want {
+			t.Errorf("%q: %d", content, got)
+		}
+	}
+}

@@ -70,7 +70,7 @@ type started struct {
 
 // identity is what stays of a mapping beside its name.
 type identity struct {
-	dev  event.Dev
+	dev  event.Dev // 0:0 where it is not known
 	uuid string
 }
 

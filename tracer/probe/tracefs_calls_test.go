@@ -231,6 +231,36 @@ func TestCallsMadeAgain(t *testing.T) {
 	}
 }
 
+// On a busy host a mapping has another name, or is gone, before anybody can ask for its
+// number: what its maker gave of it is not forgotten.
+func TestCallsNumberNotKnown(t *testing.T) {
+	c := testCalls()
+	request := func(at event.Time, nr uint32, name, uuid string) hit {
+		return hit{at: at, tid: otherPID, event: evRequest, nr: nr, name: name, uuid: uuid, start: dmData, new: "vg-new"}
+	}
+	done := hit{at: 100, tid: otherPID, event: evRequest + suffixReturn}
+	c.opened[7] = true
+	events := handleAll(c,
+		request(10, bpf.DMDevCreate, "vg-lv", "LVM-x"), done,
+		request(20, bpf.DMDevResume, "vg-lv", ""), done,
+		request(30, bpf.DMDevRename, "vg-lv", ""), done,
+		request(40, bpf.DMDevRemove, "vg-new", ""), done,
+	)
+	if len(events) != 4 || events[3].DM.UUID != "LVM-x" {
+		t.Errorf("events %+v", events)
+	}
+	if len(c.opened) > 0 {
+		t.Error("it may be any mapping whose table went live: the next open of each is the first")
+	}
+	// One that was removed by a number that nobody knows takes what may be it along.
+	handleAll(c,
+		request(50, bpf.DMDevCreate, "vg-lv", "LVM-x"), done,
+		hit{at: 60, tid: otherPID, event: evRequest, nr: bpf.DMDevRemove, dev: 253<<8 | 9}, done)
+	if len(c.devices) > 0 {
+		t.Errorf("left: %+v", c.devices)
+	}
+}
+
 func TestCallsProcesses(t *testing.T) {
 	c := testCalls()
 	c.uncertain = 5

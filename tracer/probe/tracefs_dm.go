@@ -1,7 +1,9 @@
 package probe
 
 import (
+	"cmp"
 	"fmt"
+	"maps"
 
 	"golang.org/x/sys/unix"
 
@@ -83,22 +85,35 @@ func (c *calls) succeeded(r *request, kind event.Kind, dm *event.DMInfo) {
 	default:
 		c.identify(dm)
 	}
-	if dm.Dev == nil {
-		return
-	}
-	c.major = dm.Dev.Major
-	if kind == event.DMCreate || kind == event.DMResume || kind == event.DMSuspend {
-		delete(c.opened, dm.Dev.Minor)
+	changed := kind == event.DMCreate || kind == event.DMResume || kind == event.DMSuspend
+	switch {
+	case dm.Dev != nil:
+		c.major = dm.Dev.Major
+		if changed {
+			delete(c.opened, dm.Dev.Minor)
+		}
+	case changed: // it may be any of them
+		clear(c.opened)
+		fallthrough
+	default:
+		if c.major == 0 {
+			c.major = devmap.Major("/")
+		}
 	}
 }
 
 // named completes what is known of a mapping that is gone. LVM removes by number,
 // and the kernel does not answer with the name then.
 func (c *calls) named(dm *event.DMInfo) {
-	for name, known := range c.devices {
-		if dm.Name == "" && dm.Dev != nil && known.dev == *dm.Dev {
-			dm.Name = name
+	if dm.Name == "" && dm.Dev != nil {
+		for name, known := range c.devices {
+			if known.dev == *dm.Dev {
+				dm.Name = name
+			}
 		}
+	}
+	if dm.Name == "" { // it may be one whose number is not known: of which more would pile up
+		maps.DeleteFunc(c.devices, func(_ string, known identity) bool { return known.dev.IsZero() })
 	}
 	if known, ok := c.devices[dm.Name]; ok && dm.UUID == "" {
 		dm.UUID = known.uuid
@@ -118,31 +133,52 @@ func (c *calls) renamed(r *request, dm *event.DMInfo) {
 	dm.NewName = new
 	if known, ok := c.devices[dm.Name]; ok && new != "" {
 		delete(c.devices, dm.Name)
+		if known.dev.IsZero() {
+			known.dev = c.number(new, known.uuid)
+		}
 		c.devices[new] = known
 	}
 }
 
-// identify finds the number of a mapping that was addressed by its name: from
-// an earlier request, or by asking device-mapper.
+// identify finds the number of a mapping that was addressed by its name: from an earlier
+// request, or by asking device-mapper.
 func (c *calls) identify(dm *event.DMInfo) {
 	if dm.Dev == nil && dm.Name != "" {
-		if known, ok := c.devices[dm.Name]; ok {
+		if known, ok := c.devices[dm.Name]; ok && !known.dev.IsZero() {
 			dm.Dev = &known.dev
-		} else if m, err := c.ask(func(d *devmap.Control) (devmap.Mapping, error) { return d.Named(dm.Name) }); err == nil && (dm.UUID == "" || dm.UUID == m.UUID) {
-			dm.Dev = &m.Dev
+		} else if dev := c.number(dm.Name, dm.UUID); !dev.IsZero() {
+			dm.Dev = &dev
 		}
 	}
-	if dm.Dev == nil {
-		return
-	}
-	if dm.Name == "" {
+	if dm.Name == "" && dm.Dev != nil {
 		if m, err := c.ask(func(d *devmap.Control) (devmap.Mapping, error) { return d.Status(*dm.Dev) }); err == nil {
 			dm.Name, dm.UUID = m.Name, m.UUID
 		}
 	}
-	if dm.Name != "" {
-		c.devices[dm.Name] = identity{*dm.Dev, dm.UUID}
+	if dm.Name == "" {
+		return
 	}
+	known := identity{uuid: cmp.Or(dm.UUID, c.devices[dm.Name].uuid)}
+	if dm.Dev != nil {
+		known.dev = *dm.Dev
+	}
+	c.devices[dm.Name] = known
+}
+
+// number asks device-mapper for the number of a mapping, 0:0 where it has none of that
+// name and uuid. It is asked a moment after a request: by then the mapping may have another
+// name, but no other uuid.
+func (c *calls) number(name, uuid string) event.Dev {
+	m, err := c.ask(func(d *devmap.Control) (devmap.Mapping, error) {
+		if uuid != "" {
+			return d.WithUUID(uuid)
+		}
+		return d.Named(name)
+	})
+	if err != nil {
+		return event.Dev{}
+	}
+	return m.Dev
 }
 
 // look asks for the table that went live. It is read a moment later: a table
