@@ -21,13 +21,13 @@ func TestLayoutIsFoundBesideOthers(t *testing.T) {
 	}
 	stop := make(chan struct{})
 	var others sync.WaitGroup
-	for _, path := range []string{"/dev/null", "/dev/zero", "/dev/urandom", "/proc/self/maps", "/proc/self/exe", "/nowhere"} {
+	for _, path := range []string{"/dev/null", "/dev/urandom", "/proc/self/exe"} {
 		others.Go(func() { openUntil(stop, path) })
 	}
 	defer others.Wait()
 	defer close(stop)
 	var first layout
-	for i := range 4 {
+	for i := range 2 {
 		l, err := findLayout(tf.trace, a, tf.calls.openSymbol)
 		if err != nil {
 			t.Fatal(err)
