@@ -62,6 +62,9 @@ type Options struct {
 	// After is called when the script of a boot has ended, while the machine goes on;
 	// nil for nothing. What the script wrote below /lab/out is in Out by then.
 	After func(Boot)
+	// Cut cuts the power when the last script has ended, and After has returned: an
+	// orderly shutdown takes as long as a quarter of a boot.
+	Cut bool
 	// Timeout bounds the time from the machine's start to its end; 0 means 15
 	// minutes for each boot.
 	Timeout time.Duration

@@ -32,6 +32,7 @@ type Machine struct {
 	counted  bool
 	cpus     int // there is room for
 	after    func(Boot)
+	cut      bool
 
 	run *run // nil before the first start
 
@@ -85,7 +86,7 @@ func (img *Image) machine(o Options, s Scenario, p *progress) (*Machine, error) 
 	}
 	m := &Machine{
 		image: img, scenario: s, progress: p, dir: dir, out: out,
-		append: o.Append, memory: cmp.Or(o.Memory, defaultMemory), counted: o.Counted, cpus: cmp.Or(o.MaxProcessors, 1), after: o.After, moved: make(chan struct{}),
+		append: o.Append, memory: cmp.Or(o.Memory, defaultMemory), counted: o.Counted, cpus: cmp.Or(o.MaxProcessors, 1), after: o.After, cut: o.Cut, moved: make(chan struct{}),
 	}
 	if err := m.makeDisks(o.Disks); err != nil {
 		return nil, errors.Join(err, m.Close())
@@ -182,7 +183,7 @@ func (m *Machine) start(ctx context.Context) error {
 	var output bytes.Buffer
 	cmd := exec.CommandContext(ctx, qemu, m.args()...)
 	cmd.Stdout, cmd.Stderr = &output, &output
-	pipes, err := readPipes(cmd, console.line(kill), m.signal)
+	pipes, err := readPipes(cmd, console.line(kill), func(line string) { m.signal(line, kill) })
 	if err != nil {
 		kill(nil)
 		return errors.Join(err, console.Close())
@@ -267,8 +268,9 @@ func (m *Machine) Await(ctx context.Context, phase Phase, n int) error {
 }
 
 // signal takes a line from lab-boot, the lab's program in the machine:
-// "up N SECONDS STATE" or "done N STATUS".
-func (m *Machine) signal(line string) {
+// "up N SECONDS STATE" or "done N STATUS". It ends the machine with kill when the last
+// script has ended, where that is asked for.
+func (m *Machine) signal(line string, kill context.CancelCauseFunc) {
 	f := strings.Fields(line)
 	if len(f) < 3 {
 		return
@@ -284,6 +286,9 @@ func (m *Machine) signal(line string) {
 	case f[0] == string(Done):
 		status, _ := strconv.Atoi(f[2])
 		m.ended(n, status)
+		if m.cut && n == m.scenario.Boots {
+			kill(errPowerCut)
+		}
 	}
 }
 
@@ -298,7 +303,11 @@ func (m *Machine) up(b Boot) {
 
 func (m *Machine) ended(n, status int) {
 	next := "rebooting"
-	if n == m.scenario.Boots {
+	switch {
+	case n < m.scenario.Boots:
+	case m.cut:
+		next = "cutting the power"
+	default:
 		next = "turning off"
 	}
 	m.progress.printf("boot %d: %s ended with status %d; %s", n, scriptName(n), status, next)

@@ -64,6 +64,22 @@ echo 'done 2 7' >&4
 	}
 }
 
+// Where a shutdown is not looked at, nobody waits for it.
+func TestPowerIsCutAtTheEnd(t *testing.T) {
+	m := fakeMachine(t, 2, `
+echo 'up 1 12.5 running' >&4
+echo 'done 1 0' >&4
+echo 'up 2 13 running' >&4
+echo 'done 2 7' >&4
+exec sleep 600
+`)
+	m.cut = true
+	boots, err := play(t.Context(), m, 2, time.Minute)
+	if err != nil || len(boots) != 2 || boots[1].Status != 7 {
+		t.Errorf("%+v, %v", boots, err)
+	}
+}
+
 // A scenario can be played up to a boot: the machine finds no script of a later one.
 func TestSomeBoots(t *testing.T) {
 	dir := t.TempDir()
@@ -180,7 +196,7 @@ func FuzzSignal(f *testing.F) {
 	}
 	f.Fuzz(func(t *testing.T, line string) {
 		m := &Machine{progress: newProgress(nil), moved: make(chan struct{}), scenario: Scenario{Boots: 1}}
-		m.signal(line)
+		m.signal(line, func(error) { t.Errorf("%q ends the machine", line) })
 		for _, b := range m.Boots() {
 			if !strings.Contains(line, strconv.Itoa(b.N)) {
 				t.Errorf("%q ended boot %d", line, b.N)

@@ -139,6 +139,7 @@ func boot(t *testing.T, scenario string, change func(*lab.Options)) (string, lab
 		Kernel:   os.Getenv("BOOTRACE_KERNEL"),
 		Install:  lab.MakeInstall(repo(t)),
 		Progress: progress{t},
+		Cut:      true,
 	}
 	if change != nil {
 		change(&opts)

@@ -25,7 +25,7 @@ const roundsForP99 = 30
 func TestLatency(t *testing.T) {
 	out, _ := play(t, "latency", func(o *lab.Options) {
 		o.Counted = true
-		o.Append = "lab.rounds=" + cmp.Or(os.Getenv("BOOTRACE_ROUNDS"), "6")
+		o.Append = "lab.rounds=" + cmp.Or(os.Getenv("BOOTRACE_ROUNDS"), "4")
 		o.Timeout = time.Hour
 	})
 	checkPassed(t, out)

@@ -82,15 +82,13 @@ count() { grep -c 'bootrace_' $tracing/kprobe_events || true; }
 instances() { find $tracing/instances -mindepth 1 -maxdepth 1 | wc -l; }
 left=$(count)
 [ "$left" -gt 0 ]
-for _ in 1 2; do
-	kill -KILL $pid
-	wait $pid || true
-	systemctl kill -s KILL bootrace
-	service_traces
-	start
-	[ "$(count)" = "$left" ]
-	[ "$(instances)" = 1 ]
-done
+kill -KILL $pid
+wait $pid || true
+systemctl kill -s KILL bootrace
+service_traces
+start
+[ "$(count)" = "$left" ]
+[ "$(instances)" = 1 ]
 
 say "another user of the trace files is left alone, and an orderly end leaves nothing"
 echo 'p:theirs/exit do_exit' >>$tracing/kprobe_events
