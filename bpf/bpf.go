@@ -1,6 +1,6 @@
 // Package bpf holds the eBPF programs that watch device-mapper changes, opens,
 // guests and links under /dev, compiled and embedded, and the records that they
-// send. Package probe loads and reads them.
+// send. Package tracer/probe/ebpf loads and reads them.
 //
 // bootrace.bpf.c is the entry; each header is one family of probes. After a
 // change run go generate and commit the result: the same clang makes the same

@@ -131,7 +131,7 @@ __u64 requests_open;
 __u32 dm_major;
 
 /* There are two ways to see a system call, which share everything but their
- * entry points; package probe chooses. Either a kernel function, which costs
+ * entry points; package ebpf chooses. Either a kernel function, which costs
  * nothing but calls of that function: with trampolines (fentry and fexit) where
  * it is called all the time, else with kprobes; or where the kernel preempts
  * itself with multi-kprobes, which it can't preempt. Or the tracepoints of the

@@ -13,7 +13,7 @@ import (
 )
 
 // The eBPF programs load on a kernel of arm64, attach, and tell of opens, links
-// and a guest's life: the tests of package probe run there.
+// and a guest's life: the tests of package ebpf run there.
 func TestARM64(t *testing.T) {
 	if os.Getenv("BOOTRACE_ARM64") == "" {
 		t.Skip("NOT RUN: boots a virtual machine of another architecture; `make arm64-test` runs it")
@@ -24,8 +24,8 @@ func TestARM64(t *testing.T) {
 	}
 	ctx, cancel := context.WithTimeout(t.Context(), 15*time.Minute)
 	defer cancel()
-	program := filepath.Join(out, "probe.test")
-	build := exec.CommandContext(ctx, "go", "test", "-c", "-o", program, "./tracer/probe")
+	program := filepath.Join(out, "ebpf.test")
+	build := exec.CommandContext(ctx, "go", "test", "-c", "-o", program, "./tracer/probe/ebpf")
 	build.Dir, build.Env = repo(t), append(os.Environ(), "CGO_ENABLED=0", "GOARCH=arm64")
 	if text, err := build.CombinedOutput(); err != nil {
 		t.Fatalf("build the tests of the probes: %v: %s", err, text)

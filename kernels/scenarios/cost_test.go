@@ -71,7 +71,7 @@ func TestProbeCost(t *testing.T) {
 		t.Run(k.Name, func(t *testing.T) {
 			out, _ := boot(t, "probes", func(o *lab.Options) {
 				o.Kernel, o.Counted, o.Install, o.Timeout = k.Name, true, nil, time.Hour
-				buildTests(t, o.Out, "probe")
+				buildTests(t, o.Out, "probe", "probe/ebpf", "probe/tracefs")
 			})
 			text, err := os.ReadFile(filepath.Join(out, "cost.txt"))
 			if err != nil {

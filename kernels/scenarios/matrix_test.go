@@ -4,6 +4,7 @@ import (
 	"context"
 	"os"
 	"os/exec"
+	"path"
 	"path/filepath"
 	"regexp"
 	"slices"
@@ -148,7 +149,7 @@ func checkHeld(t *testing.T, holder, other []*timeline.Finding) {
 }
 
 // prepareMatrix puts into the folder that the machine shares: the script of the
-// scenario "findings", and the tests of the probes and of holds.
+// scenario "findings", and the tests of both backends and of holds.
 func prepareMatrix(t *testing.T, out string) {
 	t.Helper()
 	if err := os.MkdirAll(out, 0o755); err != nil {
@@ -161,11 +162,11 @@ func prepareMatrix(t *testing.T, out string) {
 	if err := os.WriteFile(filepath.Join(out, "findings.sh"), script, 0o755); err != nil {
 		t.Fatal(err)
 	}
-	buildTests(t, out, "probe", "hold")
+	buildTests(t, out, "probe/ebpf", "probe/tracefs", "hold")
 }
 
 // buildTests puts the tests of packages of the tracer into the folder that the machine
-// shares.
+// shares: those of probe/ebpf are ebpf.test there.
 func buildTests(t *testing.T, out string, packages ...string) {
 	t.Helper()
 	if err := os.MkdirAll(out, 0o755); err != nil {
@@ -174,7 +175,7 @@ func buildTests(t *testing.T, out string, packages ...string) {
 	ctx, cancel := context.WithTimeout(t.Context(), 10*time.Minute)
 	defer cancel()
 	for _, name := range packages {
-		build := exec.CommandContext(ctx, "go", "test", "-c", "-o", filepath.Join(out, name+".test"), "./tracer/"+name)
+		build := exec.CommandContext(ctx, "go", "test", "-c", "-o", filepath.Join(out, path.Base(name)+".test"), "./tracer/"+name)
 		build.Dir, build.Env = repo(t), append(os.Environ(), "CGO_ENABLED=0")
 		if text, err := build.CombinedOutput(); err != nil {
 			t.Fatalf("build the tests of package %s: %v: %s", name, err, text)

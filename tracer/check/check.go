@@ -23,6 +23,7 @@ import (
 	"github.com/bootrace/bootrace/tracer/hold"
 	"github.com/bootrace/bootrace/tracer/lvm"
 	"github.com/bootrace/bootrace/tracer/probe"
+	"github.com/bootrace/bootrace/tracer/probe/backend"
 	"github.com/bootrace/bootrace/tracer/rights"
 )
 
@@ -165,12 +166,12 @@ func (o Options) probes(ctx context.Context) []Item {
 
 // withReason adds to the second best way why it is not the best one, where
 // nobody insisted on it.
-func (o Options) withReason(ctx context.Context, backend string, items []Item) []Item {
+func (o Options) withReason(ctx context.Context, used string, items []Item) []Item {
 	way := &items[0]
-	if backend != "tracefs" || o.Probes == probe.Tracefs || way.Grade != Good {
+	if used != "tracefs" || o.Probes == probe.Tracefs || way.Grade != Good {
 		return items
 	}
-	b, err := probe.OpenEBPF(ctx, probe.Options{Guests: o.Guests})
+	b, err := probe.Open(ctx, probe.EBPF, probe.Options{Guests: o.Guests})
 	if err != nil {
 		way.Grade, way.Remedy = Warning, o.remedy(err)
 		way.Text += ": " + err.Error()
@@ -189,8 +190,8 @@ var backendTexts = map[string]string{
 	"process": "none: only what the kernel tells of processes, uevents and udev is left",
 }
 
-// backend says which way is used, and whether verdicts are possible with it.
-func backend(info event.SourceInfo) Item {
+// watchedBy says which way is used, and whether verdicts are possible with it.
+func watchedBy(info event.SourceInfo) Item {
 	const name = "probes"
 	missing := probe.NotSeen(info)
 	if len(missing) == 0 {
@@ -227,16 +228,16 @@ func backendRemedy(why string) string {
 // abilities has an item for the way in which the kernel is watched, and one for
 // each ability of it. Where there are no probes, the first says so for all.
 func abilities(info event.SourceInfo) []Item {
-	items := []Item{backend(info)}
+	items := []Item{watchedBy(info)}
 	for _, a := range info.Abilities {
 		item := Item{Name: "probe " + a.Name, Grade: Good, Text: "attached"}
 		switch {
 		case a.OK && a.Why != "":
 			item.Text += "; " + a.Why
 		case a.OK:
-		case info.Name == "process" && !slices.Contains([]string{probe.AbilityExec, probe.AbilityExit}, a.Name):
+		case info.Name == "process" && !slices.Contains([]string{backend.AbilityExec, backend.AbilityExit}, a.Name):
 			continue
-		case a.Name == probe.AbilityDMLiveInstant:
+		case a.Name == backend.AbilityDMLiveInstant:
 			item.Grade, item.Text = Warning, a.Why+": the instant of an activation is known as a window, from entry to exit of the request"
 		default:
 			item.Grade, item.Text = Warning, a.Why
@@ -249,13 +250,13 @@ func abilities(info event.SourceInfo) []Item {
 // remedy is for probes that can't be attached.
 func (o Options) remedy(err error) string {
 	switch {
-	case errors.Is(err, probe.ErrNotPermitted):
+	case errors.Is(err, backend.ErrNotPermitted):
 		return "run it with sudo; in a container it needs CAP_SYS_ADMIN; kernel lockdown must not forbid eBPF"
-	case errors.Is(err, probe.ErrNoBTF):
+	case errors.Is(err, backend.ErrNoBTF):
 		return "boot a kernel with CONFIG_DEBUG_INFO_BTF: Debian 11, RHEL 8.2, Ubuntu 20.10 or newer have one"
-	case errors.Is(err, probe.ErrNoTracefs):
+	case errors.Is(err, backend.ErrNoTracefs):
 		return "mount -t tracefs tracefs /sys/kernel/tracing"
-	case errors.Is(err, probe.ErrRealTime):
+	case errors.Is(err, backend.ErrRealTime):
 		return "boot such a kernel" // the error says which
 	case o.Probes == probe.Tracefs:
 		return "boot a kernel with kprobes (CONFIG_KPROBE_EVENTS), or set probes: auto"

@@ -12,7 +12,7 @@ import (
 	"github.com/bootrace/bootrace/tracer/config"
 	"github.com/bootrace/bootrace/tracer/event"
 	"github.com/bootrace/bootrace/tracer/hold"
-	"github.com/bootrace/bootrace/tracer/probe"
+	"github.com/bootrace/bootrace/tracer/probe/backend"
 	"github.com/bootrace/bootrace/tracer/rights"
 )
 
@@ -177,7 +177,7 @@ func TestAbilities(t *testing.T) {
 		{Name: "dm", OK: true},
 		{Name: "open", OK: true, Why: "not seen: io_uring"},
 		{Name: "link", Why: "no such function"},
-		{Name: probe.AbilityDMLiveInstant, Why: "dm_mod is not loaded yet"},
+		{Name: backend.AbilityDMLiveInstant, Why: "dm_mod is not loaded yet"},
 	}})
 	for i, w := range []want{
 		{Bad, "eBPF; not seen: exec, exit, so no verdict is possible", "CONFIG_KPROBE_EVENTS"},
@@ -196,7 +196,7 @@ func TestNoProbes(t *testing.T) {
 	} {
 		items := abilities(event.SourceInfo{Name: "process", Abilities: []event.Ability{
 			{Name: "exec", OK: true}, {Name: "exit", Why: "connection refused"},
-			{Name: "dm", Why: why}, {Name: "open", Why: why}, {Name: "link", Why: why}, {Name: probe.AbilityDMLiveInstant, Why: why},
+			{Name: "dm", Why: why}, {Name: "open", Why: why}, {Name: "link", Why: why}, {Name: backend.AbilityDMLiveInstant, Why: why},
 		}})
 		if len(items) != 3 {
 			t.Fatalf("%d items: %+v", len(items), items)
@@ -217,11 +217,11 @@ func TestOwn(t *testing.T) {
 // comes wrapped.
 func TestRemedy(t *testing.T) {
 	for err, want := range map[error]string{
-		probe.ErrNotPermitted: "sudo",
-		probe.ErrNoBTF:        "CONFIG_DEBUG_INFO_BTF",
-		probe.ErrNoTracefs:    "mount -t tracefs",
-		probe.ErrNotSupported: "5.8 or newer",
-		probe.ErrRealTime:     "boot such a kernel",
+		backend.ErrNotPermitted: "sudo",
+		backend.ErrNoBTF:        "CONFIG_DEBUG_INFO_BTF",
+		backend.ErrNoTracefs:    "mount -t tracefs",
+		backend.ErrNotSupported: "5.8 or newer",
+		backend.ErrRealTime:     "boot such a kernel",
 	} {
 		if got := (Options{}).remedy(fmt.Errorf("attach: %w", err)); !strings.Contains(got, want) {
 			t.Errorf("%v: %s", err, got)

@@ -21,6 +21,7 @@ import (
 	"github.com/bootrace/bootrace/tracer/lvm"
 	"github.com/bootrace/bootrace/tracer/memory"
 	"github.com/bootrace/bootrace/tracer/probe"
+	"github.com/bootrace/bootrace/tracer/probe/backend"
 	"github.com/bootrace/bootrace/tracer/timeline"
 )
 
@@ -225,10 +226,10 @@ func TestBackend(t *testing.T) {
 		}
 		return list
 	}
-	all := able(probe.AbilityExec, probe.AbilityExit, probe.AbilityDM, probe.AbilityOpen)
-	want{Good, "eBPF", ""}.check(t, backend(event.SourceInfo{Name: "ebpf", Abilities: all}))
-	want{Good, "tracefs", ""}.check(t, backend(event.SourceInfo{Name: "tracefs", Abilities: all}))
-	want{Bad, "not seen: dm, open", "CONFIG_KPROBE_EVENTS"}.check(t, backend(event.SourceInfo{Name: "process", Abilities: all[:2]}))
+	all := able(backend.AbilityExec, backend.AbilityExit, backend.AbilityDM, backend.AbilityOpen)
+	want{Good, "eBPF", ""}.check(t, watchedBy(event.SourceInfo{Name: "ebpf", Abilities: all}))
+	want{Good, "tracefs", ""}.check(t, watchedBy(event.SourceInfo{Name: "tracefs", Abilities: all}))
+	want{Bad, "not seen: dm, open", "CONFIG_KPROBE_EVENTS"}.check(t, watchedBy(event.SourceInfo{Name: "process", Abilities: all[:2]}))
 }
 
 // Starts can be held where this kernel can, and there is a program to hold; a

@@ -33,6 +33,13 @@ func Major(root string) uint32 {
 	return 0
 }
 
+// ModuleLoaded reports whether dm_mod and its functions are in the running kernel: as a
+// module that is loaded, or built in, which sysfs shows in the same place.
+func ModuleLoaded() bool {
+	_, err := os.Stat("/sys/module/dm_mod")
+	return err == nil
+}
+
 // Available reports whether kernel release can get device-mapper: it is built
 // in, or a module that modprobe would find. A host without any list of modules
 // gets the benefit of the doubt.

@@ -3,10 +3,15 @@ package probe
 import (
 	"context"
 	"errors"
+	"math"
 	"slices"
 	"strings"
 
 	"github.com/bootrace/bootrace/tracer/event"
+	"github.com/bootrace/bootrace/tracer/probe/backend"
+	"github.com/bootrace/bootrace/tracer/probe/ebpf"
+	"github.com/bootrace/bootrace/tracer/probe/tasks"
+	"github.com/bootrace/bootrace/tracer/probe/tracefs"
 )
 
 // Choice says which backend to use.
@@ -20,30 +25,42 @@ const (
 	None    Choice = "none"    // no probes: process events, uevents and udev only
 )
 
-// decisive are the abilities without which verdicts are not possible.
-var decisive = []string{AbilityExec, AbilityExit, AbilityDM, AbilityOpen}
+// opener opens one backend.
+type opener func(context.Context, Options) (Backend, error)
+
+// by makes an opener of the function with which a package opens its own kind.
+func by[B Backend](open func(context.Context, Options) (B, error)) opener {
+	return func(ctx context.Context, opts Options) (Backend, error) {
+		b, err := open(ctx, opts)
+		if err != nil {
+			return nil, err
+		}
+		return b, nil
+	}
+}
 
 // Open opens the backend of that choice. Auto takes the first, from the best
 // on, that has all decisive abilities, else the one that has most of them: what
 // a kernel can do is found by doing it, never by its version. It never fails
 // with None, which is what is left on a host that allows nothing.
 func Open(ctx context.Context, c Choice, opts Options) (Backend, error) {
+	byEBPF, byTracefs := by(ebpf.Open), by(tracefs.Open)
 	switch c {
 	case EBPF:
-		return OpenEBPF(ctx, opts)
+		return byEBPF(ctx, opts)
 	case Tracefs:
-		return OpenTracefs(ctx, opts)
+		return byTracefs(ctx, opts)
 	case None:
-		return openProcess(opts.withDefaults()), nil
+		return tasks.Open(opts, "probes are turned off"), nil
 	}
-	return best(ctx, opts.withDefaults(), []func(context.Context, Options) (Backend, error){OpenEBPF, OpenTracefs})
+	return best(ctx, opts.WithDefaults(), []opener{byEBPF, byTracefs})
 }
 
-// best tries the ways in their order.
-func best(ctx context.Context, opts Options, ways []func(context.Context, Options) (Backend, error)) (Backend, error) {
+// best tries the openers in their order.
+func best(ctx context.Context, opts Options, openers []opener) (Backend, error) {
 	var found Backend
 	var reasons []error
-	for _, open := range ways {
+	for _, open := range openers {
 		b, err := open(ctx, opts)
 		if ctx.Err() != nil {
 			return nil, errors.Join(context.Cause(ctx), err, closeAny(b), closeAny(found))
@@ -60,7 +77,7 @@ func best(ctx context.Context, opts Options, ways []func(context.Context, Option
 		if err := closeAny(worse); err != nil {
 			opts.Log.Warn("detach probes that are not used", "err", err)
 		}
-		if score(found) == len(decisive) {
+		if len(NotSeen(found.Info())) == 0 {
 			return found, nil
 		}
 		opts.Log.Info("not all is seen with these probes", "probes", b.Info().Name, "why", unseen(b.Info()))
@@ -68,10 +85,9 @@ func best(ctx context.Context, opts Options, ways []func(context.Context, Option
 	if found != nil {
 		return found, nil
 	}
-	p := openProcess(opts)
-	p.why = oneLine(reasons)
-	opts.Log.Warn("no probes: opens, and the instants of device-mapper's changes, are not seen", "err", p.why)
-	return p, nil
+	why := oneLine(reasons)
+	opts.Log.Warn("no probes: opens, and the instants of device-mapper's changes, are not seen", "err", why)
+	return tasks.Open(opts, why), nil
 }
 
 func oneLine(reasons []error) string {
@@ -89,32 +105,17 @@ func closeAny(b Backend) error {
 	return b.Close()
 }
 
-// score is how many of the decisive abilities a backend has.
+// score tells the better of two backends: the one that lacks less of what verdicts need.
 func score(b Backend) int {
 	if b == nil {
-		return -1
+		return math.MinInt
 	}
-	n := 0
-	for _, a := range b.Info().Abilities {
-		if a.OK && slices.Contains(decisive, a.Name) {
-			n++
-		}
-	}
-	return n
+	return -len(NotSeen(b.Info()))
 }
 
 // NotSeen says what a backend cannot see, empty if nothing that a verdict
 // needs.
-func NotSeen(info event.SourceInfo) []string {
-	var missing []string
-	for _, name := range decisive {
-		i := slices.IndexFunc(info.Abilities, func(a event.Ability) bool { return a.Name == name && a.OK })
-		if i < 0 {
-			missing = append(missing, name)
-		}
-	}
-	return missing
-}
+func NotSeen(info event.SourceInfo) []string { return backend.NotSeen(info.Abilities) }
 
 // unseen says why a backend cannot see what a verdict needs.
 func unseen(info event.SourceInfo) string {
@@ -131,5 +132,5 @@ func unseen(info event.SourceInfo) string {
 
 // IsBackend reports whether a source of that name is one of the backends.
 func IsBackend(source string) bool {
-	return slices.Contains([]string{srcEBPF, srcTracefs, srcProcess}, source)
+	return slices.Contains([]string{ebpf.Name, tracefs.Name, tasks.Name}, source)
 }

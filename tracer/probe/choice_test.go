@@ -3,10 +3,11 @@ package probe
 import (
 	"context"
 	"errors"
-	"os"
 	"testing"
 
 	"github.com/bootrace/bootrace/tracer/event"
+	"github.com/bootrace/bootrace/tracer/probe/backend"
+	"github.com/bootrace/bootrace/tracer/probe/tasks"
 )
 
 // fake is a backend with abilities and nothing else.
@@ -31,7 +32,7 @@ func (f *fake) Close() error {
 }
 
 func TestBest(t *testing.T) {
-	all := []string{AbilityExec, AbilityExit, AbilityDM, AbilityOpen, AbilityLink}
+	all := []string{backend.AbilityExec, backend.AbilityExit, backend.AbilityDM, backend.AbilityOpen, backend.AbilityLink}
 	fails := errors.New("no such kernel")
 	for name, tt := range map[string]struct {
 		first, second []string // nil: fails
@@ -43,11 +44,11 @@ func TestBest(t *testing.T) {
 		"both can as much":              {all[:2], all[:2], "first"},
 		"the first fails":               {nil, all[:1], "second"},
 		"the second fails":              {all[:1], nil, "first"},
-		"nothing":                       {nil, nil, srcProcess},
+		"nothing":                       {nil, nil, tasks.Name},
 	} {
 		t.Run(name, func(t *testing.T) {
 			var opened []*fake
-			way := func(name string, able []string) func(context.Context, Options) (Backend, error) {
+			way := func(name string, able []string) opener {
 				return func(context.Context, Options) (Backend, error) {
 					if able == nil {
 						return nil, fails
@@ -57,7 +58,7 @@ func TestBest(t *testing.T) {
 					return f, nil
 				}
 			}
-			b, err := best(t.Context(), Options{}.withDefaults(), []func(context.Context, Options) (Backend, error){way("first", tt.first), way("second", tt.second)})
+			b, err := best(t.Context(), Options{}.WithDefaults(), []opener{way("first", tt.first), way("second", tt.second)})
 			if err != nil {
 				t.Fatal(err)
 			}
@@ -77,12 +78,12 @@ func TestBest(t *testing.T) {
 // Stopped while it attaches, even by the last probe, it fails and leaves nothing
 // attached.
 func TestStoppedWhileAttaching(t *testing.T) {
-	for name, able := range map[string][]string{"all is attached": decisive, "not all is attached": {AbilityExec}, "nothing is attached": nil} {
+	for name, able := range map[string][]string{"all is attached": {backend.AbilityExec, backend.AbilityExit, backend.AbilityDM, backend.AbilityOpen}, "not all is attached": {backend.AbilityExec}, "nothing is attached": nil} {
 		t.Run(name, func(t *testing.T) {
 			ctx, stop := context.WithCancel(t.Context())
 			defer stop()
 			first, last := &fake{able: able[:min(len(able), 1)]}, &fake{able: able}
-			b, err := best(ctx, Options{}.withDefaults(), []func(context.Context, Options) (Backend, error){
+			b, err := best(ctx, Options{}.WithDefaults(), []opener{
 				func(context.Context, Options) (Backend, error) { return first, nil },
 				func(context.Context, Options) (Backend, error) {
 					stop()
@@ -102,52 +103,25 @@ func TestStoppedWhileAttaching(t *testing.T) {
 	}
 }
 
-// Without probes the decisive abilities are missing, with a reason, and guests
-// are still seen as they begin and end.
+// Where no probes are wanted there is still a backend, which says what it doesn't see.
 func TestNone(t *testing.T) {
 	b, err := Open(t.Context(), None, Options{})
 	if err != nil {
 		t.Fatal(err)
 	}
 	defer b.Close()
-	for _, a := range b.Info().Abilities {
-		if !a.OK && a.Why == "" {
-			t.Errorf("%s: no reason", a.Name)
-		}
-	}
-	if missing := NotSeen(b.Info()); len(missing) < 2 {
-		t.Errorf("not seen: %v", missing)
-	}
-	if b.(*process).source == nil || os.Geteuid() != 0 {
-		t.Skip("NOT TESTED: process events are not delivered here")
-	}
-	guest := fakeGuest(t, "qemu-system-x86_64", "-name", "x")
-	kinds := map[event.Kind]int{}
-	events := trace(t, b, func() { _ = guest.Run() })
-	for _, e := range events {
-		if e.Proc == nil || e.Proc.PID != guest.Process.Pid {
-			continue
-		}
-		kinds[e.Kind]++
-		if e.Kind == event.Exit && e.Exit.Status != guestStatus {
-			t.Errorf("ended with %+v", e.Exit)
-		}
-		if e.Kind == event.Exec && (len(e.Exec.Args) != 3 || e.Exec.Filename != guest.Path) {
-			t.Errorf("began as %+v", e.Exec)
-		}
-	}
-	if kinds[event.Exec] != 1 || kinds[event.Exit] != 1 {
-		t.Errorf("seen: %v", kinds)
+	if missing := NotSeen(b.Info()); len(missing) < 2 || !IsBackend(b.Info().Name) {
+		t.Errorf("%s does not see %v", b.Info().Name, missing)
 	}
 }
 
 // Whoever finds other probes in use than expected finds out why.
 func TestUnseen(t *testing.T) {
 	info := event.SourceInfo{Abilities: []event.Ability{
-		{Name: AbilityExec, Why: "the verifier refuses it"}, {Name: AbilityExit, OK: true},
-		{Name: AbilityDM, OK: true, Why: "not seen: 32-bit programs"},
+		{Name: backend.AbilityExec, Why: "the verifier refuses it"}, {Name: backend.AbilityExit, OK: true},
+		{Name: backend.AbilityDM, OK: true, Why: "not seen: 32-bit programs"},
 	}}
-	if got, want := unseen(info), AbilityExec+": the verifier refuses it; "+AbilityOpen; got != want {
+	if got, want := unseen(info), backend.AbilityExec+": the verifier refuses it; "+backend.AbilityOpen; got != want {
 		t.Errorf("got %q, want %q", got, want)
 	}
 }

@@ -1,7 +1,6 @@
 package probe
 
 import (
-	"context"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -10,6 +9,8 @@ import (
 	"time"
 
 	"golang.org/x/sys/unix"
+
+	"github.com/bootrace/bootrace/tracer/probe/probetest"
 )
 
 // costEnv has TestCost run. The machine's clock has to count instructions then, as the
@@ -28,7 +29,7 @@ var costs = []struct {
 		_, _, _ = unix.RawSyscall(unix.SYS_IOCTL, uintptr(c.null), unix.TIOCINQ, uintptr(0))
 	}},
 	{"getppid", 10000, 1.005, 1.005, func(*costly) { _, _, _ = unix.RawSyscall(unix.SYS_GETPPID, 0, 0, 0) }},
-	{"open and close", 5000, 1.15, 3, func(c *costly) { _ = openErrno(c.file, unix.O_RDONLY) }},
+	{"open and close", 5000, 1.15, 3, func(c *costly) { _ = probetest.TryOpen(c.file, unix.O_RDONLY) }},
 	{"fork and exec", 200, 1.05, 3, func(c *costly) {
 		if pid, err := syscall.ForkExec(c.program, []string{c.program}, nil); err == nil {
 			_, _ = unix.Wait4(pid, nil, 0, nil)
@@ -92,17 +93,14 @@ func TestCost(t *testing.T) {
 		return prices
 	}
 	without := measure()
-	for _, way := range []struct {
-		name string
-		open func(context.Context, Options) (Backend, error)
-	}{{"ebpf", OpenEBPF}, {"tracefs", OpenTracefs}} {
-		b, err := way.open(t.Context(), Options{})
+	for _, way := range []Choice{EBPF, Tracefs} {
+		b, err := Open(t.Context(), way, Options{})
 		if err != nil {
 			t.Error(err)
 			continue
 		}
 		var with []price
-		trace(t, b, func() {
+		probetest.Trace(t, b, func() {
 			time.Sleep(2 * time.Second) // what probes take over from goes meanwhile
 			with = measure()
 		})
@@ -111,7 +109,7 @@ func TestCost(t *testing.T) {
 		}
 		for i, a := range costs {
 			limit := a.ebpf
-			if way.name == "tracefs" {
+			if way == Tracefs {
 				limit = a.tracefs
 			}
 			// What costs nothing is told from little by the rounds that nothing interrupts.
@@ -119,9 +117,9 @@ func TestCost(t *testing.T) {
 			if limit < 1.01 {
 				before, after = without[i].least, with[i].least
 			}
-			t.Logf("COST %-8s %-16s %9.0f without %9.0f with: %.3f", way.name, a.name, before, after, after/before)
+			t.Logf("COST %-8s %-16s %9.0f without %9.0f with: %.3f", way, a.name, before, after, after/before)
 			if after > before*limit {
-				t.Errorf("%s: %s costs %.3f of what it did, more than %.3f", way.name, a.name, after/before, limit)
+				t.Errorf("%s: %s costs %.3f of what it did, more than %.3f", way, a.name, after/before, limit)
 			}
 		}
 	}

@@ -113,9 +113,13 @@ failed() { # FILE: what a test says beside what it has passed
 	exit 1
 }
 cd /tmp
-if [ -x /lab/out/probe.test ]; then
-	/lab/out/probe.test -test.v -test.run 'TestEveryWayLoads|TestGuestLife/^(small|medium|large|beyond_the_record)$|TestTracefsTellsTheSame/^(clock_|few_returns)$|TestDeviceMapper|TestLinks|TestLayout|TestTracefsAttachesAgain|TestNothingIsLost' >/lab/out/probe.txt 2>&1 || failed /lab/out/probe.txt
-	/lab/out/hold.test -test.v -test.run 'OldKernels|OldWays|TryKill' >/lab/out/hold.txt 2>&1 || failed /lab/out/hold.txt
+run() { # PACKAGE TESTS
+	"/lab/out/$1.test" -test.v -test.run "$2" >"/lab/out/$1.txt" 2>&1 || failed "/lab/out/$1.txt"
+}
+if [ -x /lab/out/ebpf.test ]; then
+	run ebpf 'TestEveryWayLoads|TestGuestLife/^(small|medium|large|beyond_the_record)$|TestDeviceMapper|TestLinks|TestNothingIsLost'
+	run tracefs 'TestTellsTheSame/^(clock_|few_returns)$|TestLayout|TestAttachesAgain|TestNothingIsLost'
+	run hold 'OldKernels|OldWays|TryKill'
 fi
 say "the kernel had nothing to complain about"
 dmesg | grep -E -A60 'WARNING:|BUG:|Oops' && exit 1

@@ -4,7 +4,7 @@
 // It is for whoever must not look at such a task. Before Linux 5.7 a task in
 // execve owns a lock (cred_guard_mutex) that readers of its memory, and of the
 // system call that it is in, wait for: until the exec is done. Like the probes
-// of package probe these use nothing that Linux 3.10 lacks.
+// of package tracefs these use nothing that Linux 3.10 lacks.
 package execs
 
 import (

@@ -438,7 +438,7 @@ func checkIntact(t *testing.T, i *Instance, root, group string) {
 // TestNeedsOnlyWhatEl7Has works on a folder that has the files of el7 and no
 // others, and gives back a trace that is not its own.
 func TestNeedsOnlyWhatEl7Has(t *testing.T) {
-	offers, err := os.ReadFile("../testdata/el7/offers.txt")
+	offers, err := os.ReadFile("testdata/el7/offers.txt")
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -463,6 +463,16 @@ func removeInstance(dir string, tries int) error {
 	}
 }
 
+// RemoveStale removes what processes that were killed have left in the trace files of this
+// host, if it has any. It mounts them where nobody has yet, as Find does.
+func RemoveStale() error {
+	dir, err := Find()
+	if err != nil || !dir.HasProbes() {
+		return err
+	}
+	return dir.RemoveStale()
+}
+
 // RemoveStale removes the instances and probes of processes that have ended
 // without doing so. What somebody still uses stays, and does no harm.
 //
