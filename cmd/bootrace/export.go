@@ -8,7 +8,6 @@ import (
 	"io/fs"
 	"iter"
 	"os"
-	"path/filepath"
 	"time"
 
 	"github.com/urfave/cli/v2"
@@ -17,6 +16,7 @@ import (
 	"github.com/bootrace/bootrace/exporters/html"
 	"github.com/bootrace/bootrace/exporters/words"
 	"github.com/bootrace/bootrace/tracer/bootlog"
+	"github.com/bootrace/bootrace/tracer/replace"
 	"github.com/bootrace/bootrace/tracer/report"
 	"github.com/bootrace/bootrace/tracer/timeline"
 )
@@ -208,15 +208,14 @@ func writeFile(path string, write func(io.Writer) error) error {
 	if info, err := os.Stat(path); err == nil && !info.Mode().IsRegular() {
 		return writeThrough(path, write)
 	}
-	temp, err := os.CreateTemp(filepath.Dir(path), "."+filepath.Base(path)+".*")
+	f, err := replace.Create(path, replace.Options{Perm: 0o600})
 	if err != nil {
 		return err
 	}
-	defer os.Remove(temp.Name()) // fails once it has its name
-	if err := errors.Join(buffered(temp, write), temp.Close()); err != nil {
-		return err
+	if err := buffered(f, write); err != nil {
+		return errors.Join(err, f.Abandon())
 	}
-	return os.Rename(temp.Name(), path)
+	return f.Commit()
 }
 
 func writeThrough(path string, write func(io.Writer) error) error {

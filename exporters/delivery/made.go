@@ -15,6 +15,7 @@ import (
 	"github.com/bootrace/bootrace/exporters/otlp"
 	"github.com/bootrace/bootrace/exporters/spool"
 	"github.com/bootrace/bootrace/tracer/event"
+	"github.com/bootrace/bootrace/tracer/replace"
 )
 
 // made is what has been made of one boot, in a file of its own: whatever
@@ -77,7 +78,7 @@ func (d *Delivery) saveMade(boot string, m *made) error {
 	}
 	data, err := json.Marshal(m)
 	if err == nil {
-		err = spool.WriteFile(d.madePath(boot), data)
+		err = replace.Bytes(d.madePath(boot), data, replace.Options{Perm: 0o600, Sole: true})
 	}
 	if err != nil {
 		return fmt.Errorf("note what was made of boot %s: %w", boot, err)

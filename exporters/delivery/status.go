@@ -6,6 +6,8 @@ import (
 	"os"
 	"path/filepath"
 	"time"
+
+	"github.com/bootrace/bootrace/tracer/replace"
 )
 
 // Status is how the delivery stands. Its JSON form is part of `bootrace status
@@ -59,12 +61,8 @@ func (d *Delivery) saveStatus() {
 		return
 	}
 	data, err := json.Marshal(s)
-	path := filepath.Join(d.opts.Dir, statusFile)
 	if err == nil {
-		err = os.WriteFile(path+".new", data, 0o600)
-	}
-	if err == nil {
-		err = os.Rename(path+".new", path)
+		err = replace.Bytes(filepath.Join(d.opts.Dir, statusFile), data, replace.Options{Perm: 0o600, Sole: true, Fleeting: true})
 	}
 	if err != nil {
 		d.opts.Log.Warn("the status is not written", "error", err)

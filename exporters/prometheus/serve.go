@@ -6,9 +6,9 @@ import (
 	"errors"
 	"net"
 	"net/http"
-	"os"
-	"path/filepath"
 	"time"
+
+	"github.com/bootrace/bootrace/tracer/replace"
 )
 
 // contentType is that of the text format.
@@ -40,13 +40,12 @@ func Serve(ctx context.Context, l net.Listener, stats func() *Stats) error {
 // collector may read at any time. It may be another user's, so all may read it.
 func WriteFile(path string, s *Stats) error {
 	// The collector reads files that end in .prom: the temporary one must not.
-	f, err := os.CreateTemp(filepath.Dir(path), "."+filepath.Base(path)+".*")
+	f, err := replace.Create(path, replace.Options{Perm: 0o644, Fleeting: true})
 	if err != nil {
 		return err
 	}
-	defer os.Remove(f.Name()) // fails once it has its name
-	if err := errors.Join(Write(f, s), f.Chmod(0o644), f.Close()); err != nil {
-		return err
+	if err := Write(f, s); err != nil {
+		return errors.Join(err, f.Abandon())
 	}
-	return os.Rename(f.Name(), path)
+	return f.Commit()
 }

@@ -14,6 +14,8 @@ import (
 	"slices"
 	"strconv"
 	"strings"
+
+	"github.com/bootrace/bootrace/tracer/replace"
 )
 
 // ErrFull is the error of Add where an entry has no room. Nothing is lost by
@@ -22,7 +24,6 @@ var ErrFull = errors.New("the spool is full")
 
 const (
 	entrySuffix  = ".otlp"
-	tempSuffix   = ".tmp"
 	refusedDir   = "refused"
 	mostRefused  = 32 // entries that are kept
 	numberDigits = 12
@@ -57,7 +58,7 @@ func Open(dir string, limit int64) (*Spool, error) {
 	}
 	s := &Spool{dir: dir, limit: limit, next: 1}
 	for _, f := range files {
-		if strings.HasSuffix(f.Name(), tempSuffix) {
+		if strings.HasSuffix(f.Name(), replace.Suffix) {
 			_ = os.Remove(filepath.Join(dir, f.Name())) // was never whole
 			continue
 		}
@@ -92,7 +93,7 @@ func (s *Spool) Add(boot string, data []byte) error {
 	if s.bytes+e.Size > s.limit {
 		return fmt.Errorf("%w: %d of %d bytes wait to be sent", ErrFull, s.bytes, s.limit)
 	}
-	if err := WriteFile(filepath.Join(s.dir, e.name()), data); err != nil {
+	if err := replace.Bytes(filepath.Join(s.dir, e.name()), data, replace.Options{Perm: 0o600, Sole: true}); err != nil {
 		return fmt.Errorf("write to the spool: %w", err)
 	}
 	s.next++
@@ -159,30 +160,4 @@ func (s *Spool) Refused() int {
 func (s *Spool) forget(e Entry) {
 	s.entries = slices.DeleteFunc(s.entries, func(o Entry) bool { return o.Number == e.Number })
 	s.bytes -= e.Size
-}
-
-// WriteFile writes the whole file, durably, or leaves what was there.
-func WriteFile(path string, data []byte) (err error) {
-	temp := path + tempSuffix
-	f, err := os.OpenFile(temp, os.O_WRONLY|os.O_CREATE|os.O_TRUNC, 0o600)
-	if err != nil {
-		return err
-	}
-	defer func() {
-		if err != nil {
-			_ = os.Remove(temp)
-		}
-	}()
-	_, err = f.Write(data)
-	if err = errors.Join(err, f.Sync(), f.Close()); err != nil {
-		return err
-	}
-	if err = os.Rename(temp, path); err != nil {
-		return err
-	}
-	dir, err := os.Open(filepath.Dir(path))
-	if err != nil {
-		return err
-	}
-	return errors.Join(dir.Sync(), dir.Close())
 }

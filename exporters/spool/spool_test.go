@@ -66,9 +66,6 @@ func TestFull(t *testing.T) {
 
 // A disk without room leaves nothing half written.
 func TestDiskFull(t *testing.T) {
-	if err := WriteFile("/dev/full/x", nil); err == nil {
-		t.Error("written into a device")
-	}
 	dir := t.TempDir()
 	s := open(t, dir, 1<<20)
 	if err := os.RemoveAll(dir); err != nil {

@@ -12,6 +12,8 @@ import (
 
 	"go.yaml.in/yaml/v3"
 	"golang.org/x/sys/unix"
+
+	"github.com/bootrace/bootrace/tracer/replace"
 )
 
 // KeptName is the file in the state folder that has the last configuration that was
@@ -38,7 +40,7 @@ func Keep(path, dir string) error {
 	if have, err := os.ReadFile(to); err == nil && bytes.Equal(have, data) {
 		return nil
 	}
-	if err := replace(to, data); err != nil {
+	if err := replace.Bytes(to, data, replace.Options{Perm: 0o600, Sole: true}); err != nil {
 		return fmt.Errorf("keep the configuration: %w", err)
 	}
 	return nil
@@ -69,27 +71,6 @@ func withoutComments(n *yaml.Node) {
 	for _, child := range n.Content {
 		withoutComments(child)
 	}
-}
-
-// replace makes data the content of a file, at once and for good.
-func replace(path string, data []byte) error {
-	temp := path + ".tmp"
-	if err := os.Remove(temp); err != nil && !errors.Is(err, fs.ErrNotExist) {
-		return err
-	}
-	f, err := os.OpenFile(temp, os.O_WRONLY|os.O_CREATE|os.O_EXCL, 0o600)
-	if err != nil {
-		return err
-	}
-	_, err = f.Write(data)
-	err = errors.Join(err, f.Sync(), f.Close())
-	if err == nil {
-		err = os.Rename(temp, path)
-	}
-	if err != nil {
-		return errors.Join(err, os.Remove(temp))
-	}
-	return nil
 }
 
 // Kept reads what Keep kept in dir, and when that was.

@@ -18,6 +18,7 @@ import (
 
 	"github.com/bootrace/bootrace/tracer/devmap"
 	"github.com/bootrace/bootrace/tracer/event"
+	"github.com/bootrace/bootrace/tracer/replace"
 )
 
 // FileName is the memory's name in the state folder.
@@ -548,7 +549,7 @@ func (s *Store) Save() error {
 	if !s.dirty || s.path == "" {
 		return nil
 	}
-	if err := replace(s.path, s.text()); err != nil {
+	if err := replace.Bytes(s.path, s.text(), replace.Options{Perm: 0o600, Sole: true}); err != nil {
 		return fmt.Errorf("write what guests ran on: %w", err)
 	}
 	s.dirty = false
@@ -572,26 +573,4 @@ func (s *Store) text() []byte {
 	}
 	slices.Reverse(parts)
 	return append(out, bytes.Join(parts, nil)...)
-}
-
-// replace puts text in the place of a file, durably.
-func replace(path string, text []byte) error {
-	temp := path + ".tmp"
-	file, err := os.OpenFile(temp, os.O_WRONLY|os.O_CREATE|os.O_TRUNC, 0o600)
-	if err != nil {
-		return err
-	}
-	_, err = file.Write(text)
-	err = errors.Join(err, file.Sync(), file.Close())
-	if err == nil {
-		err = os.Rename(temp, path)
-	}
-	if err != nil {
-		return errors.Join(err, os.Remove(temp))
-	}
-	dir, err := os.Open(filepath.Dir(path))
-	if err != nil {
-		return err
-	}
-	return errors.Join(dir.Sync(), dir.Close())
 }

@@ -11,8 +11,9 @@ import (
 	"hash"
 	"io"
 	"os"
-	"path/filepath"
 	"time"
+
+	"github.com/bootrace/bootrace/tracer/replace"
 )
 
 // Store is the bytes of a disk that are read and written.
@@ -63,7 +64,7 @@ type block struct {
 
 // changesWriter writes a file of changes.
 type changesWriter struct {
-	file   *os.File
+	file   *replace.File
 	path   string
 	to     *bufio.Writer
 	sum    hash.Hash
@@ -81,7 +82,7 @@ func createChanges(path string, c *Changes) (*changesWriter, error) {
 	if len(header) > mostHeader {
 		return nil, errors.New("the description of the repair is too long")
 	}
-	f, err := os.OpenFile(path+".part", os.O_CREATE|os.O_EXCL|os.O_WRONLY, 0o600)
+	f, err := replace.Create(path, replace.Options{Perm: 0o600, Sole: true})
 	if err != nil {
 		return nil, err
 	}
@@ -119,35 +120,14 @@ func (w *changesWriter) finish() error {
 	if err == nil {
 		_, err = w.file.Write(w.sum.Sum(nil))
 	}
-	if err == nil {
-		err = w.file.Sync()
-	}
 	if err != nil {
 		w.abandon()
 		return err
 	}
-	if err := w.file.Close(); err != nil {
-		return err
-	}
-	if err := os.Rename(w.path+".part", w.path); err != nil {
-		return err
-	}
-	return syncDir(filepath.Dir(w.path))
+	return w.file.Commit()
 }
 
-func (w *changesWriter) abandon() {
-	w.file.Close()
-	os.Remove(w.path + ".part")
-}
-
-func syncDir(dir string) error {
-	d, err := os.Open(dir)
-	if err != nil {
-		return err
-	}
-	defer d.Close()
-	return d.Sync()
-}
+func (w *changesWriter) abandon() { _ = w.file.Abandon() }
 
 // ReadChanges returns what a file of changes is about. The whole file is checked.
 func ReadChanges(path string) (*Changes, error) {
