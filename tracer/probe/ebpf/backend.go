@@ -25,7 +25,6 @@ import (
 	"maps"
 	"os"
 	"slices"
-	"strings"
 	"sync"
 	"time"
 
@@ -248,15 +247,14 @@ func (b *Backend) begin(f family) (limits string, err error) {
 // setMajor tells the kernel side what it otherwise learns from the first
 // device-mapper request that succeeds.
 func (b *Backend) setMajor() error {
-	devices, err := os.ReadFile("/proc/devices")
-	if err != nil {
-		return err
+	major := devmap.Major("/")
+	if major == 0 {
+		return nil // dm_mod is not loaded, or /proc is out of sight
 	}
-	major, ok := dmMajor(string(devices))
-	if !ok {
-		return nil // dm_mod is not loaded
+	if err := b.programs.coll.Variables[bpf.ProbesVarDmMajor].Set(major); err != nil {
+		return fmt.Errorf("set device-mapper's major number: %w", err)
 	}
-	return b.programs.coll.Variables[bpf.ProbesVarDmMajor].Set(major)
+	return nil
 }
 
 // attachLive attaches the probe of the instant at which a table goes live, or
@@ -455,18 +453,6 @@ func (b *Backend) OwnLosses() []event.LossInfo {
 func exists(path string) bool {
 	_, err := os.Stat(path)
 	return err == nil
-}
-
-// dmMajor finds the device-mapper's block major in the text of /proc/devices.
-func dmMajor(devices string) (major uint32, ok bool) {
-	_, block, _ := strings.Cut(devices, "Block devices:")
-	for line := range strings.Lines(block) {
-		var name string
-		if n, _ := fmt.Sscan(line, &major, &name); n == 2 && name == "device-mapper" {
-			return major, true
-		}
-	}
-	return 0, false
 }
 
 // cmdline reads a process's present arguments.

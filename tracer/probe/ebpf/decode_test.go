@@ -180,16 +180,6 @@ func TestGuestNames(t *testing.T) {
 	}
 }
 
-func TestDMMajor(t *testing.T) {
-	const devices = "Character devices:\n  1 mem\n 10 misc\n254 device-mapper\n\nBlock devices:\n  8 sd\n253 device-mapper\n"
-	if major, ok := dmMajor(devices); !ok || major != 253 {
-		t.Errorf("%d %v", major, ok)
-	}
-	if _, ok := dmMajor("Block devices:\n  8 sd\n"); ok {
-		t.Error("found where there is none")
-	}
-}
-
 func FuzzDecode(f *testing.F) {
 	for _, name := range records(f) {
 		raw, err := os.ReadFile(name)
