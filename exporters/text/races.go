@@ -81,7 +81,7 @@ func (p *printer) steps(f *timeline.Finding) {
 // opened is the glyph of the open that f is about.
 func opened(f *timeline.Finding) glyph {
 	switch {
-	case f.Kind == timeline.Held, f.Kind == timeline.WouldHold:
+	case f.Kind == timeline.Held, f.Kind == timeline.WouldHold, f.Kind == timeline.NotExecuted:
 		return markExec
 	case f.Error != "":
 		return markFailed

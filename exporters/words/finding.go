@@ -319,6 +319,8 @@ func (t *Teller) Steps(f *timeline.Finding) []Step {
 	switch {
 	case f.Kind == timeline.Held, f.Kind == timeline.WouldHold:
 		opened.What = "the guest is to start"
+	case f.Kind == timeline.NotExecuted:
+		opened.What = "libvirt is to start the guest"
 	case f.Guest == "":
 		opened.What = "somebody looks for it"
 	}

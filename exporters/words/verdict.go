@@ -177,7 +177,7 @@ func (t *Teller) saysCause(v *timeline.Verdict, c *timeline.Cause) part {
 			return Span{t.Name(c.Error, NameCols), Plain}, c.Error != ""
 		case "kind":
 			return Span{t.Name(c.Kind, NameCols), Plain}, true
-		case "wait", "deadline", "program", "ended", "trace":
+		case "wait", "deadline", "program", "ended", "trace", "untried":
 			return t.saysHold(name, c.Hold)
 		case "why":
 			return Span{t.clause(c.Step), Plain}, c.Step != nil
@@ -260,6 +260,8 @@ func (t *Teller) saysHold(name string, a *timeline.HoldAdvice) (Span, bool) {
 	switch name {
 	case "trace": // said of what that mode alone needs: it tells nothing itself
 		return Span{}, a.Mode == string(config.Trace)
+	case "untried":
+		return Span{}, a.Untried
 	case "wait":
 		return Span{t.Signs.Duration(a.Wait), Plain}, a.Wait > 0
 	case "deadline":

@@ -26,6 +26,9 @@ type HoldAdvice struct {
 	// Bound is set where the kernel's way of holding bounds the deadline, and not
 	// the configuration.
 	Bound bool `json:"bound,omitempty"`
+	// Untried is set where nobody has found out for how long the kernel lets a start be
+	// held: trace mode on an old kernel, whose bound may be far below the deadline.
+	Untried bool `json:"untried,omitempty"`
 }
 
 // holdAdvice says of the guest of a finding what a hold would come to, nil where
@@ -43,10 +46,10 @@ func (r *record) holdAdvice(f *Finding) *HoldAdvice {
 	if policy == nil {
 		return nil
 	}
-	how := rulingOf(policy, g)
+	how := r.rulingOf(policy, g)
 	a := &HoldAdvice{
 		Mode: policy.Mode, Program: g.Binary, Covered: how.covered || g.Domain != nil || len(g.Holds) > 0, Deadline: how.Deadline,
-		Bound: policy.Longest > 0 && how.Deadline == policy.Longest,
+		Bound: policy.Longest > 0 && how.Deadline == policy.Longest, Untried: how.untried,
 	}
 	switch {
 	case p.ready != nil:

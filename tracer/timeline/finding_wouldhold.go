@@ -10,6 +10,10 @@ import "github.com/bootrace/bootrace/tracer/event"
 // Outcome say how long that would have been, and how it would have ended.
 const WouldHold = "would-hold"
 
+// holdUntried is why a hold is not promised: trace mode does not try one, which on some
+// kernels marks them as tainted.
+const holdUntried = "trace mode does not try for how long this kernel lets a start be held; `bootrace check` does"
+
 type wouldHold struct{}
 
 func (wouldHold) find(r *record, report func(*Finding)) {
@@ -24,7 +28,7 @@ func (wouldHold) find(r *record, report func(*Finding)) {
 		if g.out.Backfilled || len(g.out.Holds) > 0 || policy == nil || policy.Mode != event.ModeTrace {
 			continue
 		}
-		how := rulingOf(policy, g.out)
+		how := r.rulingOf(policy, g.out)
 		if !how.covered || how.Deadline <= 0 {
 			continue // it would not have been held
 		}
@@ -41,11 +45,12 @@ func (wouldHold) find(r *record, report func(*Finding)) {
 		if u.call == nil || len(u.out.Holds) > 0 || policy == nil || policy.Mode != event.ModeTrace {
 			continue
 		}
-		how := rulingOf(policy, u.out) // the hook holds every domain
+		how := r.rulingOf(policy, u.out) // the hook holds every domain
 		if p := r.planOf(u.out, u.call.stamp); len(p.waits) > 0 && how.Deadline > 0 {
 			f := &Finding{Guest: u.called(), GuestID: u.out.ID, At: u.out.Exec.At, Evidence: u.evidence}
 			w := p.last()
 			r.stood(f, w.disk.Path, u.call.stamp)
+			f.Withheld = r.withheldOf(ofAnybody, readiness, u.call.from, p.end(max(u.call.at, r.last-1)))
 			p.tell(f, w, &how)
 			report(f)
 		}
@@ -182,6 +187,14 @@ func (p *plan) last() *waited {
 	return found
 }
 
+// end is when all disks were ready, never where they were not.
+func (p *plan) end(never event.Time) event.Time {
+	if p.ready == nil {
+		return never
+	}
+	return p.ready.at
+}
+
 func (p *plan) paths() []string {
 	var list []string
 	for i := range p.waits {
@@ -211,14 +224,13 @@ func (r *record) wouldHold(g *guestLife, p *plan, how *ruling) *Finding {
 	} else {
 		f = &Finding{Guest: g.called(), GuestID: g.out.ID, Exit: g.out.Exit, Evidence: []uint64{g.out.Exec.Event}}
 		r.stood(f, w.disk.Path, g.fact.stamp)
-		to := max(g.out.Exec.At, r.last-1)
-		if p.ready != nil {
-			to = p.ready.at
-		}
-		f.Withheld = r.withheld(readiness, g.out.Exec.From, to)
+		f.Withheld = r.withheld(readiness, g.out.Exec.From, p.end(max(g.out.Exec.At, r.last-1)))
 	}
 	if f.Withheld == "" && g.out.Truncated {
 		f.Withheld = "its command line is not recorded to its end: there may be further disks"
+	}
+	if f.Withheld == "" && how.untried {
+		f.Withheld = holdUntried
 	}
 	f.At = g.out.Exec.At
 	p.tell(f, w, how)
@@ -238,6 +250,9 @@ func (w *within) wouldHold(p *plan, how *ruling) *Finding {
 	f.At, f.For, f.Outcome, f.InVain = w.guest.Exec.At, event.HoldFilesystem, event.HoldDenied, true
 	f.Waits, f.Deadline = p.paths(), how.Deadline
 	f.Held, f.Reason = p.wait(), string(event.HoldFilesystem)
+	if f.Withheld == "" && how.untried {
+		f.Withheld = holdUntried
+	}
 	if how.Filesystem == event.FilesystemHolds {
 		f.Held, f.Reason = how.Deadline, string(event.ReleaseDeadline)
 	}

@@ -42,7 +42,7 @@ func (b *Builder) Timeline() *Timeline {
 	t.listUnstarted(p.unstarted)
 	rec := b.record(b.judgeRecord(t, all, cover), h, p)
 	rec.looks, rec.used, rec.groups, rec.route, rec.ways = b.looksOf(p), usedDisks(t.Guests), groups, r.route, ways
-	rec.policies, rec.losses = b.policiesOf(t.Marks), t.Losses
+	rec.policies, rec.losses = b.policiesOf(t.Marks, t.Sources), t.Losses
 	for i := range t.Marks {
 		if t.Marks[i].Name == event.MarkSettled {
 			rec.settled = append(rec.settled, t.Marks[i].At)

@@ -278,7 +278,7 @@ func (r *record) filesystemPolicy(f *Finding, c *Cause) {
 		return
 	}
 	if policy := r.policies.at(g.Exec.At); policy != nil && policy.Mode == event.ModeEnforce {
-		how := rulingOf(policy, g)
+		how := r.rulingOf(policy, g)
 		c.Filesystem = how.Filesystem
 	}
 }

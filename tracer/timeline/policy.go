@@ -11,7 +11,13 @@ import (
 type policies struct {
 	facts []policyFact
 	modes []Mark
+	// old is set where the kernel was watched in the way of old ones: such a kernel may
+	// bound each hold, or allow none (package hold).
+	old bool
 }
+
+// sourceTracefs is what watches a kernel without eBPF.
+const sourceTracefs = "tracefs"
 
 const markMode = "mode"
 
@@ -21,8 +27,9 @@ func clonePolicy(p *event.PolicyInfo) event.PolicyInfo {
 	return out
 }
 
-func (b *Builder) policiesOf(marks []Mark) policies {
+func (b *Builder) policiesOf(marks []Mark, sources []Source) policies {
 	p := policies{facts: slices.Clone(b.policies)}
+	p.old = slices.ContainsFunc(sources, func(s Source) bool { return s.Name == sourceTracefs })
 	slices.SortFunc(p.facts, func(a, b policyFact) int { return a.compare(&b.stamp) })
 	for _, mark := range marks {
 		if mark.Name == markMode {
@@ -66,8 +73,14 @@ func (p *policies) at(at event.Time) *event.PolicyInfo {
 type ruling struct {
 	event.PolicyRule
 	covered bool // a pattern names its program
+	// untried is set where nobody has found out whether this kernel lets a start be held
+	// for so long: in trace mode, on an old kernel. Libvirt's hook needs no kernel for it.
+	untried bool
 }
 
-func rulingOf(p *event.PolicyInfo, g *Guest) ruling {
-	return ruling{PolicyRule: p.For(g.Name, g.UUID), covered: p.Covers(g.Binary)}
+func (r *record) rulingOf(p *event.PolicyInfo, g *Guest) ruling {
+	return ruling{
+		PolicyRule: p.For(g.Name, g.UUID), covered: p.Covers(g.Binary),
+		untried: r.policies.old && p.Mode == event.ModeTrace && p.Way == "" && g.Domain == nil,
+	}
 }

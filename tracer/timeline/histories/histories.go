@@ -333,7 +333,7 @@ func source(name, state string, abilities []string, why string) *event.SourceInf
 	if name == "mounts" {
 		s.Abilities = []event.Ability{{Name: "mount", OK: !slices.Contains(abilities, "-mount"), Why: why}}
 	}
-	if name == "ebpf" {
+	if name == "ebpf" || name == "tracefs" {
 		for _, a := range abilities {
 			s.Abilities = append(s.Abilities, event.Ability{Name: strings.TrimPrefix(a, "-"), OK: !strings.HasPrefix(a, "-")})
 		}
