@@ -18,6 +18,7 @@ const wasOn = "[; in boot {lastboot} it was {last}][ by {lastpath}][, {lastsize}
 // causes has an entry for each kind of cause.
 var causes = map[string]causeWords{
 	timeline.CauseTooLate: {
+		risk:     "at risk. It found {disks}, but only just[; {why}].[ {taken}.]",
 		text:     "too late. It looked for {disks} before {it} {was} ready[; {why}].[ {taken}.][ It was held before that for {held}, in vain.]",
 		looked:   "too late. [{looker} looked for ]{disks} before {it} {was} ready, and no guest ran on it since[; {why}].[ {taken}.]",
 		unopened: "next in line. It ended before it opened {disks}, which {was} not ready either[; {why}].[ {taken}.]",
@@ -109,9 +110,6 @@ var causes = map[string]causeWords{
 		text: "killed while it was held. Its start waited[ {held}] for {disks}, and something ended it before.",
 	},
 }
-
-// justInTime tells a cause where it went well, and nothing is wrong inside.
-const justInTime = "at risk. It found {disks}, but only just[; {why}].[ {taken}.]"
 
 // settingTexts say what LVM answered, after "LVM says that".
 var settingTexts = map[string]string{

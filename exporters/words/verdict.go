@@ -54,8 +54,6 @@ func causeText(v *timeline.Verdict, c *timeline.Cause) string {
 	case v.Guest == "":
 	case risk && told.risk != "":
 		return told.risk
-	case risk && c.Inside == nil:
-		return justInTime
 	case c.Unopened && told.unopened != "":
 		return told.unopened
 	case slices.Contains(c.Findings, timeline.NotExecuted) && told.dropped != "":
