@@ -125,12 +125,12 @@ func (c *Control) WithUUID(uuid string) (Mapping, error) {
 
 // statusBy asks for the mapping whose header has that text in a field of size bytes.
 func (c *Control) statusBy(what string, offset, size int, text string) (Mapping, error) {
-	var err error = ErrNotMapping
-	buf := newRequest(headerSize, FlagSkipBdget|FlagNoFlush, event.Dev{})
-	if text != "" && len(text) < size {
-		copy(buf[offset:offset+size], text)
-		err = c.call(cmdDevStatus, buf)
+	if text == "" || len(text) >= size {
+		return Mapping{}, fmt.Errorf("status of %s %q: %w", what, text, ErrNotMapping)
 	}
+	buf := newRequest(headerSize, FlagSkipBdget|FlagNoFlush, event.Dev{})
+	copy(buf[offset:offset+size], text)
+	err := c.call(cmdDevStatus, buf)
 	if errors.Is(err, unix.ENXIO) {
 		err = ErrNotMapping
 	}
