@@ -20,10 +20,8 @@ type cureWords struct {
 // cures has an entry for each cure.
 var cures = map[string]cureWords{
 	timeline.CureHold: {
-		text: "keep its start back until the disk is ready: set `mode: enforce`[, if `bootrace check` finds that this kernel lets a start be held as long as that takes{untried}]; where something looks for the disk before it starts the guest, have it run `bootrace wait` first",
-		commands: func(*timeline.Verdict, *timeline.Cause, time.Duration) []string {
-			return setting("enforce", "mode: enforce")
-		},
+		text:     "keep its start back until the disk is ready: set `mode: enforce`[, if `bootrace check` finds that this kernel lets a start be held as long as that takes{untried}]; where something looks for the disk before it starts the guest, have it run `bootrace wait` first",
+		commands: func(_ *timeline.Verdict, c *timeline.Cause, _ time.Duration) []string { return startHolding(c.Hold) },
 	},
 	timeline.CureLongerHold: {
 		text: "keep its start back until the disk is ready: [set `mode: enforce` with{trace} ]a `deadline` above[ {wait},] what that takes[ ({deadline} is not enough)][, if `bootrace check` finds that this kernel lets a start be held so long{untried}], in general or in `enforce.guests`; and have what starts the guest wait as long",

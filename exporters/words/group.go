@@ -350,7 +350,7 @@ func causeReason(a *telling) reason {
 		r.exact = joined(r.exact, group)
 	}
 	if h := c.Hold; h != nil {
-		r.rough = joined(r.rough, h.Mode, h.Program, string(h.Ended), h.Deadline.String())
+		r.rough = joined(r.rough, h.Mode, h.Program, string(h.Ended), h.Deadline.String(), flag(h.Untried))
 	}
 	if d := c.LVM; d != nil {
 		r.exact = joined(r.exact, d.Owner, d.Pool, d.Part, d.Filter, d.Said, joined(d.Devices...))

@@ -63,12 +63,27 @@ func longerHold(a *timeline.HoldAdvice, deadline time.Duration) []string {
 	if a == nil || a.Wait <= 0 {
 		return nil
 	}
+	if a.Untried {
+		return tryHolding()
+	}
 	lines := []string{fmt.Sprintf("enforce: {deadline: %s}", deadline)}
 	if a.Mode == string(config.Trace) {
 		lines = append([]string{"mode: enforce"}, lines...)
 	}
 	return setting("deadline", lines...)
 }
+
+// startHolding turns enforce mode on.
+func startHolding(a *timeline.HoldAdvice) []string {
+	if a != nil && a.Untried {
+		return tryHolding()
+	}
+	return setting("enforce", "mode: enforce")
+}
+
+// tryHolding comes first where it is not known whether this kernel lets a start be held:
+// to turn enforce mode on is for who has read the answer.
+func tryHolding() []string { return []string{"bootrace check"} }
 
 // order is a drop-in with After= of the unit that was seen to activate the disks: for
 // the unit that was seen to look for them, else for the one that starts the guest,

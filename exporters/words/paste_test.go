@@ -25,6 +25,10 @@ func TestCommands(t *testing.T) {
 		"longer hold": {"web", timeline.Cause{Cures: []string{timeline.CureLongerHold}, Hold: &timeline.HoldAdvice{Wait: 100 * time.Second, Mode: "trace"}}, []string{
 			`printf 'mode: enforce\nenforce: {deadline: 2m10s}\n' | install -D -m 644 /dev/stdin /etc/bootrace/config.d/50-deadline.yaml`, "systemctl reload bootrace",
 		}},
+		"hold, on a kernel that nobody tried": {"web", timeline.Cause{Cures: []string{timeline.CureHold}, Hold: &timeline.HoldAdvice{Untried: true}}, []string{"bootrace check"}},
+		"longer hold, on one that nobody tried": {"web", timeline.Cause{Cures: []string{timeline.CureLongerHold}, Hold: &timeline.HoldAdvice{Wait: 100 * time.Second, Untried: true}}, []string{
+			"bootrace check",
+		}},
 		"skip, several": {"web", timeline.Cause{Cures: []string{timeline.CureSkip}, Disks: []string{"/dev/vg0/a", "/dev/mapper/vg0-b--c", "/dev/sda"}}, []string{
 			"lvchange --setactivationskip n vg0/a", "lvchange --setactivationskip n vg0/b-c",
 		}},
