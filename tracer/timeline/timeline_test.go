@@ -217,11 +217,23 @@ func describeFinding(b *strings.Builder, f *Finding) {
 		fmt.Fprintf(b, " accepted=%s", describeInstant(f.Accepted))
 	}
 	if f.Looks > 0 {
-		fmt.Fprintf(b, " looks=%d by %s", f.Looks, stdcmp.Or(strings.Join(f.By.Args, " "), f.By.Comm))
+		fmt.Fprintf(b, " looks=%d", f.Looks)
+	}
+	if f.By != nil {
+		fmt.Fprintf(b, " by %s", stdcmp.Or(strings.Join(f.By.Args, " "), f.By.Comm))
+	}
+	if f.Device != "" {
+		fmt.Fprintf(b, " device=%q", f.Device)
 	}
 	fmt.Fprintf(b, "%s evidence=%v", describeMargin(f.Margin), f.Evidence)
 	if f.Held > 0 || f.Outcome != "" {
 		fmt.Fprintf(b, " held=%v outcome=%s", f.Held, f.Outcome)
+	}
+	if f.For != "" {
+		fmt.Fprintf(b, " for=%s", f.For)
+	}
+	if f.InVain {
+		b.WriteString(" in_vain")
 	}
 	if f.Count > 0 {
 		fmt.Fprintf(b, " count=%d", f.Count)
@@ -304,6 +316,15 @@ func describeVerdict(b *strings.Builder, v *Verdict) {
 		}
 		if c.Holder != "" {
 			fmt.Fprintf(b, " holder=%s", c.Holder)
+		}
+		if c.Held > 0 {
+			fmt.Fprintf(b, " held=%v", c.Held)
+		}
+		if c.Filesystem != "" {
+			fmt.Fprintf(b, " filesystem=%s", c.Filesystem)
+		}
+		if c.Shorter {
+			b.WriteString(" shorter")
 		}
 		fmt.Fprintf(b, " evidence=%v", c.Evidence)
 		if c.Withheld != "" {
