@@ -65,7 +65,7 @@ func (p *printer) guestFacts(launcher string, g *guest.Guest) {
 	if id := g.Identity; id.Kind != "" {
 		p.fact("identity", id.Kind+" "+id.Value, "(from "+id.From+")")
 	} else {
-		p.fact("identity", "", "none: nothing tells it from others after a reboot; "+remedies[g.Hypervisor])
+		p.fact("identity", "", "none: nothing tells it from others after a reboot; "+cmp.Or(guest.Identify(g.Hypervisor), "bootrace does not understand its command line"))
 	}
 	if g.PIDFile != "" {
 		p.fact("pid file", g.PIDFile, "")
@@ -76,13 +76,6 @@ func (p *printer) guestFacts(launcher string, g *guest.Guest) {
 	if g.Incoming != "" {
 		p.fact("incoming", g.Incoming, "(a migration, not a fresh start)")
 	}
-}
-
-// remedies are how a guest gets an identity.
-var remedies = map[string]string{
-	"qemu": "give it -uuid or -name", "cloud-hypervisor": "give it --platform uuid= or --api-socket",
-	"firecracker": "give it --id", "": "bootrace does not understand its command line",
-	"crosvm": "bootrace does not understand its command line", "kvmtool": "bootrace does not understand its command line",
 }
 
 // ofHypervisor names the hypervisor where the name of the program may not.

@@ -13,6 +13,7 @@ var cloudHypervisor = hypervisor{
 	name:     "cloud-hypervisor",
 	programs: []string{"cloud-hypervisor"},
 	places:   []string{"/usr/bin/cloud-hypervisor", "/usr/local/bin/cloud-hypervisor", "/opt/cloud-hypervisor/bin/cloud-hypervisor"},
+	identify: "give it --platform uuid= or --api-socket",
 	parse:    parseCloudHypervisor,
 	redact:   redactCloudHypervisor,
 }

@@ -9,6 +9,7 @@ var firecracker = hypervisor{
 	name:     "firecracker",
 	programs: []string{"firecracker"},
 	places:   []string{"/usr/bin/firecracker", "/usr/local/bin/firecracker", "/opt/firecracker/bin/firecracker"},
+	identify: "give it --id",
 	parse:    parseFirecracker,
 	redact:   redactFirecracker,
 }

@@ -20,6 +20,9 @@ type hypervisor struct {
 	// them as filepath.Match takes them. None where its command line is not
 	// understood: nothing could be waited for before it starts.
 	places []string
+	// identify says what gives a guest of it an identity that survives reboots:
+	// "give it --id". Empty where its command line is not understood.
+	identify string
 	// parse reads an argument list that redact has made.
 	parse func(p *Parser, args []string) Guest
 	// redact returns a copy of an argument list without secrets. It changes
@@ -48,6 +51,18 @@ func Places() []string {
 		patterns = append(patterns, h.places...)
 	}
 	return patterns
+}
+
+// Identify says what gives a guest of a hypervisor, by Guest.Hypervisor, an identity that
+// survives reboots: "give it -uuid or -name". It is empty where nothing does, as bootrace
+// does not understand the program's command line.
+func Identify(name string) string {
+	for _, h := range hypervisors {
+		if h.name == name {
+			return h.identify
+		}
+	}
+	return ""
 }
 
 // CommLen is how many bytes of a program's name the kernel keeps with a process

@@ -64,6 +64,28 @@ func TestWhichProgram(t *testing.T) {
 	}
 }
 
+// TestHypervisors: each has a command line in testdata. Where that is understood, it is
+// known what the hold can be told to watch, and what gives a guest an identity.
+func TestHypervisors(t *testing.T) {
+	guests := map[string]Guest{}
+	for _, args := range seeds(t) {
+		if g := Parse(args); g.IsGuest {
+			guests[g.Hypervisor] = g
+		}
+	}
+	for _, h := range hypervisors {
+		g, ok := guests[h.name]
+		switch {
+		case !ok:
+			t.Errorf("%s: no command line in testdata runs a guest of it", h.name)
+		case g.Unparsed && (len(h.places) > 0 || Identify(h.name) != ""):
+			t.Errorf("%s: its command line is not understood, and places or identify promise more", h.name)
+		case !g.Unparsed && (len(h.places) == 0 || Identify(h.name) == ""):
+			t.Errorf("%s: its command line is understood, and places or identify are missing", h.name)
+		}
+	}
+}
+
 // TestUnread: what was not read of a configuration is said, and is no "no disks".
 func TestUnread(t *testing.T) {
 	long := strings.Repeat("[drive]\nfile = \"/dev/vg/a\"\n", maxConfigLines/2+1)

@@ -20,8 +20,9 @@ var qemu = hypervisor{
 		"/usr/local/bin/qemu-system-*",
 		"/usr/local/qemu-*/bin/qemu-system-*",
 	},
-	parse:  parseQEMU,
-	redact: Redact,
+	identify: "give it -uuid or -name",
+	parse:    parseQEMU,
+	redact:   Redact,
 }
 
 // isTool recognises the programs of qemu that are no emulators.
