@@ -11,26 +11,38 @@ import (
 	"github.com/bootrace/bootrace/tracer/timeline"
 )
 
+// nouns are what people call a device of each kind.
+var nouns = map[blockdev.Kind]string{
+	"":                 "device",
+	blockdev.Mapping:   "mapping",
+	blockdev.Array:     "array",
+	blockdev.Loop:      "loop device",
+	blockdev.NBD:       "nbd device",
+	blockdev.NVMe:      "disk",
+	blockdev.SCSI:      "disk",
+	blockdev.Virtio:    "disk",
+	blockdev.Xen:       "disk",
+	blockdev.RBD:       "rbd image",
+	blockdev.DRBD:      "DRBD device",
+	blockdev.Zvol:      "ZFS volume",
+	blockdev.Bcache:    "bcache device",
+	blockdev.Zram:      "zram device",
+	blockdev.MMC:       "disk",
+	blockdev.Pmem:      "disk",
+	blockdev.Optical:   "drive",
+	blockdev.Floppy:    "drive",
+	blockdev.Partition: "partition",
+	blockdev.Other:     "disk",
+	memory.KindFile:    "file",
+	timeline.KindMount: "file system",
+}
+
 // noun is what people call a device of a kind. LVM's mappings are volumes.
 func noun(kind blockdev.Kind, lvm bool) string {
-	switch kind {
-	case blockdev.Mapping:
-		if lvm {
-			return "volume"
-		}
-		return "mapping"
-	case blockdev.Array:
-		return "array"
-	case blockdev.SCSI, blockdev.NVMe:
-		return "disk"
-	case blockdev.Optical, blockdev.Floppy:
-		return "drive"
-	case timeline.KindMount:
-		return "file system"
-	case "":
-		return "device"
+	if kind == blockdev.Mapping && lvm {
+		return "volume"
 	}
-	return kind.String()
+	return cmp.Or(nouns[kind], string(kind)) // one of a later version
 }
 
 // deviceOf is the kind of device that f is about. Timelines of older versions do not

@@ -9,6 +9,15 @@ import (
 	"github.com/bootrace/bootrace/tracer/timeline"
 )
 
+// Each kind has a noun: "the volume did not exist".
+func TestNouns(t *testing.T) {
+	for _, kind := range blockdev.Kinds() {
+		if nouns[kind] == "" {
+			t.Errorf("nouns has none for devices of the kind %q", string(kind))
+		}
+	}
+}
+
 // A device is called what it is, and its state is one that its kind can have.
 func TestDeviceWords(t *testing.T) {
 	lvm := "LVM-" + strings.Repeat("a", 64)

@@ -24,8 +24,9 @@ import (
 // Kind is a kind of block device.
 type Kind string
 
-// The kinds. What has no kind of its own here is Other: it is followed all the
-// same, by its uevents and its size.
+// The kinds, each with a line in kinds (kinds.go) that says what is asked of it. What has
+// no kind of its own here is Other: it is followed all the same, by its uevents and its
+// size.
 const (
 	Mapping   Kind = "mapping" // of device-mapper: dm-3
 	Array     Kind = "md"      // of Linux software RAID: md127
@@ -47,33 +48,6 @@ const (
 	Partition Kind = "partition"
 	Other     Kind = "block"
 )
-
-// Removable reports whether media come and go in a device of this kind, so that
-// nobody waits for one.
-func (k Kind) Removable() bool { return k == Optical || k == Floppy }
-
-// String is what people call such a device.
-func (k Kind) String() string {
-	switch k {
-	case Array:
-		return "md array"
-	case SCSI:
-		return "SCSI disk"
-	case NVMe:
-		return "NVMe disk"
-	case Virtio, Xen, MMC, Pmem, Other:
-		return "disk"
-	case RBD:
-		return "rbd image"
-	case Zvol:
-		return "ZFS volume"
-	case DRBD:
-		return "DRBD device"
-	case Loop, NBD, Bcache, Zram:
-		return string(k) + " device"
-	}
-	return string(k)
-}
 
 // form is a kernel name: a prefix, and what may follow it.
 type form struct {
@@ -245,24 +219,12 @@ func UsableBy(d *event.DevInfo) Usable {
 		return Empty
 	case size > 0:
 		return InUse
-	case late(kind) && d.Props["SYSTEMD_READY"] == "0":
+	case kind.Late() && d.Props["SYSTEMD_READY"] == "0":
 		return Empty
-	case late(kind) && d.Links == nil && d.Action == "add":
+	case kind.Late() && d.Links == nil && d.Action == "add":
 		return NotKnown
 	}
 	return InUse
-}
-
-// late reports whether devices of this kind exist before something is behind
-// them, and say so through SYSTEMD_READY. Others have that property for reasons
-// that are not a guest's: a multipath map claims the disk, or a btrfs inside
-// it waits for more devices.
-func late(k Kind) bool {
-	switch k {
-	case Array, Loop, NBD, Zram:
-		return true
-	}
-	return false
 }
 
 // ArrayRuns reports whether an md array in this state serves I/O

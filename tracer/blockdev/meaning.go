@@ -19,15 +19,16 @@ type Meaning struct {
 	Mappings []devmap.Candidate
 }
 
-// linkFolders are the folders of /dev in which udev's rules make links to
-// devices of one kind (Ceph's 50-rbd.rules, OpenZFS's 60-zvol.rules, drbd-utils'
-// 65-drbd.rules, mdadm's 63-md-raid-arrays.rules, bcache-tools' 69-bcache.rules).
-var linkFolders = []struct {
-	folder string
-	kind   Kind
-}{
-	{"disk", Other}, {"md", Array}, {"rbd", RBD}, {"rbd-pool", RBD}, {"zvol", Zvol}, {"drbd", DRBD}, {"bcache", Bcache}, {"storpool", Other},
-}
+// folderKinds says of which kind a link in a folder of /dev is, by the folder's name.
+var folderKinds = func() map[string]Kind {
+	of := map[string]Kind{}
+	for kind, t := range kinds {
+		for _, folder := range t.folders {
+			of[folder] = kind
+		}
+	}
+	return of
+}()
 
 // MeaningOf says which block device an absolute path can mean. It touches no
 // file: the same path can be asked about a boot that is long over. ok is false
@@ -39,10 +40,8 @@ func MeaningOf(name string) (m Meaning, ok bool) {
 		return Meaning{}, false
 	}
 	if folder, inside, nested := strings.Cut(rest, "/"); nested && inside != "" {
-		for _, f := range linkFolders {
-			if f.folder == folder {
-				return Meaning{Kind: f.kind, Mappings: devmap.Candidates(name)}, true
-			}
+		if kind, ok := folderKinds[folder]; ok {
+			return Meaning{Kind: kind, Mappings: devmap.Candidates(name)}, true
 		}
 	} else if kind, known := KindOf(rest); known {
 		return Meaning{Kind: kind, Node: rest, Mappings: devmap.Candidates(name)}, true

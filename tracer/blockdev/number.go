@@ -50,9 +50,3 @@ func (s *Sysfs) Device(dev event.Dev) (event.DevInfo, error) {
 func Secondary(d *event.DevInfo) bool {
 	return DeviceKind(d) == DRBD && d.Attrs[AttrReadOnly] == "1" && strings.HasPrefix(d.Attrs[AttrDRBDVersion], "8.")
 }
-
-// AnnouncesUse reports whether the kernel announces with "change" that devices
-// of this kind have something behind them now (loop_configure in
-// drivers/block/loop.c, do_md_run in drivers/md/md.c). nbd does so since Linux
-// 4.12, zram never.
-func AnnouncesUse(k Kind) bool { return k == Loop || k == Array }

@@ -150,15 +150,9 @@ func relateDevices(a, b *event.MemoryDisk) relation {
 	return other
 }
 
-// plainDisk reports whether a device is a disk by itself. The same disk can be
-// one of several kinds: it moves from SATA to a USB case, or its own host gives it
-// another bus.
+// plainDisk reports whether a device is a disk by itself, as far as its kind tells.
 func plainDisk(d *event.MemoryDisk) bool {
-	switch blockdev.Kind(d.DeviceKind) {
-	case blockdev.SCSI, blockdev.NVMe, blockdev.Virtio, blockdev.Xen, blockdev.MMC, blockdev.Pmem:
-		return true
-	}
-	return vague(d)
+	return blockdev.Kind(d.DeviceKind).PlainDisk() || vague(d)
 }
 
 func vague(d *event.MemoryDisk) bool {

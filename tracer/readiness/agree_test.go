@@ -755,11 +755,7 @@ func (s *sim) other(name string, dev event.Dev, link string) simDisk {
 
 // late: the device is there before something is behind it.
 func (d *simDevice) late() bool {
-	switch d.kind {
-	case blockdev.Loop, blockdev.Array, blockdev.NBD, blockdev.Zram, blockdev.DRBD:
-		return true
-	}
-	return false
+	return d.kind.Late() || d.kind == blockdev.DRBD // which gets its role later
 }
 
 func (d *simDevice) set(used bool) {

@@ -374,7 +374,7 @@ func (l *look) usable(d *event.DevInfo) *Blocker {
 		l.silent = true
 		return &Blocker{Kind: Secondary, Detail: what + " is secondary here, so it can't be opened"}
 	case blockdev.UsableBy(d) == blockdev.Empty:
-		l.silent = l.silent || !blockdev.AnnouncesUse(kind)
+		l.silent = l.silent || !kind.AnnouncesUse()
 		return &Blocker{Kind: Empty, Detail: what + " is there, but " + nothingBehind(d)}
 	}
 	l.catchUp()

@@ -8,7 +8,6 @@ import (
 
 	"golang.org/x/sys/unix"
 
-	"github.com/bootrace/bootrace/tracer/blockdev"
 	"github.com/bootrace/bootrace/tracer/devmap"
 	"github.com/bootrace/bootrace/tracer/event"
 	"github.com/bootrace/bootrace/tracer/guest"
@@ -95,7 +94,7 @@ func (r *record) isVolume(l *look, rt *route) (known bool, doubt string) {
 		return false, ""
 	}
 	for _, life := range rt.lives {
-		if life.forGuests() && !life.out.Private && !life.transient() {
+		if life.kind.ForGuests() && !life.out.Private && !life.transient() {
 			return true, ""
 		}
 	}
@@ -107,16 +106,6 @@ func (r *record) isVolume(l *look, rt *route) (known bool, doubt string) {
 		return info.Found, ""
 	}
 	return r.groups[vg], "no mapping of that name was made in this boot, and LVM was not asked whether it has such a volume"
-}
-
-// forGuests reports whether devices of this kind are there for guests, as a rule,
-// and not for the host itself.
-func (l *life) forGuests() bool {
-	switch l.kind {
-	case blockdev.Mapping, blockdev.RBD, blockdev.Zvol, blockdev.DRBD:
-		return true
-	}
-	return false
 }
 
 // transient reports whether somebody made or deleted the volume in this boot:

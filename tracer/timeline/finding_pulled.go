@@ -95,7 +95,7 @@ func (r *record) lost(l *life, ran stamp, known map[*life]*life) *life {
 		return gone
 	}
 	known[l] = nil // a table can't lead to itself, a broken log can
-	if l.end != nil && !l.assumed && pullable(l.kind) && l.end.from > ran.from && l.end.at < ran.at {
+	if l.end != nil && !l.assumed && l.kind.Pullable() && l.end.from > ran.from && l.end.at < ran.at {
 		known[l] = l
 		return l
 	}
@@ -127,17 +127,6 @@ func (r *record) lost(l *life, ran stamp, known map[*life]*life) *life {
 	}
 	known[l] = found
 	return found
-}
-
-// pullable reports whether a device of this kind can go while somebody has it
-// open: hardware, and what is on the other side of a network.
-func pullable(k blockdev.Kind) bool {
-	switch k {
-	case blockdev.SCSI, blockdev.NVMe, blockdev.Virtio, blockdev.Xen, blockdev.NBD, blockdev.MMC, blockdev.Pmem, blockdev.Other,
-		blockdev.Partition:
-		return true
-	}
-	return false
 }
 
 // redundant reports whether a mapping can do without some of its devices.
