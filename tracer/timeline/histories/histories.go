@@ -1,31 +1,3 @@
-// Package histories reads a boot that a person wrote down: a text with a line for
-// each event, from which a timeline can be judged without a host. The tests of
-// the timeline are written in it, and so can be any report of a wrong verdict:
-//
-//	TIME KIND WORD... KEY=VALUE...
-//
-// TIME is seconds since the boot, or FROM..AT where an instant is only known as a
-// window. KIND is a kind of event as in a log. An empty line, and one that begins
-// with "#", says nothing. What follows "args:" is a command line. An exec is one of
-// qemu unless binary=PATH names another program.
-//
-//	0.1 sources
-//	1.0 activate lv=vg/a dev=253:0
-//	2.0 exec pid=100 args: qemu-system-x86_64 -name vm -drive file=/dev/vg/a
-//	2.1..2.2 open pid=100 /dev/vg/a dev=253:0 flags=O_RDWR,O_DIRECT
-//	2.5 open pid=100 /dev/vg/b ENOENT
-//	3 exit pid=100 status=1
-//	60 lvm vg/b skip=1
-//
-// Some lines stand for more than they say. "sources" is all sources attached.
-// "activate" is what vgchange and udev do to one volume: live after 4 ms, the
-// links made after 8, ready after 10. "remembered" and "member" add to the memory
-// or image event before them, "layer" to a look into a disk ("inside"), and "kept" to
-// the remembered disk before it. "unknown KIND" is an event of a kind that this
-// version does not know. lv=VG/LV[/LAYER] stands for the name and the uuid
-// that LVM gives a mapping. In the values of table=, reason= and why= a "_" is a
-// blank. A property of udev is KEY=VALUE with a key in capitals, an attribute in
-// sysfs sys.KEY=VALUE, and under= lists the devices beneath one.
 package histories
 
 import (
@@ -127,7 +99,7 @@ func (p *Writer) Line(line string) error {
 	if line == "" || line[0] == '#' {
 		return nil
 	}
-	return p.line(line)
+	return p.read(split(line))
 }
 
 // Events returns what the lines say, numbered from 1 on.
@@ -145,6 +117,7 @@ type words struct {
 	keys  map[string]string
 	args  []string
 	asked map[string]bool
+	taken int // of plain
 	err   error
 }
 
@@ -166,7 +139,7 @@ func split(line string) *words {
 }
 
 // letters are those of keys. A path with a "=" in it is no key.
-const letters = "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789_"
+const letters = "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789_-"
 
 // sysfs begins the keys of a device's attributes in sysfs: sys.md/array_state.
 const sysfs = "sys."
@@ -182,9 +155,30 @@ func (w *words) fail(format string, args ...any) {
 func (w *words) word(place int, what string) string {
 	if place >= len(w.plain) {
 		w.fail("a %s is missing", what)
+	}
+	return w.more(place)
+}
+
+// more is word where it may be missing.
+func (w *words) more(place int) string {
+	if place >= len(w.plain) {
 		return ""
 	}
+	w.taken = max(w.taken, place+1)
 	return w.plain[place]
+}
+
+// errno returns the error of which the word at that place is the name, 0 without one.
+func (w *words) errno(place int) int {
+	name := w.more(place)
+	if name == "" {
+		return 0
+	}
+	errno := errnoOf(name)
+	if errno == 0 {
+		w.fail("%s is not the name of an error", name)
+	}
+	return errno
 }
 
 // key returns the value of KEY=VALUE, empty without one.
@@ -263,8 +257,11 @@ func (w *words) table() []string {
 	return nil
 }
 
-// unasked is the error for a key that means nothing in this line.
+// unasked is the error for a word or key that means nothing in this line.
 func (w *words) unasked() error {
+	if w.taken < len(w.plain) {
+		return fmt.Errorf("%s means nothing here", w.plain[w.taken])
+	}
 	for key := range w.keys {
 		if !w.asked[key] {
 			return fmt.Errorf("%s= means nothing here", key)
@@ -273,8 +270,7 @@ func (w *words) unasked() error {
 	return nil
 }
 
-func (p *Writer) line(line string) error {
-	w := split(line)
+func (p *Writer) read(w *words) error {
 	if len(w.plain) < 2 {
 		return errors.New("want TIME KIND")
 	}
@@ -365,7 +361,7 @@ func (p *Writer) activate(at event.Time, w *words) error {
 	}
 	lines = append(lines, fmt.Sprintf("%f..%f udev change dm-%s dev=%s lv=%s DM_ACTIVATION=1 links=%s", t+.005, t+.010, minor, dev, lv, links))
 	for _, line := range lines {
-		if err := p.line(line); err != nil {
+		if err := p.read(split(line)); err != nil {
 			return err
 		}
 	}
@@ -393,8 +389,6 @@ func (p *Writer) remembered(w *words) {
 	}
 }
 
-// layer adds "layer KIND [over=N] [name=] [uuid=] [needs=N] [has=N] [state=] [why=]
-// [damage=HEADER] [copy=1] [absent=BYTE] [generation=N]" to the look before it.
 func (p *Writer) layer(w *words) {
 	if len(p.events) == 0 || p.events[len(p.events)-1].Inside == nil {
 		w.fail("there is no look into a disk before it")
@@ -414,8 +408,6 @@ func (p *Writer) layer(w *words) {
 	i.Layers = append(i.Layers, l)
 }
 
-// kept adds "kept KIND [uuid=] [needs=N] [has=N] [generation=N] [boot=] [short=BOOT]" to
-// the disk that was remembered before it: what is remembered of its inside.
 func (p *Writer) kept(w *words) {
 	var m *event.MemoryInfo
 	if len(p.events) > 0 {
@@ -484,8 +476,9 @@ func fill(e *event.Event, w *words) {
 	case event.Open:
 		fillOpen(e, w)
 	case event.Memory:
-		if e.Memory = (&event.MemoryInfo{Guest: w.key("guest"), Boot: "before", Accepted: w.key("accepted") != ""}); !e.Memory.Accepted {
-			e.Proc = &event.Proc{PID: w.number("pid")}
+		e.Memory = &event.MemoryInfo{Guest: w.key("guest"), Boot: "before", Accepted: w.key("accepted") != ""}
+		if pid := w.number("pid"); !e.Memory.Accepted {
+			e.Proc = &event.Proc{PID: pid}
 		}
 	case event.Inside:
 		if pid := w.number("pid"); pid != 0 {
@@ -499,7 +492,7 @@ func fill(e *event.Event, w *words) {
 		}
 	case event.Image:
 		e.Proc = &event.Proc{PID: w.number("pid")}
-		e.Image = &event.ImageInfo{Disk: w.key("disk"), Cut: w.key("cut")}
+		e.Image = &event.ImageInfo{Disk: w.key("disk"), Cut: w.text("cut")}
 	case event.Source:
 		e.Source = source(w.word(0, "source"), w.word(1, "state"), w.list("abilities"), w.text("why"))
 	case event.Mark:
@@ -565,21 +558,22 @@ func fillExec(e *event.Event, w *words) {
 	e.Proc = &event.Proc{PID: w.number("pid"), PPID: cmp.Or(w.number("parent"), 1), Comm: "qemu-system-x86"}
 	e.Exec = &event.ExecInfo{Filename: cmp.Or(w.key("binary"), "/usr/bin/qemu-system-x86_64"), Args: w.args, Truncated: w.key("truncated") != ""}
 	if held := w.key("holds"); held != "" {
-		path, dev, _ := strings.Cut(held, "@")
-		w.keys["held"] = dev
-		e.Exec.Files = []event.OpenInfo{{Path: path, Dev: w.dev("held"), Type: "block", Size: 1 << 30}}
+		path, number, _ := strings.Cut(held, "@")
+		file := event.OpenInfo{Path: path, Type: "block", Size: 1 << 30}
+		if number != "" {
+			file.Dev = w.parseDev("holds", number)
+		}
+		e.Exec.Files = []event.OpenInfo{file}
 	}
 }
 
-// fillLVM takes "lvm VG/LV [not-found|no-group] [skip=1] [noauto=1] [missing=N]
-// [owner=ID] [clustered=1] [same=N] [damaged=TEXT]
-// [pvs=PATH@DEV[@duplicate|@missing],...] ..." and "lvm config KEY=VALUE...".
 func fillLVM(e *event.Event, w *words) {
 	l := &event.LVMInfo{}
 	e.LVM = l
 	name := w.word(0, "VG/LV, or config")
 	if name == "config" {
 		l.Config = map[string]string{}
+		w.taken = len(w.plain)
 		for _, setting := range w.plain[1:] {
 			key, value, _ := strings.Cut(setting, "=")
 			l.Config[key] = value
@@ -587,9 +581,16 @@ func fillLVM(e *event.Event, w *words) {
 		return
 	}
 	l.VG, l.LV, _ = strings.Cut(name, "/")
-	rest := w.plain[min(1, len(w.plain)):]
-	l.GroupFound = !slices.Contains(rest, "no-group")
-	l.Found = l.GroupFound && !slices.Contains(rest, "not-found")
+	l.Found, l.GroupFound = true, true
+	switch word := w.more(1); word {
+	case "":
+	case "not-found":
+		l.Found = false
+	case "no-group":
+		l.Found, l.GroupFound = false, false
+	default:
+		w.fail("%s: use not-found or no-group", word)
+	}
 	l.SkipActivation, l.NoAutoActivation = w.key("skip") != "", w.key("noauto") != ""
 	l.MissingPVs = w.number("missing")
 	l.Health, l.LockType, l.Why = w.key("health"), w.key("lock"), w.text("why")
@@ -619,9 +620,7 @@ func fillProcess(e *event.Event, w *words) {
 	}
 }
 
-// fillPolicy takes "policy MODE [inspect=on] [deadline=80s] [longest=5s] [on-timeout=deny]
-// [filesystem=hold] [programs=PATTERN,...] [spare=NAME]", where spare is a guest whose deadline is
-// 0; the rest is as without a configuration.
+// fillPolicy leaves what is not given as it is without a configuration.
 func fillPolicy(e *event.Event, w *words) {
 	p := event.UsualPolicy(guest.Places())
 	p.Mode, p.Inspect = w.word(0, "mode"), w.key("inspect")
@@ -645,7 +644,6 @@ func fillPolicy(e *event.Event, w *words) {
 	e.Policy = &p
 }
 
-// fillDomain takes "domain NAME pid=N uuid=... disks=PATH,...".
 func fillDomain(e *event.Event, w *words) {
 	e.Proc = &event.Proc{PID: w.number("pid")}
 	e.Domain = &event.DomainInfo{Name: w.word(0, "name"), UUID: w.key("uuid"), Phase: cmp.Or(w.key("phase"), event.DomainStarts)}
@@ -654,14 +652,10 @@ func fillDomain(e *event.Event, w *words) {
 	}
 }
 
-// fillMount takes "mount POINT [SOURCE] [action=unmounted] [dev=] [unit=]".
 func fillMount(e *event.Event, w *words) {
 	m := &event.MountInfo{
 		Action: event.MountAction(cmp.Or(w.key("action"), string(event.MountMade))), Point: w.word(0, "mount point"), Root: "/",
-		FSType: cmp.Or(w.key("fstype"), "ext4"), UUID: w.key("uuid"), Unit: w.key("unit"),
-	}
-	if len(w.plain) > 1 {
-		m.Source = w.plain[1]
+		FSType: cmp.Or(w.key("fstype"), "ext4"), UUID: w.key("uuid"), Unit: w.key("unit"), Source: w.more(1),
 	}
 	if dev := w.dev("dev"); dev != nil {
 		m.Dev = *dev
@@ -669,17 +663,10 @@ func fillMount(e *event.Event, w *words) {
 	e.Mount = m
 }
 
-// fillWay takes "way PATH NODE [ERRNO] pid= [links=LINK>TARGET,...] [type=file]
-// [dev=] [mount=]".
 func fillWay(e *event.Event, w *words) {
 	e.Proc = &event.Proc{PID: w.number("pid")}
 	y := &event.WayInfo{
-		Path: w.word(0, "path"), Node: w.word(1, "node"), Type: w.key("type"), Dev: w.dev("dev"), Mount: w.key("mount"),
-	}
-	if len(w.plain) > 2 {
-		if y.Errno = errnoOf(w.plain[2]); y.Errno == 0 {
-			w.fail("%s is not the name of an error", w.plain[2])
-		}
+		Path: w.word(0, "path"), Node: w.word(1, "node"), Errno: w.errno(2), Type: w.key("type"), Dev: w.dev("dev"), Mount: w.key("mount"),
 	}
 	if y.Dev != nil {
 		y.Type = "block"
@@ -705,16 +692,10 @@ func errnoOf(name string) int {
 	return 0
 }
 
-// fillOpen takes "open PATH [ERRNO] pid=N [parent=N] [comm=NAME] [dev=] [type=file] [size=N]
-// [flags=O_RDWR,O_DIRECT] [args: ...]".
 func fillOpen(e *event.Event, w *words) {
 	e.Proc = &event.Proc{PID: w.number("pid"), PPID: w.number("parent"), Comm: cmp.Or(w.key("comm"), "qemu-system-x86"), Args: w.args}
-	o := &event.OpenInfo{Path: w.word(0, "path"), Size: -1, Dev: w.dev("dev"), Type: w.key("type")}
-	if len(w.plain) > 1 {
-		if o.Errno = errnoOf(w.plain[1]); o.Errno == 0 {
-			w.fail("%s is not the name of an error", w.plain[1])
-		}
-	} else if o.Dev != nil && o.Type == "" {
+	o := &event.OpenInfo{Path: w.word(0, "path"), Errno: w.errno(1), Size: -1, Dev: w.dev("dev"), Type: w.key("type")}
+	if o.Errno == 0 && o.Dev != nil && o.Type == "" {
 		o.Type, o.Size = "block", 1<<30
 	}
 	if w.key("size") != "" {
