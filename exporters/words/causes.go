@@ -46,10 +46,10 @@ var causes = map[string]causeWords{
 		looked: "deactivated again. {disks} had been ready, and was taken away before somebody looked[: by {by}].",
 	},
 	timeline.CauseAnotherDevice: {
-		text: "another device[, and a shorter one{shorter}]. {disks} led to something else than this guest should run on[: {now}][, {size}]" + wasOn + ".[ What lay beyond the end{shorter} is not there for the guest: a file system that reaches that far is broken{unproved}.] [Inside, {layer} needs {needs} and has {has}: short by {short}.]",
+		text: "another device[, and a shorter one{?shorter}]. {disks} led to something else than this guest should run on[: {now}][, {size}]" + wasOn + ".[ What lay beyond the end{?shorter} is not there for the guest: a file system that reaches that far is broken{?unproved}.] [Inside, {layer} needs {needs} and has {has}: short by {short}.]",
 	},
 	timeline.CauseShorterDevice: {
-		text: "a shorter device. {disks} {was} smaller than what this guest should run on[: {size}][ instead of {lastsize}]. [What lay beyond the end is not there for the guest: a file system that reaches that far is broken{unproved}.] [Inside, {layer} needs {needs} and has {has}: short by {short}.]",
+		text: "a shorter device. {disks} {was} smaller than what this guest should run on[: {size}][ instead of {lastsize}]. [What lay beyond the end is not there for the guest: a file system that reaches that far is broken{?unproved}.] [Inside, {layer} needs {needs} and has {has}: short by {short}.]",
 	},
 	timeline.CauseTruncated: {
 		text: "truncated. Inside {disks}, {layer} needs {needs} and has {has}: short by {short}[, since boot {since}][; in boot {whole} it had all][ on {wholeon}]. The guest's kernel refuses to mount what passes the end of its device, or cuts it off; a start that fails can write to the disk and make it worse.",

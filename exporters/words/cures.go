@@ -20,16 +20,16 @@ type cureWords struct {
 // cures has an entry for each cure.
 var cures = map[string]cureWords{
 	timeline.CureHold: {
-		text:     "keep its start back until the disk is ready: set `mode: enforce`[, if `bootrace check` finds that this kernel lets a start be held as long as that takes{untried}]; where something looks for the disk before it starts the guest, have it run `bootrace wait` first",
+		text:     "keep its start back until the disk is ready: set `mode: enforce`[, if `bootrace check` finds that this kernel lets a start be held as long as that takes{?untried}]; where something looks for the disk before it starts the guest, have it run `bootrace wait` first",
 		commands: func(_ *timeline.Verdict, c *timeline.Cause, _ time.Duration) []string { return startHolding(c.Hold) },
 	},
 	timeline.CureLongerHold: {
-		text: "keep its start back until the disk is ready: [set `mode: enforce` with{trace} ]a `deadline` above[ {wait},] what that takes[ ({deadline} is not enough)][, if `bootrace check` finds that this kernel lets a start be held so long{untried}], in general or in `enforce.guests`; and have what starts the guest wait as long",
+		text: "keep its start back until the disk is ready: [set `mode: enforce` with{?trace} ]a `deadline` above[ {wait},] what that takes[ ({deadline} is not enough)][, if `bootrace check` finds that this kernel lets a start be held so long{?untried}], in general or in `enforce.guests`; and have what starts the guest wait as long",
 		commands: func(_ *timeline.Verdict, c *timeline.Cause, deadline time.Duration) []string {
 			return longerHold(c.Hold, deadline)
 		},
 	},
-	timeline.CureHoldProgram: {text: "keep its start back until the disk is ready: add its program[, {program},] to `enforce.binaries`[, and set `mode: enforce`{trace}]"},
+	timeline.CureHoldProgram: {text: "keep its start back until the disk is ready: add its program[, {program},] to `enforce.binaries`[, and set `mode: enforce`{?trace}]"},
 	timeline.CureWait:        {text: "have what starts it run `bootrace wait` first: on this kernel no start is held for longer than {deadline}"},
 	timeline.CureOrder: {
 		text:     "let what starts guests run after what activates their volumes[, here {by}]",

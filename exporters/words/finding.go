@@ -393,7 +393,7 @@ func (t *Teller) saysStep(s *timeline.AccountStep) part {
 			return Span{t.process(s.By), Plain}, s.By != nil
 		case "before":
 			return Span{beforeStep(s), Plain}, true
-		case "nobody": // said where no process is known: it tells nothing itself
+		case "?nobody":
 			return Span{}, s.By == nil
 		case "queued":
 			return Span{t.Signs.Duration(s.Queued), Plain}, s.Behind > 0

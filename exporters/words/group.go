@@ -22,8 +22,9 @@ const mostReasons = 8
 // mostNames is how many guests of a group are named.
 const mostNames = 4
 
-// reason is what makes findings or causes alike. The exact one tells commands of
-// one program from each other, the rough one does not.
+// reason is what makes findings or causes alike: rough has all that makes the sentence
+// another, exact what only changes a name in it. Of what differs in no more than exact,
+// mostReasons are told apart.
 type reason struct{ rough, exact string }
 
 // gather puts the items of one reason together, in the order of their first; each
@@ -255,15 +256,15 @@ func (t *Teller) marginRange(p *Paragraph, list []*timeline.Finding) {
 	p.Say(map[Side]string{Early: "too early", Spare: "to spare"}[SideOf(least)], Plain)
 }
 
-// telling is one cause of a verdict, or that nothing is known: cause is nil then.
-type telling struct {
+// startCause is one cause of a verdict, or that nothing is known: cause is nil then.
+type startCause struct {
 	verdict *timeline.Verdict
 	cause   *timeline.Cause
 	guest   *timeline.GuestSummary // nil in a timeline that has none
 	name    string
 }
 
-func (a *telling) outcome() timeline.Outcome {
+func (a *startCause) outcome() timeline.Outcome {
 	if a.cause != nil {
 		return a.cause.Outcome
 	}
@@ -274,14 +275,14 @@ func (a *telling) outcome() timeline.Outcome {
 // outcome first, then what concerns most guests, then by time. It says nothing of
 // starts that went well.
 func (t *Teller) Verdicts(tl *timeline.Timeline) []Advice {
-	all := tellings(tl)
+	all := startCauses(tl)
 	deadline := enoughFor(all)
-	groups, reasons := gather(all, func(a telling) reason { return causeReason(&a) })
+	groups, reasons := gather(all, func(a startCause) reason { return causeReason(&a) })
 	for i := range slices.Backward(groups) {
 		if g := groups[i]; g[0].cause != nil && g[0].cause.Last != nil && len(told(g)) > 1 && len(told(g)) <= mostNames {
-			var apart [][]telling
+			var apart [][]startCause
 			for _, name := range told(g) {
-				apart = append(apart, slices.DeleteFunc(slices.Clone(g), func(a telling) bool { return a.name != name }))
+				apart = append(apart, slices.DeleteFunc(slices.Clone(g), func(a startCause) bool { return a.name != name }))
 			}
 			groups = slices.Replace(groups, i, i+1, apart...)
 			reasons = slices.Replace(reasons, i, i+1, slices.Repeat([]int{1}, len(apart))...)
@@ -291,7 +292,7 @@ func (t *Teller) Verdicts(tl *timeline.Timeline) []Advice {
 	for i := range order {
 		order[i] = i
 	}
-	rank := func(g []telling) int { return slices.Index(timeline.Outcomes(), g[0].outcome()) }
+	rank := func(g []startCause) int { return slices.Index(timeline.Outcomes(), g[0].outcome()) }
 	slices.SortStableFunc(order, func(a, b int) int {
 		return cmp.Or(cmp.Compare(rank(groups[a]), rank(groups[b])), cmp.Compare(len(told(groups[b])), len(told(groups[a]))),
 			cmp.Compare(groups[a][0].verdict.At, groups[b][0].verdict.At))
@@ -304,20 +305,20 @@ func (t *Teller) Verdicts(tl *timeline.Timeline) []Advice {
 	return out
 }
 
-// tellings lists what is to be told, by time.
-func tellings(tl *timeline.Timeline) []telling {
+// startCauses lists what is to be told, by time.
+func startCauses(tl *timeline.Timeline) []startCause {
 	of := map[int]*timeline.GuestSummary{}
 	for i := range tl.Summary.Guests {
 		for _, n := range tl.Summary.Guests[i].Verdicts {
 			of[n] = &tl.Summary.Guests[i]
 		}
 	}
-	var list []telling
+	var list []startCause
 	for i, v := range tl.Verdicts {
 		if v.Outcome == timeline.OutcomeFine {
 			continue
 		}
-		one := telling{verdict: v, guest: of[i], name: v.Guest}
+		one := startCause{verdict: v, guest: of[i], name: v.Guest}
 		if one.name == "" && len(v.Causes) > 0 {
 			one.name = first(v.Causes[0].Disks)
 		}
@@ -332,7 +333,7 @@ func tellings(tl *timeline.Timeline) []telling {
 	return list
 }
 
-func causeReason(a *telling) reason {
+func causeReason(a *startCause) reason {
 	v, c := a.verdict, a.cause
 	if c == nil {
 		return reason{rough: joined("", flag(v.Guest != ""), joined(v.Unknown...))}
@@ -359,13 +360,13 @@ func causeReason(a *telling) reason {
 }
 
 // told names the guests of a group, each once.
-func told(group []telling) []string {
-	return distinct(group, func(a telling) string { return a.name })
+func told(group []startCause) []string {
+	return distinct(group, func(a startCause) string { return a.name })
 }
 
 // verdictGroup tells one reason, of whom it is, and what helps. cured has of each
 // list of cures the guest in whose group it was told.
-func (t *Teller) verdictGroup(group []telling, reasons int, cured map[string]string) Paragraph {
+func (t *Teller) verdictGroup(group []startCause, reasons int, cured map[string]string) Paragraph {
 	example := group[0]
 	for _, a := range group { // the hold that has to last longest is long enough for all
 		if wait(&a) > wait(&example) {
@@ -402,7 +403,7 @@ func (t *Teller) verdictGroup(group []telling, reasons int, cured map[string]str
 	return p
 }
 
-func wait(a *telling) event.Duration {
+func wait(a *startCause) event.Duration {
 	if a.cause == nil || a.cause.Hold == nil {
 		return 0
 	}
@@ -417,7 +418,7 @@ var outcomeVerbs = map[timeline.Outcome][2]string{
 }
 
 // many says whom a reason concerns, where that is more than one guest.
-func (t *Teller) many(p *Paragraph, group []telling, names []string, reasons int) {
+func (t *Teller) many(p *Paragraph, group []startCause, names []string, reasons int) {
 	p.Add(t.countOf(len(names), group[0].verdict.Guest), Strong)
 	if group[0].verdict.Guest == "" {
 		p.Say("without a guest, for one reason", Plain)
@@ -461,10 +462,10 @@ func (t *Teller) many(p *Paragraph, group []telling, names []string, reasons int
 	p.Join(". One of them,", Plain)
 }
 
-func startOf(a telling) string { return joined(a.verdict.GuestID, Seconds(a.verdict.At)) }
+func startOf(a startCause) string { return joined(a.verdict.GuestID, Seconds(a.verdict.At)) }
 
 // again says how often one guest was started in vain, and whether it runs now.
-func (t *Teller) again(p *Paragraph, group []telling) {
+func (t *Teller) again(p *Paragraph, group []startCause) {
 	s, v := group[0].guest, group[0].verdict
 	p.Say("Guest", Plain)
 	p.Add(t.Name(v.Guest, NameCols), Strong)

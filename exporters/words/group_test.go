@@ -19,7 +19,7 @@ func TestFieldsKeepApart(t *testing.T) {
 		"For",   // where a sentence depends on it (would-hold), State differs, too
 	)
 	timelinetest.CheckIgnored(t, "causeReason", func(c *timeline.Cause) any {
-		return causeReason(&telling{verdict: &timeline.Verdict{}, cause: c})
+		return causeReason(&startCause{verdict: &timeline.Verdict{}, cause: c})
 	},
 		"Disks", "Mapping", "Device", "NowPath", "Evidence", // each guest has its own
 		"Size", "Inside", "Holder", // told of one, which is named

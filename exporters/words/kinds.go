@@ -27,7 +27,8 @@ func (c Class) Style() Style { return classStyles[c] }
 // kind is how one kind of finding is told.
 //
 // In text, {name} is a part of the finding (see says), {what} the device as what
-// it is ("the volume"), {state} how it was at the open, and [...] is left out where a part in it is not known.
+// it is ("the volume"), {state} how it was at the open, and [...] is left out where a part
+// in it is not known. A {?part} prints nothing: it decides whether its [...] is told.
 type kind struct {
 	class     Class
 	one, many string // for the count of those that are no races
@@ -55,7 +56,7 @@ var kinds = map[string]kind{
 	"link-missing": {Failure, "missing link", "missing links",
 		opened + "[ ({error})]: {what}[ {mapping}] was live, and the path was not there[, after it had been ready {earlier}]."},
 	"backing-missing": {Failure, "missing backing file", "missing backing files",
-		opened + ", but {what} {state}[ ({error})][, after it had been ready {earlier}][; it became ready at {ready}]" + by + "[, and it never became ready in this boot{never}]."},
+		opened + ", but {what} {state}[ ({error})][, after it had been ready {earlier}][; it became ready at {ready}]" + by + "[, and it never became ready in this boot{?never}]."},
 	"removed": {Failure, "removed disk", "removed disks",
 		opened + "[ ({error})], after {what}[ {mapping}] had been ready and was removed again[: it was there {earlier}]."},
 	"renamed": {Failure, "renamed disk", "renamed disks",
@@ -74,11 +75,11 @@ var kinds = map[string]kind{
 			"[; it had been there {earlier}][; it came at {came}]."},
 	"truncated": {Failure, "truncated disk", "truncated disks",
 		"inside {disk} of guest {guest}, {layer} needs {needs} and has {has}: short by {short}[, since boot {since}][; in boot {whole} it had all][ on {wholeon}]." +
-			"[ The guest's partitions fit all the same{unneeded}.]"},
+			"[ The guest's partitions fit all the same{?unneeded}.]"},
 	"part-missing": {Failure, "disk with a missing part", "disks with a missing part",
 		"inside {disk} of guest {guest}, {layer}: {seen}[, and {more}]."},
 	"damaged": {Failure, "damaged disk", "damaged disks",
-		"inside {disk} of guest {guest}, {layer} is damaged at its byte {atbyte}: {seen}[, and {more}].[ That is a copy, which is not needed as long as the first one is sound{unneeded}.]"},
+		"inside {disk} of guest {guest}, {layer} is damaged at its byte {atbyte}: {seen}[, and {more}].[ That is a copy, which is not needed as long as the first one is sound{?unneeded}.]"},
 	"fs-errors": {Failure, "file system with errors", "file systems with errors",
 		"inside {disk} of guest {guest}, {layer} says of itself that it has errors: {seen}."},
 	"hibernated": {Warning, "hibernated guest", "hibernated guests",
@@ -100,7 +101,7 @@ var kinds = map[string]kind{
 	"over-share": {Unsure, "user whose events are not all recorded", "users whose events are not all recorded",
 		"[{count} ]events of {reason} are not recorded, from {at} on: more than the share of one. Of others nothing is missing for that."},
 	"would-hold": {Note, "start to hold", "starts to hold",
-		"enforce mode would have held the start of guest {guest}[ for {held}], waiting for {disk}[, which never became ready in this boot{never}][, {wouldend}]."},
+		"enforce mode would have held the start of guest {guest}[ for {held}], waiting for {disk}[, which never became ready in this boot{?never}][, {wouldend}]."},
 }
 
 // wouldHoldInside is of a disk that is cut off inside.
@@ -117,7 +118,7 @@ var suspended = kind{Failure, kinds["not-live"].one, kinds["not-live"].many,
 
 // inVain is what becomes of a held start whose disks were not ready in the end.
 var inVain = kind{Warning, "start held in vain", "starts held in vain",
-	kinds["held"].text + "[ {disk} was ready only at {ready}.][ {disk} was never ready in this boot{never}.][ It had been ready before: {earlier}.]"}
+	kinds["held"].text + "[ {disk} was ready only at {ready}.][ {disk} was never ready in this boot{?never}.][ It had been ready before: {earlier}.]"}
 
 // refused is a held start that never came to be.
 var refused = kind{Failure, "held start that failed", "held starts that failed", inVain.text}
@@ -180,7 +181,7 @@ var delays = map[string]string{
 	timeline.StepGroupUsable:  "LVM's command ran right after another physical volume[, {detail},] had become usable, {at} after the boot began",
 	timeline.StepGroupWritten: "LVM's command ran right after another physical volume[, {detail},] had been made, {at} after the boot began",
 	timeline.StepGroupPV:      "LVM's command ran right after udev had finished with another physical volume[, {detail}], which took {took}[: up to {queued} of that its queue held it behind {behind}]",
-	timeline.StepCreated:      "[{by} created it {took} after {before}][it was created {took} after {before}{nobody}]",
+	timeline.StepCreated:      "[{by} created it {took} after {before}][it was created {took} after {before}{?nobody}]",
 	timeline.StepLoaded:       "it took {took} until its table was loaded[ by {by}]",
 	timeline.StepLive:         "it took {took} until its table was live[, made so by {by}]",
 	timeline.StepResumed:      "it was suspended for {took}",

@@ -47,7 +47,7 @@ func setting(name string, lines ...string) []string {
 // enoughFor is a deadline that is enough for every guest of list that needs a longer
 // hold, with a quarter to spare, and no shorter than what holds already: a command that
 // is good for one guest must not be bad for another.
-func enoughFor(list []telling) time.Duration {
+func enoughFor(list []startCause) time.Duration {
 	const grain, most = 10 * time.Second, 24 * time.Hour
 	deadline := config.Default().Enforce.Deadline
 	for i := range list {
@@ -109,7 +109,7 @@ func order(c *timeline.Cause) []string {
 const maxCommands = 8
 
 // groupCommands are those of all causes of a group that were not told yet.
-func groupCommands(group []telling, deadline time.Duration, told map[string]bool) []string {
+func groupCommands(group []startCause, deadline time.Duration, told map[string]bool) []string {
 	var list []string
 	for i := range group {
 		if group[i].cause == nil {

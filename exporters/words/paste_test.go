@@ -56,10 +56,10 @@ func TestCommands(t *testing.T) {
 
 // What cures several is told once, and a long list has an end.
 func TestGroupCommands(t *testing.T) {
-	var group []telling
+	var group []startCause
 	for _, disk := range strings.Fields("a b c d e f g h i j k") {
 		c := &timeline.Cause{Cures: []string{timeline.CureHold, timeline.CureSkip}, Disks: []string{"/dev/vg/" + disk}}
-		group = append(group, telling{verdict: &timeline.Verdict{Guest: disk}, cause: c})
+		group = append(group, startCause{verdict: &timeline.Verdict{Guest: disk}, cause: c})
 	}
 	told := map[string]bool{}
 	got := groupCommands(group, 0, told)
@@ -73,17 +73,17 @@ func TestGroupCommands(t *testing.T) {
 
 // The deadline that is told is enough for all guests, and never shorter than it was.
 func TestEnoughFor(t *testing.T) {
-	hold := func(wait, deadline time.Duration) telling {
-		return telling{cause: &timeline.Cause{Hold: &timeline.HoldAdvice{Wait: wait, Deadline: deadline}}}
+	hold := func(wait, deadline time.Duration) startCause {
+		return startCause{cause: &timeline.Cause{Hold: &timeline.HoldAdvice{Wait: wait, Deadline: deadline}}}
 	}
 	for _, c := range []struct {
-		list []telling
+		list []startCause
 		want time.Duration
 	}{
-		{[]telling{hold(10*time.Second, 5*time.Second), {}}, 80 * time.Second},
-		{[]telling{hold(10*time.Second, 0), hold(100*time.Second, 80*time.Second)}, 130 * time.Second},
-		{[]telling{hold(10*time.Second, 10*time.Minute)}, 10 * time.Minute},
-		{[]telling{hold(48*time.Hour, 0)}, 24 * time.Hour},
+		{[]startCause{hold(10*time.Second, 5*time.Second), {}}, 80 * time.Second},
+		{[]startCause{hold(10*time.Second, 0), hold(100*time.Second, 80*time.Second)}, 130 * time.Second},
+		{[]startCause{hold(10*time.Second, 10*time.Minute)}, 10 * time.Minute},
+		{[]startCause{hold(48*time.Hour, 0)}, 24 * time.Hour},
 	} {
 		if got := enoughFor(c.list); got != c.want {
 			t.Errorf("%s, want %s", got, c.want)

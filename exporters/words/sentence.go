@@ -11,10 +11,11 @@ import (
 	"github.com/bootrace/bootrace/tracer/timeline"
 )
 
-// part is a piece of a finding, and whether it is known.
+// part looks up a {name} of a template: its text, and false where that is not known.
 type part func(name string) (Span, bool)
 
-// tell adds a template to the paragraph (see kind).
+// tell adds a template to the paragraph (see kind). glue: what comes next joins the last
+// word, without a blank.
 func (p *Paragraph) tell(template string, says part) {
 	glue := !strings.HasPrefix(template, " ") && len(p.Words) > 0
 	for template != "" {
@@ -134,7 +135,7 @@ func (t *Teller) says(f *timeline.Finding) part {
 			return Span{t.process(f.By), Strong}, true
 		case "looks":
 			return Span{itoa(f.Looks), Plain}, f.Looks > 1
-		case "never": // said of what has no time: it tells that, and nothing else
+		case "?never": // there is no time from which on it was ready
 			return Span{}, f.Ready == nil && (f.Kind != timeline.Held || f.State != "")
 		case "nomapping":
 			return Span{"a device that is not known", Plain}, f.MappingName == "" && f.Device == ""
@@ -184,7 +185,7 @@ func (t *Teller) saysInside(name string, in *timeline.Trouble) (Span, bool) {
 		return Span{strconv.FormatInt(in.AtByte, 10), Plain}, true
 	case "more":
 		return Span{itoa(in.More) + " more", Plain}, in.More > 0
-	case "unneeded": // it tells nothing itself
+	case "?unneeded":
 		return Span{}, in.Spare
 	case "since":
 		return Span{t.Name(ShortID(in.Since), NameCols), Plain}, in.Since != ""

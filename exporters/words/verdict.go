@@ -175,7 +175,7 @@ func (t *Teller) saysCause(v *timeline.Verdict, c *timeline.Cause) part {
 			return Span{t.Name(c.Error, NameCols), Plain}, c.Error != ""
 		case "kind":
 			return Span{t.Name(c.Kind, NameCols), Plain}, true
-		case "wait", "deadline", "program", "ended", "trace", "untried":
+		case "wait", "deadline", "program", "ended", "?trace", "?untried":
 			return t.saysHold(name, c.Hold)
 		case "why":
 			return Span{t.clause(c.Step), Plain}, c.Step != nil
@@ -188,9 +188,9 @@ func (t *Teller) saysCause(v *timeline.Verdict, c *timeline.Cause) part {
 			return Span{t.Name(cmp.Or(c.Mapping, "a device that is not known"), NameCols), Strong}, c.Last != nil
 		case "size":
 			return Span{Bytes(c.Size), Strong}, c.Size > 0
-		case "shorter":
+		case "?shorter":
 			return Span{}, c.Shorter
-		case "unproved":
+		case "?unproved":
 			return Span{}, c.Inside == nil
 		}
 		if s, ok := t.saysInside(name, c.Inside); ok {
@@ -256,9 +256,9 @@ func (t *Teller) saysHold(name string, a *timeline.HoldAdvice) (Span, bool) {
 		return Span{"ended", Plain}, false
 	}
 	switch name {
-	case "trace": // said of what that mode alone needs: it tells nothing itself
+	case "?trace":
 		return Span{}, a.Mode == string(config.Trace)
-	case "untried":
+	case "?untried":
 		return Span{}, a.Untried
 	case "wait":
 		return Span{t.Signs.Duration(a.Wait), Plain}, a.Wait > 0

@@ -100,7 +100,7 @@ func textsOf(doubts []Doubt) []string {
 }
 
 // cutOff reports whether a start is held for what is inside its disks; d.mu is held.
-func (d *hold) cutOff() bool { return d.told && d.reason == event.HoldFilesystem }
+func (d *hold) cutOff() bool { return d.recorded && d.reason == event.HoldFilesystem }
 
 // look has the disks looked into, and waits for that, but not for long.
 func (h *Holder) look(d *hold, s Start) (doubts []Doubt, unknown string) {

@@ -237,7 +237,7 @@ func (d *hold) freed(p process) (guest string, ok bool) {
 	}
 	d.mu.Lock()
 	defer d.mu.Unlock()
-	if !d.told || d.task.PID != p.pid || d.task.Start != p.start {
+	if !d.recorded || d.task.PID != p.pid || d.task.Start != p.start {
 		return "", false
 	}
 	return sameGuest(&d.guest), true

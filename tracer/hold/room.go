@@ -42,9 +42,9 @@ const (
 	// which is some 20 MB without them: a start of four disks takes 23 KB.
 	heldMemory = 64 << 20
 	// What a start takes that waits: two goroutines, their stacks, and what else
-	// does not depend on its disks; and for each path that it waits for, which is
-	// in the verdict, and a key for who announces a device. A path's own text is
-	// in several of them, once with words around it. (Measured.)
+	// does not depend on its disks; and for each path that it waits for: its entry in
+	// the verdict, and its key in the table of who waits for which device. A path's own
+	// text is in several of them, once with words around it. (Measured.)
 	memoryOfStart = 16 << 10
 	memoryOfPath  = 1536
 	copiesOfPath  = 4

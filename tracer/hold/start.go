@@ -40,7 +40,7 @@ type hold struct {
 	mu       sync.Mutex
 	takes    load // of the user's room
 	over     bool // and no more of it
-	told     bool // it is recorded as a hold
+	recorded bool // as a hold
 	task     *Task
 	guest    guest.Guest
 	policy   config.Policy
@@ -400,8 +400,8 @@ func (h *Holder) unknown(d *hold, err error) {
 // that is news.
 func (h *Holder) becomes(d *hold, reason event.HoldReason) bool {
 	d.mu.Lock()
-	first, news := !d.told, !d.told || d.reason != reason
-	d.told, d.reason = true, reason
+	first, news := !d.recorded, !d.recorded || d.reason != reason
+	d.recorded, d.reason = true, reason
 	d.mu.Unlock()
 	if first {
 		h.counts.held.Add(1)
@@ -451,13 +451,13 @@ func (c *counts) pass(took time.Duration) {
 // account remembers and records what became of a start.
 func (h *Holder) account(d *hold, allow bool, why event.HoldReason, at event.Time) {
 	d.mu.Lock()
-	told, task := d.told, d.task
+	recorded, task := d.recorded, d.task
 	d.mu.Unlock()
 	switch {
 	case d.noExec.Load():
 		h.counts.seen.Add(^uint64(0)) // it was no start
 		return
-	case !told && allow:
+	case !recorded && allow:
 		h.counts.pass(at.Sub(d.since))
 		return
 	case why == event.ReleaseKilled:

@@ -121,7 +121,7 @@ func (h *Holder) Status() Status {
 func (d *hold) status(now event.Time) (Held, bool) {
 	d.mu.Lock()
 	defer d.mu.Unlock()
-	if !d.told {
+	if !d.recorded {
 		return Held{}, false
 	}
 	held := Held{
@@ -142,14 +142,14 @@ func (d *hold) status(now event.Time) (Held, bool) {
 	return held, true
 }
 
-// Waits takes in what the start waits for, the first of it.
-func (h *Held) Waits(blockers []readiness.Blocker) {
+// SetBlockers keeps the first maxWords of blockers, shortened, and adds the rest to More.
+func (h *Held) SetBlockers(blockers []readiness.Blocker) {
 	more := h.More
 	h.list(blockers, nil)
 	h.More += more
 }
 
-// list is Waits with what is wrong with its disks.
+// list sets what the start waits for, and what is wrong with its disks.
 func (h *Held) list(blockers []readiness.Blocker, doubts []Doubt) {
 	h.Blockers = slices.Clone(blockers[:min(len(blockers), maxWords)])
 	for i := range h.Blockers {
@@ -236,7 +236,7 @@ func (h *Holder) Release(who string) ([]string, error) {
 func (d *hold) called(who string) bool {
 	d.mu.Lock()
 	defer d.mu.Unlock()
-	if !d.told {
+	if !d.recorded {
 		return false
 	}
 	id := d.guest.Identity

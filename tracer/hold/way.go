@@ -70,7 +70,8 @@ var (
 	// unkillable: whoever wants to be rid of a held task has to wait (before Linux
 	// 5.1).
 	unkillable = Bound{20 * time.Second, "a held start can't be killed"}
-	// stalling: and all of inotify waits with it (before Linux 4.12).
+	// stalling: nor can it be killed, and whoever closes an inotify descriptor waits with
+	// it (before Linux 4.12).
 	stalling = Bound{5 * time.Second, "a held start can't be killed, and everything that closes an inotify descriptor waits with it, systemd included"}
 )
 
@@ -138,9 +139,10 @@ func (f failures) Unwrap() []error {
 	return list
 }
 
-// errUnsafe is why Linux 5.0 to 5.2 is left alone: there a probe meets a gate of
-// execs, and addresses that it takes from behind the end of a list can make the
-// kernel warn (from 4.20 on), which some hosts take for a reason to panic.
+// errUnsafe is why Linux 5.0 to 5.2 is left alone. These kernels have events of execs, so
+// that the gate holds execs, and the arguments need a probe at the entry of execve. It reads
+// pointers beyond the end of argv, and Linux 4.20 to 5.2 warns of such addresses, which some
+// hosts take for a reason to panic.
 var errUnsafe error = &UnsupportedError{Reason: "the kernel can warn of a probe at the entry of execve (before Linux 5.3), and a held task can't be read (before 5.7)"}
 
 func (a attempt) try(ctx context.Context) (*way, error) {

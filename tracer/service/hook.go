@@ -190,7 +190,7 @@ func (h *hooks) add(st *hold.Status) {
 		if s.Deny {
 			held.OnTimeout = string(config.Deny)
 		}
-		held.Waits(s.Blockers)
+		held.SetBlockers(s.Blockers)
 		st.Holds = append(st.Holds, held)
 	}
 	slices.SortStableFunc(st.Holds, func(a, b hold.Held) int { return int(min(max(a.Since-b.Since, -1), 1)) })

@@ -127,7 +127,7 @@ func (r *record) holder(g *guestLife) *guestLife {
 
 // keeps reports whether g had what u led to as a disk while other lived, in a way
 // that kept other from having it.
-func (g *guestLife) keeps(u *first, other *Guest) bool {
+func (g *guestLife) keeps(u *firstUse, other *Guest) bool {
 	if g.out.Exec.At > other.Exec.At || g.out.Exit != nil && g.out.Exit.At < other.Exit.At {
 		return false
 	}
@@ -136,14 +136,14 @@ func (g *guestLife) keeps(u *first, other *Guest) bool {
 	})
 }
 
-// same reports whether a disk is certainly what u led to: the same device, or a file by
+// same reports whether a guest's disk is certainly what u led to: the same device, or a file by
 // the same path. What a file lies on has many others.
-func (u *first) same(own *Disk) bool {
+func (u *firstUse) same(other *Disk) bool {
 	if u.life != nil && u.life.kind != KindMount {
-		return own.Mapping == u.life.mapping.ID
+		return other.Mapping == u.life.mapping.ID
 	}
 	path := clean(u.disk.Path)
-	return strings.HasPrefix(path, "/") && clean(own.Path) == path
+	return strings.HasPrefix(path, "/") && clean(other.Path) == path
 }
 
 // sharing reports whether two guests can have one disk at the same time: both

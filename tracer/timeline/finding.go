@@ -110,9 +110,9 @@ type record struct {
 	insideFacts map[diskKey]*insideFact
 }
 
-// first is the first use of one disk by one guest. Later opens of the same disk
+// firstUse is the first use of one disk by one guest. Later opens of the same disk
 // are ignored: the first one decides whether the guest came too early.
-type first struct {
+type firstUse struct {
 	guest *guestLife
 	disk  *Disk
 	use   *Use
@@ -125,18 +125,18 @@ type first struct {
 	certain bool
 }
 
-// uses iterates over the first uses of all disks that a mapping can be behind, or of
-// their backing files.
-func (r *record) uses(yield func(*first) bool) {
-	for u := range r.all {
+// usesOfDisks iterates over the first uses of disks, or of backing files where r.backing is
+// set (finding_backing.go).
+func (r *record) usesOfDisks(yield func(*firstUse) bool) {
+	for u := range r.uses {
 		if (u.disk.BackingOf != "") == r.backing && !yield(u) {
 			return
 		}
 	}
 }
 
-// all iterates over the first uses of disks and backing files.
-func (r *record) all(yield func(*first) bool) {
+// uses iterates over the first uses of disks and backing files.
+func (r *record) uses(yield func(*firstUse) bool) {
 	for _, g := range r.guests {
 		for i := range g.firsts {
 			if !yield(&g.firsts[i]) {
@@ -147,7 +147,7 @@ func (r *record) all(yield func(*first) bool) {
 }
 
 // absent reports whether the open failed because nothing was there.
-func (u *first) absent() bool {
+func (u *firstUse) absent() bool {
 	switch unix.Errno(u.use.Errno) {
 	case unix.ENOENT, unix.ENXIO, unix.ENODEV:
 		return true
@@ -156,15 +156,15 @@ func (u *first) absent() bool {
 }
 
 // stamp returns the window of the open.
-func (u *first) stamp() stamp {
+func (u *firstUse) stamp() stamp {
 	return stamp{from: u.use.From, at: u.use.At, id: u.use.Event}
 }
 
 // late reports whether the way in was open only after this use.
-func (u *first) late() bool { return u.way != nil && u.use.Margin.Negative() }
+func (u *firstUse) late() bool { return u.way != nil && u.use.Margin.Negative() }
 
 // finding fills in everything that does not depend on the kind.
-func (r *record) finding(kind string, race bool, u *first) *Finding {
+func (r *record) finding(kind string, race bool, u *firstUse) *Finding {
 	f := &Finding{
 		Kind: kind, Race: race,
 		Guest: u.guest.called(), GuestID: u.guest.out.ID,
@@ -197,7 +197,7 @@ func (f *Finding) after(e *Earlier) {
 }
 
 // evidence names the exec, the open, and what made the mapping ready.
-func (u *first) evidence() []uint64 {
+func (u *firstUse) evidence() []uint64 {
 	ids := []uint64{u.guest.out.Exec.Event, u.use.Event}
 	if l := u.life; l != nil {
 		ids = append(ids, l.start.id)
@@ -243,13 +243,13 @@ func (r *record) withheldOf(users whose, subjects []string, from, to event.Time)
 // rest returns why the time from a use to the end of the record is not covered.
 // That the record has no proper end is no reason: a verdict on the rest of the
 // boot holds as far as it is recorded.
-func (r *record) rest(u *first) string {
+func (r *record) rest(u *firstUse) string {
 	return r.withheld(readiness, u.use.From, max(u.use.At, r.last-1))
 }
 
 // between returns why the time from a use to the mapping's readiness, in either
 // order, is not covered.
-func (r *record) between(u *first) string {
+func (r *record) between(u *firstUse) string {
 	from, to := u.use.From, u.use.At
 	if ready := u.use.Ready; ready != nil {
 		from, to = min(from, ready.From), max(to, ready.At)

@@ -9,7 +9,7 @@ const LinkLate = "link-late"
 type linkLate struct{}
 
 func (linkLate) find(r *record, report func(*Finding)) {
-	for u := range r.uses {
+	for u := range r.usesOfDisks {
 		if !u.absent() || !u.late() || !u.onlyLinkMissing() {
 			continue
 		}
@@ -25,6 +25,6 @@ func (linkLate) kinds() []findingKind {
 
 // onlyLinkMissing reports whether the mapping was certainly live, suspended or
 // not, when the path was not found.
-func (u *first) onlyLinkMissing() bool {
+func (u *firstUse) onlyLinkMissing() bool {
 	return u.use.Errno == int(unix.ENOENT) && u.certain && (u.state == "live" || u.state == "suspended") && u.life.kind != KindMount
 }

@@ -13,7 +13,7 @@ const CauseLinkMissing = "link-missing"
 type linkMissing struct{}
 
 func (linkMissing) find(r *record, report func(*Finding)) {
-	for u := range r.all {
+	for u := range r.uses {
 		if u.noFile() {
 			continue // nothing leads to a file but its folder
 		}
@@ -38,6 +38,6 @@ var linkGone = newCause(causeKind{name: CauseLinkMissing, cures: just(CureLinks)
 
 // onlyLinkGone reports whether a path had led to a device that was ready, and
 // leads nowhere since, although the device itself was there at the open.
-func (u *first) onlyLinkGone() bool {
+func (u *firstUse) onlyLinkGone() bool {
 	return u.use.Errno == int(unix.ENOENT) && u.way == nil && u.route.before(u.stamp()) && u.certain && u.state == stateLive
 }

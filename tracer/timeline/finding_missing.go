@@ -14,7 +14,7 @@ const Missing = "missing"
 type missing struct{}
 
 func (missing) find(r *record, report func(*Finding)) {
-	for u := range r.uses {
+	for u := range r.usesOfDisks {
 		if !u.absent() || !u.late() || u.onlyLinkMissing() || u.nodeWithoutTable() {
 			continue
 		}
@@ -28,10 +28,10 @@ func (missing) kinds() []findingKind {
 	return []findingKind{{name: Missing, outcome: failed, cause: howItStood}}
 }
 
-// nodeWithoutTable tells the open of a node that was there before its table
-// was live (ENXIO from 6.1 on) from one of nothing. That of a DRBD device fails with
-// EROFS, or EMEDIUMTYPE for reading, until it is primary.
-func (u *first) nodeWithoutTable() bool {
+// nodeWithoutTable reports whether the node was there, and its table was not live: such an
+// open fails with ENXIO from Linux 6.1 on, where a path to nothing gives ENOENT. That of a
+// DRBD device fails with EROFS, or EMEDIUMTYPE for reading, until it is primary.
+func (u *firstUse) nodeWithoutTable() bool {
 	if !u.certain || u.state != stateCreated && u.state != string(devmap.Loaded) {
 		return false
 	}

@@ -14,7 +14,7 @@ const NearMiss = "near-miss"
 type nearMiss struct{}
 
 func (nearMiss) find(r *record, report func(*Finding)) {
-	for u := range r.all {
+	for u := range r.uses {
 		m := u.use.Margin
 		if u.use.Errno != 0 || m == nil || m.NS >= r.opts.NearMiss || u.life == nil || u.way != nil && u.way.guessed {
 			continue
@@ -46,7 +46,7 @@ func (g *guestLife) waited() bool {
 // the one follows close on the other is no luck then. They are of one parent, or
 // one is the other's; or the boot had long settled, and volumes are activated for
 // the guests that need them; or it was plugged into a guest that ran already.
-func (r *record) madeFor(u *first) bool {
+func (r *record) madeFor(u *firstUse) bool {
 	live := u.life.live
 	if live == nil || live.orBefore {
 		return false
@@ -71,7 +71,7 @@ func (r *record) madeFor(u *first) bool {
 // line is known to the end and does not name it, nor does an image. Who asks a
 // running guest for a disk knows that the disk is there: a start cannot wait for
 // an answer, and a plug gets one at once.
-func (u *first) plugged() bool {
+func (u *firstUse) plugged() bool {
 	d, g := u.disk, u.guest.out
 	return !d.Announced && !d.FromHeader && d.BackingOf == "" && g.Hypervisor != "" && g.Unknown == "" && !g.Truncated
 }
@@ -85,7 +85,7 @@ func (g *guestLife) relative(p *event.Proc) bool {
 }
 
 // luck returns why it is not certain that the margin was so small.
-func (r *record) luck(u *first) string {
+func (r *record) luck(u *firstUse) string {
 	m := u.use.Margin
 	switch {
 	case m.AtLeast:

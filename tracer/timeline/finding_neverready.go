@@ -14,7 +14,7 @@ type neverReady struct{}
 
 func (neverReady) find(r *record, report func(*Finding)) {
 	opened := r.lastOpened()
-	for u := range r.uses {
+	for u := range r.usesOfDisks {
 		if !u.noFile() && (!u.absent() || u.way != nil || u.nodeWithoutTable() || u.route.before(u.stamp()) || r.renamedAs(u) != nil) {
 			continue
 		}
@@ -44,14 +44,14 @@ var noSuchFile = newCause(causeKind{name: CauseNoFile, cures: just(CureFindFile)
 
 // noFile reports whether a file was not on its file system, which was mounted, and did
 // not come later.
-func (u *first) noFile() bool {
+func (u *firstUse) noFile() bool {
 	return u.use.Errno == int(unix.ENOENT) && u.life != nil && u.life.kind == KindMount && u.certain && u.state == stateLive &&
 		(u.way == nil || !u.use.Margin.Negative()) && !u.disk.opened()
 }
 
 // matters reports whether a path that nothing in the record leads to was a disk
 // that the guest could not do without. Of a file, only the guest's end tells.
-func (u *first) matters() bool {
+func (u *firstUse) matters() bool {
 	e := u.guest.out.Exit
 	return inDev(u.disk.Path) || e != nil && failedExit(&e.ExitInfo)
 }

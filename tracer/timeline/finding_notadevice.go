@@ -13,7 +13,7 @@ const CauseNoDevice = "no-device"
 type notADevice struct{}
 
 func (notADevice) find(r *record, report func(*Finding)) {
-	for u := range r.all {
+	for u := range r.uses {
 		if u.use.Errno == 0 && u.use.Type == "file" && inDev(u.disk.Path) && !ownFiles(u.disk.Path) {
 			report(r.finding(NotADevice, false, u))
 		}

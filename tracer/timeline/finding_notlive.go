@@ -8,7 +8,7 @@ const NotLive = "not-live"
 type notLive struct{}
 
 func (notLive) find(r *record, report func(*Finding)) {
-	for u := range r.uses {
+	for u := range r.usesOfDisks {
 		if u.life == nil || u.life.kind == KindMount || !(u.use.Errno == 0 || u.nodeWithoutTable()) {
 			continue
 		}
@@ -26,7 +26,7 @@ func (notLive) kinds() []findingKind {
 
 // doubt returns why the verdict is not certain: a reason in the record, or in
 // what the open itself tells.
-func (u *first) doubt(sure bool, record string) string {
+func (u *firstUse) doubt(sure bool, record string) string {
 	switch {
 	case record != "":
 		return record
@@ -40,7 +40,7 @@ func (u *first) doubt(sure bool, record string) string {
 
 // withoutTable goes by the size, which is proof, and only where it is unknown
 // by the times.
-func (u *first) withoutTable(r *record) (sure, possible bool) {
+func (u *firstUse) withoutTable(r *record) (sure, possible bool) {
 	switch {
 	case u.use.Errno != 0:
 		return true, true
@@ -63,7 +63,7 @@ func (u *first) withoutTable(r *record) (sure, possible bool) {
 }
 
 // hangs reports whether the mapping was suspended and did not go on soon.
-func (u *first) hangs(r *record) bool {
+func (u *firstUse) hangs(r *record) bool {
 	if u.state != "suspended" || !u.certain {
 		return false
 	}

@@ -22,7 +22,7 @@ const CauseOpenError = "open-error"
 type openError struct{}
 
 func (openError) find(r *record, report func(*Finding)) {
-	for u := range r.all {
+	for u := range r.uses {
 		if u.use.Errno == 0 || u.absent() || u.nodeWithoutTable() || u.noMedium() || u.disk.opened() {
 			continue
 		}
@@ -58,7 +58,7 @@ func refusedOpen(_ *record, f *Finding) *causeKind {
 }
 
 // noMedium reports whether there is a drive and nothing in it.
-func (u *first) noMedium() bool {
+func (u *firstUse) noMedium() bool {
 	return u.use.Errno == int(unix.ENOMEDIUM) && removable(u.disk)
 }
 

@@ -22,7 +22,7 @@ const CausePulled = "pulled"
 type pulled struct{}
 
 func (pulled) find(r *record, report func(*Finding)) {
-	for u := range r.all {
+	for u := range r.uses {
 		open := u.disk.opening()
 		if open == nil || removable(u.disk) {
 			continue

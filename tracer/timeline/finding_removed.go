@@ -7,7 +7,7 @@ const Removed = "removed"
 type removed struct{}
 
 func (removed) find(r *record, report func(*Finding)) {
-	for u := range r.all {
+	for u := range r.uses {
 		if !u.absent() || u.noFile() || u.way != nil || !u.route.before(u.stamp()) || u.onlyLinkGone() || r.renamedAs(u) != nil {
 			continue
 		}

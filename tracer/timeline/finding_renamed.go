@@ -22,7 +22,7 @@ const CauseRenamed = "renamed"
 type renamed struct{}
 
 func (renamed) find(r *record, report func(*Finding)) {
-	for u := range r.all {
+	for u := range r.uses {
 		as := r.renamedAs(u)
 		if as == nil {
 			continue
@@ -83,7 +83,7 @@ type renaming struct {
 
 // renamedAs returns under which name the device is there that a vain open meant,
 // nil if it is not, or if the path itself came to lead to it.
-func (r *record) renamedAs(u *first) *renaming {
+func (r *record) renamedAs(u *firstUse) *renaming {
 	if !u.absent() || u.way != nil {
 		return nil
 	}
@@ -115,7 +115,7 @@ func (r *record) renamedAs(u *first) *renaming {
 }
 
 // remembered reports whether d is what the guest ran on as this disk.
-func (u *first) remembered(d *event.MemoryDisk) bool {
+func (u *firstUse) remembered(d *event.MemoryDisk) bool {
 	if (d.BackingOf == "") != (u.disk.BackingOf == "") {
 		return false
 	}
@@ -124,7 +124,7 @@ func (u *first) remembered(d *event.MemoryDisk) bool {
 
 // upAs returns l as a renaming, if it was ready when u happened, or later, by
 // another name than the path has.
-func (r *record) upAs(u *first, l *life, d *event.MemoryDisk) *renaming {
+func (r *record) upAs(u *firstUse, l *life, d *event.MemoryDisk) *renaming {
 	s := u.stamp()
 	gone := l.end != nil && l.end.at < s.from
 	if gone || len(l.ready) == 0 {
@@ -151,7 +151,7 @@ func (r *record) means(p string, l *life) bool {
 
 // pathOf returns the path that leads to a device as it is called now, of the same
 // sort as the one that the guest has, if there is one.
-func (r *record) pathOf(u *first, l *life, d *event.MemoryDisk) string {
+func (r *record) pathOf(u *firstUse, l *life, d *event.MemoryDisk) string {
 	name := r.h.names.get(l.name)
 	switch l.kind {
 	case KindMount:
@@ -176,7 +176,7 @@ func (r *record) pathOf(u *first, l *life, d *event.MemoryDisk) string {
 
 // moved returns where a file that is remembered is now that its file system is mounted
 // at another point, empty where it still is at its own, or nothing is remembered.
-func (r *record) moved(u *first, point string, d *event.MemoryDisk) string {
+func (r *record) moved(u *firstUse, point string, d *event.MemoryDisk) string {
 	if d == nil || d.DeviceKind != memory.KindFile || d.Mount == "" || d.Mount == "/" {
 		return ""
 	}

@@ -72,8 +72,8 @@ type plan struct {
 // waited is a disk that was not ready.
 type waited struct {
 	disk *Disk
-	use  *first  // nil where it was not opened
-	way  *access // to it, once it was ready; nil: never
+	use  *firstUse // nil where it was not opened
+	way  *access   // to it, once it was ready; nil: never
 }
 
 // planFor works out what a hold of g would have waited for: all disks of the
@@ -102,7 +102,7 @@ func (r *record) planOf(g *Guest, from stamp) *plan {
 	return p
 }
 
-func (g *guestLife) firstOf(d *Disk) *first {
+func (g *guestLife) firstOf(d *Disk) *firstUse {
 	for i := range g.firsts {
 		if g.firsts[i].disk == d {
 			return &g.firsts[i]
@@ -112,7 +112,7 @@ func (g *guestLife) firstOf(d *Disk) *first {
 }
 
 // consider adds a disk that was not ready.
-func (p *plan) consider(r *record, d *Disk, u *first) {
+func (p *plan) consider(r *record, d *Disk, u *firstUse) {
 	rt := r.route(r.h.names.add(clean(d.Path)))
 	w := waited{disk: d, use: u, way: rt.at(p.from, nil, true)}
 	if w.way == nil && u != nil {
@@ -140,7 +140,7 @@ func (rt *route) nothing(s stamp) bool {
 }
 
 // never reports whether nothing was there, and nothing came.
-func (u *first) never() bool {
+func (u *firstUse) never() bool {
 	return u.absent() && u.way == nil && (u.life != nil || u.route.plausible && !u.route.elsewhere)
 }
 

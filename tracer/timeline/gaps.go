@@ -90,7 +90,7 @@ func lossSubject(l *event.LossInfo) string {
 		return whatDM
 	case what == "fork":
 		return whatExec
-	case slices.Contains(beside, what):
+	case slices.Contains(harmless, what):
 		return what
 	case what == whatLink, what == whatWay, what == whatLook, slices.Contains(needed, what):
 		return what
@@ -101,10 +101,10 @@ func lossSubject(l *event.LossInfo) string {
 	}
 }
 
-// beside is what is recorded and no verdict depends on: a network link, a
+// harmless is what is recorded and no verdict depends on: a network link, a
 // start that nobody looked at, a look into a disk. Where such a look is missing, the
 // disk says so.
-var beside = []string{"net", "hold", "inside"}
+var harmless = []string{"net", "hold", "inside"}
 
 // whatLook is an open by a program that is not known as a guest. No guest is in doubt
 // where one of root's was lost, but the boot is: it can have been a hypervisor's that
@@ -132,7 +132,7 @@ func lossGaps(losses []Loss) gaps {
 			continue
 		}
 		what := lossSubject(&l.LossInfo)
-		if slices.Contains(beside, what) {
+		if slices.Contains(harmless, what) {
 			continue
 		}
 		out = append(out, Gap{From: l.From, To: l.At, What: what, Event: l.Event, Why: lossReason(&l.LossInfo)})
@@ -254,8 +254,8 @@ func (c *coverage) since(what string) *event.Time {
 	return nil
 }
 
-// partly returns why a source does not see all of what, or does not see it at all,
-// empty where the last one does or none claims to.
+// partly returns why the sources miss some or all of what: the last reason given, empty
+// if there is none.
 func (c *coverage) partly(what string) string {
 	why := ""
 	for _, f := range c.sources {

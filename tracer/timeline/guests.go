@@ -44,7 +44,7 @@ type guestLife struct {
 	alive  int
 	seen   event.Time  // when a snapshot last saw it run, 0 if none did
 	byPath map[sym]int // place in out.Disks
-	firsts []first
+	firsts []firstUse
 	// strays are failed opens of what may be a disk, one a path.
 	strays []*openFact
 	// memory is what it last ran on, nil if nothing is known.
@@ -417,7 +417,7 @@ func (g *guestLife) first(d *Disk, r *resolver) {
 		return
 	}
 	rt := r.route(g.names.add(clean(d.Path)))
-	u := first{guest: g, disk: d, use: &d.Uses[0], route: rt}
+	u := firstUse{guest: g, disk: d, use: &d.Uses[0], route: rt}
 	u.life, u.way = rt.choose(u.use, r.h)
 	u.state, u.certain = stateAbsent, true
 	if u.life != nil {

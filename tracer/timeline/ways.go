@@ -100,7 +100,7 @@ func (w *ways) extend(r *resolver, out *route, p sym) {
 	w.follow(r, out, p)
 	for _, f := range w.opened[p] {
 		if l := w.h.lifeByDev(f.dev, f.stamp); f.hasDev && l != nil && !slices.Contains(out.lives, l) {
-			w.proved(out, p, l, &f.stamp)
+			w.addProved(out, p, l, &f.stamp)
 		}
 	}
 	text := r.names.get(p)
@@ -114,7 +114,7 @@ func (w *ways) extend(r *resolver, out *route, p sym) {
 			continue
 		}
 		for _, l := range w.h.identified[uuid] {
-			w.proved(out, p, l, nil)
+			w.addProved(out, p, l, nil)
 		}
 	}
 }
@@ -122,7 +122,8 @@ func (w *ways) extend(r *resolver, out *route, p sym) {
 // follow adds where the links led that bootrace saw on the way. A link that was
 // seen is taken to have been there since the look before, or always.
 func (w *ways) follow(r *resolver, out *route, p sym) {
-	seen, known := w.seen[p], slices.Clone(out.lives) // by links that were seen made
+	seen := w.seen[p]
+	known := slices.Clone(out.lives) // by links whose making was recorded: their times are exact
 	for i, f := range seen {
 		if !f.links || f.node == p || i > 0 && seen[i-1].links && seen[i-1].node == f.node {
 			continue
@@ -153,10 +154,9 @@ func (w *ways) follow(r *resolver, out *route, p sym) {
 	}
 }
 
-// proved adds a device that p led to when it was opened, at opened, or is
-// remembered to lead to. The way is taken to have been there all the time, but
+// addProved adds l, to which an open (at opened) or a memory (nil) says that p leads. The way is taken to have been there all the time, but
 // for opens that found nothing while the device was ready: it came after these.
-func (w *ways) proved(out *route, p sym, l *life, opened *stamp) {
+func (w *ways) addProved(out *route, p sym, l *life, opened *stamp) {
 	out.lives = append(out.lives, l)
 	start := stamp{orBefore: true}
 	for _, s := range w.vain[p] {
