@@ -207,6 +207,7 @@ func TestRefused(t *testing.T) {
 				r := &receiver{does: c.does}
 				url, ca := r.listen(t, protocol, c.secure)
 				cfg := Config{Endpoint: url, Protocol: protocol, CAFile: ca, Headers: map[string]string{"x-token": secret}}
+				cfg.Timeout = time.Minute // for a busy machine
 				if c.change != nil {
 					c.change(&cfg)
 				}

@@ -152,14 +152,15 @@ const (
 	limitsCount = "not counted: what is skipped where this kernel preempts a bpf(2) call on a map (Linux 6.7 counts it)"
 )
 
-// What the ways attach to.
+// What the ways attach to, and the first Linux of kernel.org that has it. Distributions
+// take some of it back to older ones, so it is tried, whatever the version.
 const (
-	byRaw          = "raw tracepoints"
-	byTracepoints  = "tracepoints"
-	byTrampolines  = "trampolines"
-	byMultiKprobes = "multi-kprobes"
-	bySystemCalls  = "tracepoints of system calls"
-	byKprobes      = "kprobes"
+	byRaw          = "raw tracepoints"             // 4.17
+	byTracepoints  = "tracepoints"                 // 4.7
+	byTrampolines  = "trampolines"                 // 5.5, with BTF
+	byMultiKprobes = "multi-kprobes"               // 5.18
+	bySystemCalls  = "tracepoints of system calls" // 4.14
+	byKprobes      = "kprobes"                     // 4.1
 )
 
 // kernel is what the probes for a kernel depend on. Most is tried.
