@@ -321,12 +321,14 @@ func (m *Member) place(at *devmap.Resolution) {
 
 // fail sorts an error into what waiting can cure and the rest.
 func (m *Member) fail(err error) {
-	m.Why = err.Error()
+	m.State, m.Why = StateUnreadable, err.Error()
 	switch {
-	case errors.Is(err, fs.ErrNotExist), errors.Is(err, unix.ENXIO), errors.Is(err, devmap.ErrNotMapping):
+	case errors.Is(err, fs.ErrNotExist) && (m.Node == "" || m.Node == m.Path):
+		m.State, m.Why = StateAbsent, "it is not there"
+	case errors.Is(err, fs.ErrNotExist):
+		m.State, m.Why = StateAbsent, "it leads to "+m.Node+", which is not there"
+	case errors.Is(err, unix.ENXIO), errors.Is(err, devmap.ErrNotMapping):
 		m.State = StateAbsent
-	default:
-		m.State = StateUnreadable
 	}
 }
 
