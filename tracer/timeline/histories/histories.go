@@ -230,12 +230,13 @@ func (w *words) time(key string) event.Time {
 	return at
 }
 
-func (w *words) dev(key string) *event.Dev {
-	value := w.key(key)
+// dev is the number of a device, dev=MAJOR:MINOR, nil without one.
+func (w *words) dev() *event.Dev {
+	value := w.key("dev")
 	if value == "" {
 		return nil
 	}
-	return w.parseDev(key, value)
+	return w.parseDev("dev", value)
 }
 
 func (w *words) parseDev(key, value string) *event.Dev {
@@ -485,7 +486,7 @@ func fill(e *event.Event, w *words) {
 			e.Proc = &event.Proc{PID: pid}
 		}
 		e.Inside = &event.InsideInfo{
-			Guest: w.key("guest"), Disk: w.word(0, "disk"), Live: w.key("live") != "", Why: w.text("why"), Cut: w.text("cut"), Dev: w.dev("dev"),
+			Guest: w.key("guest"), Disk: w.word(0, "disk"), Live: w.key("live") != "", Why: w.text("why"), Cut: w.text("cut"), Dev: w.dev(),
 		}
 		if lv := w.key("lv"); lv != "" {
 			e.Inside.Name, e.Inside.UUID = LVNames(lv)
@@ -519,7 +520,7 @@ func fill(e *event.Event, w *words) {
 func fillDM(e *event.Event, w *words) {
 	d := &event.DMInfo{
 		Name: w.key("name"), UUID: w.key("uuid"), NewName: w.key("new"), NewUUID: w.key("newuuid"),
-		Dev: w.dev("dev"), State: w.key("state"), Errno: w.number("errno"), Flags: uint32(w.number("flags")),
+		Dev: w.dev(), State: w.key("state"), Errno: w.number("errno"), Flags: uint32(w.number("flags")),
 		Size: w.size(), Table: w.table(), LiveAt: w.time("live"),
 	}
 	if lv := w.key("lv"); lv != "" {
@@ -530,7 +531,7 @@ func fillDM(e *event.Event, w *words) {
 
 func fillDev(e *event.Event, w *words) {
 	d := &event.DevInfo{
-		Action: w.word(0, "action"), Name: w.word(1, "device's name"), Subsystem: "block", Dev: w.dev("dev"), Props: map[string]string{},
+		Action: w.word(0, "action"), Name: w.word(1, "device's name"), Subsystem: "block", Dev: w.dev(), Props: map[string]string{},
 		Seq: uint64(w.number("seq")), Since: w.time("since"), Links: w.list("links"),
 	}
 	for key := range w.keys {
@@ -657,7 +658,7 @@ func fillMount(e *event.Event, w *words) {
 		Action: event.MountAction(cmp.Or(w.key("action"), string(event.MountMade))), Point: w.word(0, "mount point"), Root: "/",
 		FSType: cmp.Or(w.key("fstype"), "ext4"), UUID: w.key("uuid"), Unit: w.key("unit"), Source: w.more(1),
 	}
-	if dev := w.dev("dev"); dev != nil {
+	if dev := w.dev(); dev != nil {
 		m.Dev = *dev
 	}
 	e.Mount = m
@@ -666,7 +667,7 @@ func fillMount(e *event.Event, w *words) {
 func fillWay(e *event.Event, w *words) {
 	e.Proc = &event.Proc{PID: w.number("pid")}
 	y := &event.WayInfo{
-		Path: w.word(0, "path"), Node: w.word(1, "node"), Errno: w.errno(2), Type: w.key("type"), Dev: w.dev("dev"), Mount: w.key("mount"),
+		Path: w.word(0, "path"), Node: w.word(1, "node"), Errno: w.errno(2), Type: w.key("type"), Dev: w.dev(), Mount: w.key("mount"),
 	}
 	if y.Dev != nil {
 		y.Type = "block"
@@ -694,7 +695,7 @@ func errnoOf(name string) int {
 
 func fillOpen(e *event.Event, w *words) {
 	e.Proc = &event.Proc{PID: w.number("pid"), PPID: w.number("parent"), Comm: cmp.Or(w.key("comm"), "qemu-system-x86"), Args: w.args}
-	o := &event.OpenInfo{Path: w.word(0, "path"), Errno: w.errno(1), Size: -1, Dev: w.dev("dev"), Type: w.key("type")}
+	o := &event.OpenInfo{Path: w.word(0, "path"), Errno: w.errno(1), Size: -1, Dev: w.dev(), Type: w.key("type")}
 	if o.Errno == 0 && o.Dev != nil && o.Type == "" {
 		o.Type, o.Size = "block", 1<<30
 	}
