@@ -57,6 +57,9 @@ type Options struct {
 	// of following this machine's while it computes. Then what the machine
 	// computes takes the same time in each run, however busy this machine is.
 	Counted bool
+	// Mitigations leaves the kernel's on, for measuring what something costs on a host.
+	// Else they are off (emulate.Unmitigated).
+	Mitigations bool
 	// Boots is how many of the scenario's boots are played; 0 means all.
 	Boots int
 	// After is called when the script of a boot has ended, while the machine goes on;

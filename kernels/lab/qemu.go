@@ -50,7 +50,7 @@ func (m *Machine) args() []string {
 
 func (m *Machine) commandLine() string {
 	line := "root=UUID=" + rootUUID + " ro " + emulate.Kernel
-	if !m.counted { // where instructions are counted, a host's are
+	if !m.mitigations {
 		line += " " + emulate.Unmitigated
 	}
 	return strings.TrimSpace(line + " " + m.append)

@@ -70,7 +70,7 @@ func TestProbeCost(t *testing.T) {
 	for _, k := range kernels.Bootable() {
 		t.Run(k.Name, func(t *testing.T) {
 			out, _ := boot(t, "probes", func(o *lab.Options) {
-				o.Kernel, o.Counted, o.Install, o.Timeout = k.Name, true, nil, time.Hour
+				o.Kernel, o.Counted, o.Mitigations, o.Install, o.Timeout = k.Name, true, true, nil, time.Hour
 				buildTests(t, o.Out, "probe", "probe/ebpf", "probe/tracefs")
 			})
 			text, err := os.ReadFile(filepath.Join(out, "cost.txt"))
@@ -164,7 +164,7 @@ func newCostHost(t *testing.T, ctx context.Context, scenario, out string, instal
 		Out:      out,
 		Kernel:   os.Getenv("BOOTRACE_KERNEL"),
 		Install:  install,
-		Counted:  true,
+		Counted:  true, Mitigations: true,
 		Progress: progress{t},
 	}
 	h := &costHost{t: t, ctx: ctx, m: newMachine(t, ctx, opts), out: opts.Out}

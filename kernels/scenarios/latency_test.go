@@ -24,7 +24,7 @@ const roundsForP99 = 30
 // BOOTRACE_ROUNDS is how many rounds are played.
 func TestLatency(t *testing.T) {
 	out, _ := play(t, "latency", func(o *lab.Options) {
-		o.Counted = true
+		o.Counted, o.Mitigations = true, true
 		o.Append = "lab.rounds=" + cmp.Or(os.Getenv("BOOTRACE_ROUNDS"), "4")
 		o.Timeout = time.Hour
 	})

@@ -27,6 +27,7 @@ func TestMatrix(t *testing.T) {
 	if os.Getenv("BOOTRACE_MATRIX") == "" {
 		t.Skip("NOT RUN: boots each kernel; `make matrix` runs it")
 	}
+	t.Parallel() // else the scenarios' machines wait for the last kernel's
 	for _, k := range kernels.Bootable() {
 		if !inMatrix(k.Name) {
 			continue

@@ -45,6 +45,7 @@ func run(ctx context.Context, args []string) (int, error) {
 	flags.DurationVar(&o.Timeout, "timeout", 0, "limit for the machine (default 15m for each boot)")
 	flags.IntVar(&o.Memory, "memory", 0, "machine's memory in MiB (default 1536)")
 	flags.BoolVar(&o.Counted, "counted", false, "let the machine's clock count instructions, to compare times")
+	flags.BoolVar(&o.Mitigations, "mitigations", false, "leave the kernel's mitigations on, to measure what something costs")
 	flags.IntVar(&o.Boots, "boots", 0, "boots to play (default all)")
 	after := commands{}
 	flags.Var(after, "after", "shell `N:COMMAND` to run when boot N's script has ended")
