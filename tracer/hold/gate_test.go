@@ -94,7 +94,7 @@ func TestTryBlocked(t *testing.T) {
 	if err := try(t.Context(), openFanotify, heldTask{}, tryLimit); err != nil {
 		t.Skip("NOT RUN: ", err)
 	}
-	err := try(t.Context(), openFanotify, blocked{}, 100*time.Millisecond)
+	err := try(t.Context(), openFanotify, blocked{}, 3*time.Second)
 	if unsupported := new(UnsupportedError); !errors.As(err, &unsupported) || !strings.Contains(err.Error(), "did not come in time") {
 		t.Errorf("got %v", err)
 	}
