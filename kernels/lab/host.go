@@ -8,9 +8,12 @@ import (
 	"io"
 	"os"
 	"os/exec"
+	"path/filepath"
 	"slices"
 	"strings"
 	"time"
+
+	"golang.org/x/sys/unix"
 )
 
 // A tool is a program that the lab runs and the Debian package it is in.
@@ -31,22 +34,34 @@ type host struct {
 	progress *progress
 }
 
-// need installs the packages of those tools that are not here.
-func (h host) need(ctx context.Context, tools []tool) error {
+// need installs the packages of those tools that are not here. One lab at a time:
+// apt refuses whoever comes while another holds its locks.
+func (b builder) need(ctx context.Context, tools []tool) error {
 	missing := missingTools(tools)
 	if len(missing) == 0 {
 		return nil
 	}
-	if err := h.canInstall(missing); err != nil {
+	if err := b.canInstall(missing); err != nil {
 		return err
 	}
+	if err := os.MkdirAll(b.cache.dir, 0o755); err != nil {
+		return fmt.Errorf("make the cache: %w", err)
+	}
+	lock, err := lockFile(ctx, filepath.Join(b.cache.dir, "packages.lock"), unix.LOCK_EX)
+	if err != nil {
+		return err
+	}
+	defer lock.Close()
+	if missing = missingTools(tools); len(missing) == 0 {
+		return nil // another lab has installed them meanwhile
+	}
 	pkgs := packages(missing)
-	h.progress.printf("installing with apt-get: %s", strings.Join(pkgs, " "))
-	if err := h.asRoot(ctx, nil, "apt-get", "update", "-qq"); err != nil {
+	b.progress.printf("installing with apt-get: %s", strings.Join(pkgs, " "))
+	if err := b.asRoot(ctx, nil, "apt-get", "update", "-qq"); err != nil {
 		return fmt.Errorf("refresh the package lists to install %s: %w", strings.Join(pkgs, " "), err)
 	}
-	args := append([]string{"DEBIAN_FRONTEND=noninteractive", "apt-get", "install", "-y", "-qq", "--no-install-recommends"}, pkgs...)
-	if err := h.asRoot(ctx, nil, "env", args...); err != nil {
+	args := append([]string{"DEBIAN_FRONTEND=noninteractive", "apt-get", "-o", "DPkg::Lock::Timeout=300", "install", "-y", "-qq", "--no-install-recommends"}, pkgs...)
+	if err := b.asRoot(ctx, nil, "env", args...); err != nil {
 		return fmt.Errorf("install %s: %w", strings.Join(pkgs, " "), err)
 	}
 	if still := missingTools(tools); len(still) > 0 {

@@ -4,13 +4,14 @@ import (
 	"os"
 	"path/filepath"
 	"strings"
+	"sync"
 	"testing"
 )
 
 func TestMissingToolThatCannotBeInstalled(t *testing.T) {
 	t.Setenv("PATH", t.TempDir())
-	h := host{progress: newProgress(nil)}
-	err := h.need(t.Context(), []tool{{"no-such-emulator", "some-package"}})
+	b := builder{host: host{progress: newProgress(nil)}, cache: cache{t.TempDir()}}
+	err := b.need(t.Context(), []tool{{"no-such-emulator", "some-package"}})
 	if err == nil {
 		t.Fatal("got no error")
 	}
@@ -25,8 +26,33 @@ func TestToolsInPlaceNeedNothing(t *testing.T) {
 	dir := t.TempDir()
 	write(t, dir, map[string]string{"emulator": script})
 	t.Setenv("PATH", dir)
-	if err := (host{}).need(t.Context(), []tool{{"emulator", "some-package"}}); err != nil {
+	if err := (builder{}).need(t.Context(), []tool{{"emulator", "some-package"}}); err != nil {
 		t.Error(err)
+	}
+}
+
+// Labs that begin at the same time on a new machine: apt would refuse all but one.
+func TestLabsInstallOneAtATime(t *testing.T) {
+	dir := t.TempDir()
+	write(t, dir, map[string]string{
+		"sudo": script + "shift 2; exec \"$@\"\n",
+		"env":  script + "shift; exec \"$@\"\n",
+		"apt-get": script + "PATH=/usr/bin:/bin; mkdir " + dir + "/lock || exit 100; echo once >>" + dir + "/calls; sleep 0.1; rmdir " + dir + "/lock\n" +
+			"case $* in *install*) cp $0 " + dir + "/emulator;; esac\n",
+	})
+	t.Setenv("PATH", dir)
+	b := builder{host: host{progress: newProgress(nil)}, cache: cache{filepath.Join(t.TempDir(), "new")}}
+	var labs sync.WaitGroup
+	for range 4 {
+		labs.Go(func() {
+			if err := b.need(t.Context(), []tool{{"emulator", "some-package"}}); err != nil {
+				t.Error(err)
+			}
+		})
+	}
+	labs.Wait()
+	if calls, err := os.ReadFile(filepath.Join(dir, "calls")); err != nil || string(calls) != "once\nonce\n" {
+		t.Errorf("apt-get ran %q, %v; want an update and an install", calls, err)
 	}
 }
 

@@ -188,11 +188,10 @@ func prepare(ctx context.Context, o Options, rootfs string, p *progress) (*Image
 	if err != nil {
 		return nil, err
 	}
-	h := host{progress: p}
-	if err := h.need(ctx, tools); err != nil {
+	b := builder{host: host{progress: p}, cache: c, kernel: kernel, mirror: o.Mirror, packages: o.Packages}
+	if err := b.need(ctx, tools); err != nil {
 		return nil, err
 	}
-	b := builder{host: h, cache: c, kernel: kernel, mirror: o.Mirror, packages: o.Packages}
 	if o.Install != nil {
 		b.install, b.enable = o.Install, o.Enable
 		if b.enable == nil {
