@@ -80,18 +80,18 @@ func TestTellAppeared(t *testing.T) {
 
 // Each setting and cure has words.
 func TestLVMWords(t *testing.T) {
-	for _, s := range timeline.AllSettings() {
+	for s, remedies := range timeline.Remedies {
 		_, told := settingTexts[s]
 		_, inferred := inferredTexts[s]
 		if told == inferred || inferred != timeline.Inferred(s) {
 			t.Errorf("setting %s: told %v, inferred %v", s, told, inferred)
 		}
-		for _, cure := range timeline.CuresOf(s) {
+		for _, cure := range remedies {
 			if cures[cure].text == "" {
 				t.Errorf("setting %s: cure %s has no words", s, cure)
 			}
 		}
-		if i := slices.Index(timeline.CuresOf(s), timeline.CureRepair); i == 0 {
+		if i := slices.Index(remedies, timeline.CureRepair); i == 0 {
 			t.Errorf("setting %s: what can destroy comes first", s)
 		}
 	}

@@ -114,7 +114,7 @@ func TestVolumes(t *testing.T) {
 
 // Each answer of LVM's has words here.
 func TestSettingTexts(t *testing.T) {
-	for _, s := range timeline.AllSettings() {
+	for s := range timeline.Remedies {
 		if text := settingTexts[s]; !timeline.Inferred(s) && (text.text == "" || text.remedy == "") {
 			t.Errorf("no words for %s", s)
 		}

@@ -77,7 +77,7 @@ type Options struct {
 // Holder holds starts while it runs.
 type Holder struct {
 	opts     Options
-	way      *way
+	method   *method
 	cfg      atomic.Pointer[config.Enforce]
 	gate     Gate
 	restore  func() // puts back its number of processors
@@ -117,19 +117,19 @@ type counts struct {
 // programs. From then on their execs wait for Run, which must follow. The error
 // is an *UnsupportedError where they can't be held.
 func Open(ctx context.Context, o Options) (*Holder, error) {
-	way, err := choose(ctx, o.attempts, o.Log)
+	method, err := choose(ctx, o.attempts, o.Log)
 	if err != nil {
 		return nil, err
 	}
-	gate, err := way.gate()
+	gate, err := method.gate()
 	if err != nil {
-		return nil, errors.Join(err, way.close())
+		return nil, errors.Join(err, method.close())
 	}
 	if err := urgency.enable(); err != nil {
 		o.Log.Warn("starts are held at the priority of everything else: on a busy host they may go on unseen", "error", err)
 	}
 	h := &Holder{
-		opts: o, way: way, gate: gate, restore: raiseProcessors(), reload: make(chan struct{}, 1), room: room{of: map[uint32]load{}}, readers: newReaders(), deaths: newDeaths(), alive: alive, journal: &journal{log: o.Log}, patience: readLimit, failed: make(chan error, 4),
+		opts: o, method: method, gate: gate, restore: raiseProcessors(), reload: make(chan struct{}, 1), room: room{of: map[uint32]load{}}, readers: newReaders(), deaths: newDeaths(), alive: alive, journal: &journal{log: o.Log}, patience: readLimit, failed: make(chan error, 4),
 		running: map[*hold]struct{}{}, letGo: map[process]letGo{}, waited: map[string]event.Time{},
 	}
 	h.cfg.Store(&o.Config)
@@ -138,7 +138,7 @@ func Open(ctx context.Context, o Options) (*Holder, error) {
 		gate.Close()
 		urgency.disable()
 		h.restore()
-		return nil, errors.Join(err, way.close())
+		return nil, errors.Join(err, method.close())
 	}
 	h.warnUnused()
 	return h, nil
@@ -218,7 +218,7 @@ func (h *Holder) Run(ctx context.Context) error {
 	h.workers.Wait()
 	urgency.disable()
 	h.restore()
-	return errors.Join(err, h.way.close())
+	return errors.Join(err, h.method.close())
 }
 
 // guarded runs f; its error, or a panic, ends all holding.
@@ -262,9 +262,11 @@ func (h *Holder) Use(c config.Enforce) {
 	h.warnUnused()
 }
 
-// Way returns how starts are held on this host, and how long a hold may last in
-// that way whatever the configuration says; 0: as long as that says.
-func (h *Holder) Way() (name string, longest time.Duration) { return h.way.name, h.way.Longest }
+// Method returns how starts are held on this host, and how long a hold may last in
+// by that method whatever the configuration says; 0: as long as that says.
+func (h *Holder) Method() (name string, longest time.Duration) {
+	return h.method.name, h.method.Longest
+}
 
 func (h *Holder) warnUnused() { h.programs.warnUnused(h.cfg.Load().HasUsualBinaries()) }
 

@@ -478,9 +478,9 @@ func (h *host) sweeps(n int) {
 // gone: not held to the end, and then as a guest that was started.
 func TestKilledWhereItCannotBe(t *testing.T) {
 	h := openHost(t, nil)
-	h.way.Longest = time.Minute
+	h.method.Longest = time.Minute
 	var dying atomic.Int64
-	h.way.killed = func(task *Task) bool { return int64(task.PID) == dying.Load() }
+	h.method.killed = func(task *Task) bool { return int64(task.PID) == dying.Load() }
 	h.run()
 	a, b := h.guest("a"), h.guest("b")
 	h.held(2)

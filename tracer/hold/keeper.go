@@ -71,7 +71,7 @@ func (h *Holder) sweepOne(d *hold, now event.Time, all bool) {
 	case overdue:
 		h.finish(d, d.allow.Load(), event.ReleaseDeadline)
 	case task == nil || h.deaths.tells(d) && !all:
-	case !h.alive(task) || h.way.Longest > 0 && h.way.killed(task):
+	case !h.alive(task) || h.method.Longest > 0 && h.method.killed(task):
 		h.killed(d)
 	}
 }

@@ -35,8 +35,8 @@ type programs struct {
 
 	mu      sync.Mutex
 	guarded map[inode]string // to a path that leads there
-	// ways are the files and links that lead to guarded programs.
-	ways     map[string]bool
+	// steps are the files and links that lead to guarded programs.
+	steps    map[string]bool
 	watched  map[string]bool
 	unused   []string
 	problems map[string]bool // that were told
@@ -83,7 +83,7 @@ var replacements = []string{"", ".dpkg-new", ";????????"}
 func (p *programs) scan() error {
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	p.ways = map[string]bool{}
+	p.steps = map[string]bool{}
 	p.unused = nil
 	before := p.guarded
 	p.guarded = map[inode]string{}
@@ -198,7 +198,7 @@ func (p *programs) tell(key, message string, args ...any) {
 // end.
 func (p *programs) follow(file string) string {
 	for range 40 { // the kernel's own limit
-		p.ways[file] = true
+		p.steps[file] = true
 		p.watch(filepath.Dir(file))
 		target, err := os.Readlink(file)
 		if err != nil {
@@ -281,7 +281,7 @@ func (p *programs) concerns(e fsnotify.Event) bool {
 		delete(p.watched, e.Name) // a folder that went, and may come again
 		return true
 	}
-	if p.ways[e.Name] {
+	if p.steps[e.Name] {
 		return true
 	}
 	return slices.ContainsFunc(p.patterns, func(pattern string) bool { return leadsTo(e.Name, pattern) })

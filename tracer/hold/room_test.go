@@ -101,7 +101,7 @@ func (h hangs) Of(ctx context.Context, tid int) (*Task, error) {
 // start beside it is held as ever.
 func TestHangingArguments(t *testing.T) {
 	h := openHost(t, nil)
-	h.way.arguments, h.patience = hangs{h.way.arguments}, time.Second
+	h.method.arguments, h.patience = hangs{h.method.arguments}, time.Second
 	h.run()
 	hanging := h.start("-name", "hanging", "-drive", "file=/dev/vg0/x,if=none")
 	h.holdsUntilReady(h.guest("a", "-uuid", "3AAD3B6B-ddf8-474a-8906-06d83ef318cb"))

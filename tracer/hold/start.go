@@ -178,7 +178,7 @@ func (h *Holder) arguments(ctx context.Context, d *hold) (*Task, guest.Guest, er
 			}
 			answer <- u
 		}()
-		if u.task, u.err = h.way.arguments.Of(ctx, d.exec.TID); u.err == nil {
+		if u.task, u.err = h.method.arguments.Of(ctx, d.exec.TID); u.err == nil {
 			u.err = h.readers.understand(ctx, d.uid, u.task.Args, func() {
 				u.guest = parse(u.task) // it may read a file of the starting user's
 			})
@@ -194,8 +194,8 @@ func (h *Holder) arguments(ctx context.Context, d *hold) (*Task, guest.Guest, er
 // policy is what holds for a guest, as far as this kernel allows.
 func (h *Holder) policy(g *guest.Guest) config.Policy {
 	p := h.cfg.Load().For(g.Name, g.UUID)
-	if h.way.Longest > 0 {
-		p.Deadline = min(p.Deadline, h.way.Longest)
+	if h.method.Longest > 0 {
+		p.Deadline = min(p.Deadline, h.method.Longest)
 	}
 	return p
 }
@@ -405,7 +405,7 @@ func (h *Holder) becomes(d *hold, reason event.HoldReason) bool {
 	d.mu.Unlock()
 	if first {
 		h.counts.held.Add(1)
-		if h.way.Longest == 0 { // else a killed task goes on waiting, and its status shows it
+		if h.method.Longest == 0 { // else a killed task goes on waiting, and its status shows it
 			h.deaths.follow(d)
 		}
 	}

@@ -193,7 +193,7 @@ func (e *enforcer) tell() {
 	mode := config.Trace
 	if now.run != nil {
 		mode = config.Enforcing
-		policy.Way, policy.Longest = now.run.holder.Way()
+		policy.Way, policy.Longest = now.run.holder.Method()
 	}
 	policy.Mode = string(mode)
 	if mode != e.told {

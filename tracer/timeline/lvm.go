@@ -2,7 +2,6 @@ package timeline
 
 import (
 	"cmp"
-	"maps"
 	"regexp"
 	"slices"
 	"strings"
@@ -606,8 +605,8 @@ func (c *Cause) neverRemedies() []string {
 	return []string{CureActivate}
 }
 
-// remedyOf has the cures for each setting, in their order.
-var remedyOf = map[string][]string{
+// Remedies has the cures for each setting, in their order: what can destroy last.
+var Remedies = map[string][]string{
 	SettingNoGroup: {CureFindGroup}, SettingNoVolume: {CureFindVolume}, SettingDamaged: {CureMetadata},
 	SettingFilter: {CureFilter}, SettingDevicesFile: {CureDevicesFile}, SettingForeign: {CureSystemID}, SettingClustered: {CureCluster},
 	SettingSameName: {CureRenameGroup}, SettingDuplicate: {CureDuplicate}, SettingExported: {CureImport},
@@ -619,18 +618,12 @@ var remedyOf = map[string][]string{
 	SettingPoolGivenUp: {CurePoolMessage}, SettingPoolTakenDown: {CureFindRemover},
 }
 
-// AllSettings lists all settings.
-func AllSettings() []string { return slices.Sorted(maps.Keys(remedyOf)) }
-
-// CuresOf lists the cures for a setting, what can destroy last.
-func CuresOf(setting string) []string { return slices.Clone(remedyOf[setting]) }
-
 // settingRemedies puts what can destroy last. What hides a group's disks comes
 // before all else that may have become of them.
 func (c *Cause) settingRemedies() []string {
 	var out, last []string
 	for _, s := range c.Settings {
-		for _, cure := range remedyOf[s] {
+		for _, cure := range Remedies[s] {
 			if cure == CureRepair || cure == CureFindGroup {
 				last = union(last, []string{cure})
 			} else {

@@ -113,7 +113,7 @@ func TestManyOfOldKernels(t *testing.T) {
 // Where holding a task makes it unkillable, no hold lasts.
 func TestShortHolds(t *testing.T) {
 	h := openHost(t, nil)
-	h.way.Longest = 300 * time.Millisecond
+	h.method.Longest = 300 * time.Millisecond
 	h.run()
 	if status := h.guest("a").ends(); status != 0 {
 		t.Errorf("ended with %d", status)
@@ -130,14 +130,14 @@ func TestChooseOldWays(t *testing.T) {
 		t.Skip("NOT RUN: only root may hold starts")
 	}
 	for _, a := range allAttempts[1:] {
-		way, err := choose(t.Context(), []attempt{a}, slog.New(slog.DiscardHandler))
+		method, err := choose(t.Context(), []attempt{a}, slog.New(slog.DiscardHandler))
 		if unsupported := new(UnsupportedError); errors.As(err, &unsupported) {
 			t.Skip("NOT RUN: ", err)
 		}
-		if err != nil || way.Longest != 0 { // what is held here can be killed
-			t.Fatalf("%+v, %v", way, err)
+		if err != nil || method.Longest != 0 { // what is held here can be killed
+			t.Fatalf("%+v, %v", method, err)
 		}
-		if err := way.close(); err != nil {
+		if err := method.close(); err != nil {
 			t.Error(err)
 		}
 	}
@@ -193,7 +193,7 @@ func TestBound(t *testing.T) {
 // An operator is told why his deadline is not kept.
 func TestBoundTold(t *testing.T) {
 	var log bytes.Buffer
-	allAttempts[1].tell(slog.New(slog.NewTextHandler(&log, nil)), &way{Bound: stalling}, failures{{Reason: "too old"}})
+	allAttempts[1].tell(slog.New(slog.NewTextHandler(&log, nil)), &method{Bound: stalling}, failures{{Reason: "too old"}})
 	for _, want := range []string{"longest=5s", "systemd included", "why=\"too old\"", "killable=false"} {
 		if !strings.Contains(log.String(), want) {
 			t.Errorf("%q is not in %s", want, &log)
@@ -227,12 +227,12 @@ func TestChoose(t *testing.T) {
 	if os.Geteuid() != 0 {
 		return
 	}
-	way, err := choose(t.Context(), []attempt{refuse("one", nil), {openFanotify, false, true}}, log)
+	method, err := choose(t.Context(), []attempt{refuse("one", nil), {openFanotify, false, true}}, log)
 	if errors.As(err, &unsupported) {
 		t.Skip("NOT RUN: ", err)
 	}
-	if err != nil || way.Longest != 0 || way.close() != nil {
-		t.Errorf("got %+v, %v", way, err)
+	if err != nil || method.Longest != 0 || method.close() != nil {
+		t.Errorf("got %+v, %v", method, err)
 	}
 }
 

@@ -13,8 +13,8 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// way is how starts are held on a kernel.
-type way struct {
+// method is how starts are held on a kernel.
+type method struct {
 	name      string // for the record
 	gate      func() (Gate, error)
 	arguments Arguments
@@ -23,14 +23,14 @@ type way struct {
 	killed func(*Task) bool // killed, but in tests
 }
 
-func (w *way) close() error {
-	if w.probe == nil {
+func (m *method) close() error {
+	if m.probe == nil {
 		return nil
 	}
-	return w.probe.Close()
+	return m.probe.Close()
 }
 
-// attempt is a way that may be possible.
+// attempt is a method that may be possible.
 type attempt struct {
 	gate func() (Gate, error)
 	// probed is set where arguments come from a probe; else from the task.
@@ -75,19 +75,19 @@ var (
 	stalling = Bound{5 * time.Second, "a held start can't be killed, and everything that closes an inotify descriptor waits with it, systemd included"}
 )
 
-// choose finds the best way in which starts can be held on this host, by trying.
+// choose finds the best method by which starts can be held on this host, by trying.
 // The error is an *UnsupportedError where there is none. The caller closes the
-// way after the Holder has ended.
-func choose(ctx context.Context, attempts []attempt, log *slog.Logger) (*way, error) {
+// method after the Holder has ended.
+func choose(ctx context.Context, attempts []attempt, log *slog.Logger) (*method, error) {
 	if attempts == nil {
 		attempts = allAttempts
 	}
 	var failed failures
 	for _, a := range attempts {
-		way, err := a.try(ctx)
+		method, err := a.try(ctx)
 		if err == nil {
-			a.tell(log, way, failed)
-			return way, nil
+			a.tell(log, method, failed)
+			return method, nil
 		}
 		unsupported := new(UnsupportedError)
 		if !errors.As(err, &unsupported) || ctx.Err() != nil {
@@ -95,7 +95,7 @@ func choose(ctx context.Context, attempts []attempt, log *slog.Logger) (*way, er
 		}
 		failed = append(failed, unsupported)
 		if errors.Is(err, unix.EPERM) || errors.Is(err, unix.ENOSYS) || errors.Is(err, errUnsafe) {
-			break // nor in another way
+			break // nor by another method
 		}
 	}
 	if len(failed.texts()) == 1 {
@@ -104,17 +104,17 @@ func choose(ctx context.Context, attempts []attempt, log *slog.Logger) (*way, er
 	return nil, &UnsupportedError{"there is no way", failed}
 }
 
-// tell says how starts are held where it is not in the best way.
-func (a attempt) tell(log *slog.Logger, w *way, failed failures) {
-	if w.Longest > 0 {
-		log.Warn("no start is held for long, whatever the deadline", "longest", w.Longest, "because", w.Because)
+// tell says how starts are held where it is not by the best method.
+func (a attempt) tell(log *slog.Logger, m *method, failed failures) {
+	if m.Longest > 0 {
+		log.Warn("no start is held for long, whatever the deadline", "longest", m.Longest, "because", m.Because)
 	}
 	if len(failed) > 0 {
-		log.Warn("starts are held in the way of an old kernel", "why", failed, "killable", w.Longest == 0, "arguments", "from a probe at the entry of execve")
+		log.Warn("starts are held in the way of an old kernel", "why", failed, "killable", m.Longest == 0, "arguments", "from a probe at the entry of execve")
 	}
 }
 
-// failures are why ways are not possible.
+// failures are why methods are not possible.
 type failures []*UnsupportedError
 
 func (f failures) Error() string { return strings.Join(f.texts(), "; ") }
@@ -145,16 +145,16 @@ func (f failures) Unwrap() []error {
 // hosts take for a reason to panic.
 var errUnsafe error = &UnsupportedError{Reason: "the kernel can warn of a probe at the entry of execve (before Linux 5.3), and a held task can't be read (before 5.7)"}
 
-func (a attempt) try(ctx context.Context) (*way, error) {
+func (a attempt) try(ctx context.Context) (*method, error) {
 	if a.probed {
 		return a.tryProbed(ctx)
 	}
-	w := &way{name: a.name(), gate: a.gate, arguments: heldTask{}, killed: killed}
-	return w, try(ctx, w.gate, w.arguments, tryLimit)
+	m := &method{name: a.name(), gate: a.gate, arguments: heldTask{}, killed: killed}
+	return m, try(ctx, m.gate, m.arguments, tryLimit)
 }
 
 // tryProbed tries the gate alone first: whether a probe is safe depends on it.
-func (a attempt) tryProbed(ctx context.Context) (*way, error) {
+func (a attempt) tryProbed(ctx context.Context) (*method, error) {
 	bound, err := tryBound(ctx, a.gate, kill, closeWatch)
 	if err != nil {
 		return nil, err
@@ -166,22 +166,22 @@ func (a attempt) tryProbed(ctx context.Context) (*way, error) {
 	if a.execs && !e.source.Safe() {
 		return nil, errors.Join(errUnsafe, e.Close())
 	}
-	w := &way{name: a.name(), gate: a.gate, arguments: e, probe: e, Bound: bound, killed: killed}
-	if err := try(ctx, w.gate, w.arguments, tryLimit); err != nil {
-		return nil, errors.Join(err, w.close())
+	m := &method{name: a.name(), gate: a.gate, arguments: e, probe: e, Bound: bound, killed: killed}
+	if err := try(ctx, m.gate, m.arguments, tryLimit); err != nil {
+		return nil, errors.Join(err, m.close())
 	}
-	return w, nil
+	return m, nil
 }
 
 // Possible finds out whether this host's starts can be held, as Open does, and for how
 // long.
 func Possible(ctx context.Context) (Bound, error) {
-	w, err := choose(ctx, nil, slog.New(slog.DiscardHandler))
+	m, err := choose(ctx, nil, slog.New(slog.DiscardHandler))
 	if err != nil {
 		return Bound{}, err
 	}
-	if err := w.close(); err != nil {
-		return Bound{}, fmt.Errorf("end the trial: %w", err)
+	if err := m.close(); err != nil {
+		return Bound{}, fmt.Errorf("end the trial: %m", err)
 	}
-	return w.Bound, nil
+	return m.Bound, nil
 }
