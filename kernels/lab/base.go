@@ -101,7 +101,9 @@ func (b builder) makeBase(ctx context.Context, r baseRecipe, tarball string) err
 	}
 	pkgs := append(slices.Clone(r.Packages), r.Kernel.Package)
 	args = append(args, "--include="+strings.Join(pkgs, ","), r.Userland, tarball, "-")
-	if err := b.asRoot(ctx, strings.NewReader(sourceList(archives, r)), "mmdebstrap", args...); err != nil {
+	// Each image makes its own initramfs: a kernel's package need not.
+	args = append([]string{"INITRD=No", "mmdebstrap"}, args...)
+	if err := b.asRoot(ctx, strings.NewReader(sourceList(archives, r)), "env", args...); err != nil {
 		return err
 	}
 	return b.asRoot(ctx, nil, "chmod", "0644", tarball)

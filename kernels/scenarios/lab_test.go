@@ -29,8 +29,7 @@ func inLab(t *testing.T) {
 }
 
 // play boots the scenario of that name and returns the folder of its results.
-// The test fails if one of its scripts does. A machine keeps one processor of
-// this one busy, so as many run at a time as this one has.
+// The test fails if one of its scripts does.
 func play(t *testing.T, scenario string, change func(*lab.Options)) (string, lab.Result) {
 	t.Helper()
 	inLab(t)
@@ -55,8 +54,9 @@ func rank(test string) int {
 	return len(longest)
 }
 
-// machines are the virtual machines that may run at a time.
-var machines = queue{free: runtime.NumCPU()}
+// machines are the virtual machines that may run at a time: each waits for a third of
+// its time, so two processors do three of them.
+var machines = queue{free: (3*runtime.NumCPU() + 1) / 2}
 
 // queue lets in as many as are free, those of the lowest rank first.
 type queue struct {

@@ -16,7 +16,7 @@ systemctl --quiet mask getty@.service serial-getty@.service \
 systemctl --quiet enable lab.service "$@"
 
 if command -v update-initramfs >/dev/null; then
-	update-initramfs -u
+	for modules in /lib/modules/*; do update-initramfs -c -k "${modules##*/}"; done
 	exit
 fi
 # dracut's bash reads from /dev/fd, which leads to /proc.
