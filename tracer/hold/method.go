@@ -181,7 +181,7 @@ func Possible(ctx context.Context) (Bound, error) {
 		return Bound{}, err
 	}
 	if err := m.close(); err != nil {
-		return Bound{}, fmt.Errorf("end the trial: %m", err)
+		return Bound{}, fmt.Errorf("end the trial: %w", err)
 	}
 	return m.Bound, nil
 }
