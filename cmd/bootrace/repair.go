@@ -17,6 +17,7 @@ import (
 	"github.com/urfave/cli/v2"
 
 	"github.com/bootrace/bootrace/exporters/words"
+	"github.com/bootrace/bootrace/tracer/control"
 	"github.com/bootrace/bootrace/tracer/guest"
 	"github.com/bootrace/bootrace/tracer/inspect"
 	"github.com/bootrace/bootrace/tracer/repair"
@@ -68,11 +69,11 @@ func repairCommand() *cli.Command {
 			case c.Duration("timeout") <= 0:
 				return usageError("repair: --timeout %s: has to be more than 0", c.Duration("timeout"))
 			}
-			r := &repairing{c: c, out: c.App.Writer, journal: journal()}
+			r := &repairing{c: c, out: c.App.Writer, journal: journal(), socket: control.Socket}
 			if restore != "" {
-				return r.restore(restore, c.Path("undo") != "")
+				return r.ended(r.restore(restore, c.Path("undo") != ""))
 			}
-			return r.run(c.Args().First())
+			return r.ended(r.run(c.Args().First()))
 		},
 	}
 }
@@ -82,9 +83,14 @@ type repairing struct {
 	c       *cli.Context
 	out     io.Writer
 	journal *syslog.Writer // nil: there is none
+	socket  string         // of the service, which has the record
+	lost    bool           // a step is not in the record
 }
 
-// journal is where each step is told, beside the terminal.
+// stepLimit is how long a service may take to record a step.
+const stepLimit = 5 * time.Second
+
+// journal is where each step is told, beside the terminal and the record.
 func journal() *syslog.Writer {
 	w, err := syslog.New(syslog.LOG_NOTICE|syslog.LOG_DAEMON, "bootrace")
 	if err != nil {
@@ -93,13 +99,36 @@ func journal() *syslog.Writer {
 	return w
 }
 
-// tell says a step here and in the journal.
+// tell says a step on the terminal, in the journal and in the record of the boot.
 func (r *repairing) tell(format string, args ...any) {
 	line := fmt.Sprintf(format, args...)
 	fmt.Fprintln(r.out, line)
+	r.record(line)
+}
+
+// record has the journal and the service keep a step.
+func (r *repairing) record(line string) {
+	step := oneLine(errors.New(words.Clean(line)))
 	if r.journal != nil {
-		_ = r.journal.Notice("repair: " + oneLine(errors.New(words.Clean(line))))
+		_ = r.journal.Notice("repair: " + step)
 	}
+	if r.lost {
+		return
+	}
+	ctx, cancel := context.WithTimeout(context.WithoutCancel(r.c.Context), stepLimit)
+	defer cancel()
+	if err := control.Call(ctx, r.socket, control.Request{Do: control.Repair, Args: map[string]string{"text": step}}, nil); err != nil {
+		r.lost = true
+		fmt.Fprintf(r.out, "The steps of this repair are not in the record of this boot from here on: %v.\n", err)
+	}
+}
+
+// ended keeps why a repair failed or was refused, which is told as each error is.
+func (r *repairing) ended(err error) error {
+	if err != nil && err.Error() != "" {
+		r.record(err.Error())
+	}
+	return err
 }
 
 // run repairs the disks of a guest, or one disk.

@@ -60,6 +60,7 @@ const (
 	Release    = "release"    // let a held guest go on; answer with the names of those
 	Policy     = "policy"     // answer with what enforce mode does with the start of a guest
 	Disks      = "disks"      // answer with what a guest last ran on, as []event.MemoryDisk
+	Repair     = "repair"     // record a step of a repair, text
 	Accept     = "accept"     // make what a guest ran on what it should run on; answer with what was accepted
 	HookHold   = "hook-hold"  // libvirt's hook keeps a start back; answered when it is to let that go
 	HookHeld   = "hook-held"  // and does so no longer; let-go: the UUID of a guest that it let go too early

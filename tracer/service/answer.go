@@ -7,6 +7,7 @@ import (
 	"maps"
 	"os"
 	"path/filepath"
+	"strings"
 
 	"golang.org/x/sys/unix"
 
@@ -117,6 +118,9 @@ func (s *Service) status() Status {
 	return st
 }
 
+// longestStep bounds what is recorded of one step of a repair, in bytes.
+const longestStep = 2000
+
 // answer is the control socket's handler.
 func (s *Service) answer(ctx context.Context, pid int, r control.Request) (any, error) {
 	switch r.Do {
@@ -137,6 +141,10 @@ func (s *Service) answer(ctx context.Context, pid int, r control.Request) (any, 
 		return s.disksOf(r.Args["guest"])
 	case control.Accept:
 		return s.accept(r.Args["guest"], r.Args["disk"])
+	case control.Repair:
+		text := r.Args["text"]
+		s.rec.Record(mark("repair", strings.ToValidUTF8(text[:min(len(text), longestStep)], "")))
+		return nil, nil
 	case control.HookHeld:
 		return nil, s.hookOver(pid, r.Args)
 	case control.HookHold:

@@ -54,7 +54,7 @@ func readAs(root string) read {
 	socket := filepath.Join(root, "run", "control")
 	var st Status
 	r.Status = control.Call(context.Background(), socket, control.Request{Do: control.Status}, &st) == nil && st.PID > 0
-	for _, do := range []string{control.Release, control.Accept, control.Relinquish, control.Stop, control.Adopt, control.Policy, control.Disks, control.HookHold, control.HookHeld} {
+	for _, do := range []string{control.Release, control.Accept, control.Repair, control.Relinquish, control.Stop, control.Adopt, control.Policy, control.Disks, control.HookHold, control.HookHeld} {
 		err := control.Call(context.Background(), socket, control.Request{Do: do, Args: map[string]string{"guest": "x"}}, nil)
 		r.Refused[do] = "nothing"
 		if err != nil {
