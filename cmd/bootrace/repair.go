@@ -125,7 +125,7 @@ func (r *repairing) record(line string) {
 
 // ended keeps why a repair failed or was refused, which is told as each error is.
 func (r *repairing) ended(err error) error {
-	if err != nil && err.Error() != "" {
+	if status := new(exitError); err != nil && !(errors.As(err, &status) && status.error == nil) {
 		r.record(err.Error())
 	}
 	return err

@@ -3,6 +3,7 @@ package main
 import (
 	"bytes"
 	"context"
+	"errors"
 	"log/slog"
 	"path/filepath"
 	"strings"
@@ -35,9 +36,13 @@ func TestRepairStepsAreRecorded(t *testing.T) {
 	done := make(chan error, 1)
 	go func() { done <- server.Serve(t.Context()) }()
 	r.tell("xfs_repair\x1b[31m: status %d", 0)
+	if err := r.ended(&exitError{status: exitTrouble}); err == nil {
+		t.Error("the status is lost")
+	}
+	_ = r.ended(errors.New("refused"))
 	server.Close()
 	<-done
-	if len(steps) != 1 || !strings.HasPrefix(steps[0], "xfs_repair") || strings.Contains(steps[0], "\x1b") {
+	if len(steps) != 2 || steps[1] != "refused" || !strings.HasPrefix(steps[0], "xfs_repair") || strings.Contains(steps[0], "\x1b") {
 		t.Errorf("recorded: %q", steps)
 	}
 
