@@ -53,7 +53,8 @@ var cures = map[string]cureWords{
 	timeline.CureRepair:          {text: "only if that shows damage, and after a copy of the disks: lvconvert --repair {repairable}"},
 	timeline.CureImport:          {text: "vgimport {group}, if it is not meant for another host"},
 	timeline.CureLockStart:       {text: "start lvmlockd and the group's locks (vgchange --lockstart {group}) before guests"},
-	timeline.CureRecreate:        {text: "if the mapping was made with dmsetup, nothing makes it again after a reboot: have a unit make it at boot"},
+	timeline.CureRecreate:        {text: "find out what makes this mapping: a container is opened by /etc/crypttab, a multipath map by multipathd; one that was made with dmsetup is not made again after a reboot unless a unit does it"},
+	timeline.CureUnlock:          {text: "open the encrypted container before guests start: by its line in /etc/crypttab (systemctl status 'systemd-cryptsetup@*')"},
 	timeline.CureFindVolume:      {text: "look where the volume went: renamed, removed, or in another group (lvs -a)"},
 	timeline.CureFindRemover:     {text: "find out what took it away and why, or order that before what makes it ready"},
 	timeline.CureLinks: {
@@ -89,6 +90,7 @@ var cures = map[string]cureWords{
 	timeline.CureAssemble:   {text: "assemble the array (mdadm --assemble --scan), and look at mdadm.conf, also the copy in the initramfs"},
 	timeline.CureZvol:       {text: "look whether the pool was imported (zpool status), and order the guests after zfs-volume-wait.service, which waits for the links"},
 	timeline.CureDRBD:       {text: "bring the resource up (drbdadm up) before guests start: drbd.service, or what manages the cluster"},
+	timeline.CurePromote:    {text: "look whether the DRBD resource is secondary here (drbdadm status), and have it promoted before the guest starts (drbdadm primary), unless the guest runs on the other node"},
 	timeline.CureRBD:        {text: "map the image before guests start: rbdmap.service and /etc/ceph/rbdmap, or what starts the guest"},
 	timeline.CureFindFile:   {text: "look for the file: it was moved, renamed or deleted, or the command line names another one"},
 	timeline.CurePath:       {text: "find what makes that file or link: a mount that did not come, or what starts the guest and links its disks"},

@@ -1,6 +1,7 @@
 package timeline
 
 import (
+	"regexp"
 	"strings"
 
 	"github.com/bootrace/bootrace/tracer/blockdev"
@@ -26,7 +27,8 @@ const (
 	CureRepair          = "repair"           // lvconvert --repair, replace the leg
 	CureImport          = "import"           // vgimport
 	CureLockStart       = "lockstart"        // lvmlockd before activation
-	CureRecreate        = "recreate"         // a mapping of dmsetup needs a unit that makes it at boot
+	CureRecreate        = "recreate"         // find what makes the mapping: one of dmsetup's needs a unit that makes it at boot
+	CureUnlock          = "unlock"           // crypttab: an encrypted container was not opened
 	CureFindVolume      = "find-volume"      // the volume was renamed or removed
 	CureFindRemover     = "find-remover"     // find what takes it away
 	CureLinks           = "links"            // udevadm trigger, vgmknodes: make the links again
@@ -48,6 +50,7 @@ const (
 	CureAssemble        = "assemble"         // mdadm: the array was not assembled
 	CureZvol            = "zvol"             // ZFS: the pool was not imported, or its volumes not linked
 	CureDRBD            = "drbd"             // drbdadm up
+	CurePromote         = "promote"          // drbdadm primary
 	CureRBD             = "rbd"              // rbdmap.service
 	CurePath            = "path"             // what makes the file or the link: the launcher, a mount
 	CureFindFile        = "find-file"        // it was moved, renamed or deleted
@@ -86,6 +89,10 @@ var makers = map[blockdev.Kind]string{
 	memory.KindFile: CurePath, KindMount: CureMount,
 }
 
+// containers are the mappings of encrypted containers as installers name them: Fedora's
+// and udisks' luks-UUID, Debian's sda3_crypt, SUSE's cr_home.
+var containers = regexp.MustCompile(`^/dev/mapper/(luks-[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}|.+_crypt|cr_.+)$`)
+
 // otherDevice reports whether the disk is a block device that is no mapping.
 func (c *Cause) otherDevice() bool {
 	switch c.DeviceKind {
@@ -116,6 +123,8 @@ func (c *Cause) maker() string {
 		return CureAttach
 	case strings.HasPrefix(path, "/dev/mapper/mpath"): // multipathd's, with user_friendly_names
 		return CureMultipath
+	case containers.MatchString(path):
+		return CureUnlock
 	case lvm && !strings.HasPrefix(path, "/dev/disk/by-id/dm-"):
 		return ""
 	}

@@ -1,6 +1,10 @@
 package timeline
 
-import "golang.org/x/sys/unix"
+import (
+	"golang.org/x/sys/unix"
+
+	"github.com/bootrace/bootrace/tracer/blockdev"
+)
 
 // OpenError says that the guest's open failed for another reason than that
 // nothing was there, and that it never got the disk open: EACCES, EBUSY, EIO.
@@ -40,8 +44,17 @@ var (
 	inUse         = newCause(causeKind{name: CauseInUse, cures: just(CureRelease)})
 	notAllowed    = newCause(causeKind{name: CausePermission, cures: just(CurePermission)})
 	fileForbidden = newCause(causeKind{name: CauseFilePermission, cures: just(CureFileRights)})
-	otherError    = newCause(causeKind{name: CauseOpenError, cures: just(CureErrorLog)})
+	otherError    = newCause(causeKind{name: CauseOpenError, cures: (*Cause).errorRemedies})
 )
+
+// errorRemedies: a DRBD device that is not primary here gives these errors (drbd_open,
+// drivers/block/drbd/drbd_main.c).
+func (c *Cause) errorRemedies() []string {
+	if c.DeviceKind == blockdev.DRBD && (c.Error == "EROFS" || c.Error == "EMEDIUMTYPE") {
+		return []string{CurePromote, CureErrorLog}
+	}
+	return []string{CureErrorLog}
+}
 
 // refusedOpen goes by the error.
 func refusedOpen(_ *record, f *Finding) *causeKind {
