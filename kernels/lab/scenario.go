@@ -14,9 +14,9 @@ import (
 // Scenario is a folder that says what happens in a machine:
 //
 //	boot1.sh, boot2.sh, ...  run as root in the boot of that number
-//	rootfs/                  optional, copied over the root before boot 1; may be
-//	                         a symbolic link to another scenario's
+//	rootfs/                  optional, copied over the root before boot 1
 //
+// Each may be a symbolic link to another scenario's.
 // Other files in it are at /lab/share/scenario in the machine.
 type Scenario struct {
 	Dir string // absolute
@@ -60,10 +60,22 @@ func ReadScenario(dir string) (Scenario, error) {
 }
 
 // copyTo copies the scenario's folder to dir, without the scripts of boots that are
-// not played: the machine turns itself off after the last one that it finds.
+// not played: the machine turns itself off after the last one that it finds. A script
+// that is a link to another scenario's would lead nowhere there: what it leads to is
+// copied.
 func (s Scenario) copyTo(dir string) error {
 	if err := os.CopyFS(dir, os.DirFS(s.Dir)); err != nil {
 		return err
+	}
+	for n := 1; n <= s.Boots; n++ {
+		text, err := os.ReadFile(s.Script(n))
+		if err != nil {
+			return err
+		}
+		copied := filepath.Join(dir, scriptName(n))
+		if err := errors.Join(os.Remove(copied), os.WriteFile(copied, text, 0o755)); err != nil {
+			return err
+		}
 	}
 	for n := s.Boots + 1; ; n++ {
 		err := os.Remove(filepath.Join(dir, scriptName(n)))

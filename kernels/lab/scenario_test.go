@@ -60,6 +60,25 @@ func TestScenariosShareARoot(t *testing.T) {
 	}
 }
 
+func TestScenariosShareAScript(t *testing.T) {
+	dir, machine := t.TempDir(), t.TempDir()
+	write(t, dir, map[string]string{"a/boot1.sh": script + "echo of a\n", "b/boot2.sh": script})
+	if err := os.Symlink(filepath.Join("..", "a", "boot1.sh"), filepath.Join(dir, "b", "boot1.sh")); err != nil {
+		t.Fatal(err)
+	}
+	s, err := ReadScenario(filepath.Join(dir, "b"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := s.copyTo(machine); err != nil {
+		t.Fatal(err)
+	}
+	got, err := os.ReadFile(filepath.Join(machine, "boot1.sh"))
+	if info, _ := os.Lstat(filepath.Join(machine, "boot1.sh")); err != nil || string(got) != script+"echo of a\n" || info.Mode() != 0o755 {
+		t.Errorf("the machine gets %q, %v, %v", got, err, info)
+	}
+}
+
 func TestReadScenarioErrors(t *testing.T) {
 	tests := map[string]struct {
 		files map[string]string
