@@ -39,9 +39,11 @@ help: ## this list
 
 GOBUILD  := $(GO) build -trimpath -tags urfave_cli_no_docs -ldflags '-s -w -X github.com/bootrace/bootrace/cmd/internal/version.linked=$(VERSION)'
 
+# Labs that run side by side make this at the same time: each in a folder of its own, and
+# what is there stays where it is the same.
 build: programs ## the program, build/bootrace, its manual pages, and the service alone, build/bootraced
-	@rm -rf build/man.new && $(BINARY) manual --config packaging/config/config.yaml --units packaging/systemd --date "$$(sed -n 's/^## v[^,]*, //p' packaging/CHANGELOG.md | head -n 1)" build/man.new
-	@diff -rq build/man.new build/man >/dev/null 2>&1 && rm -rf build/man.new || { rm -rf build/man && mv build/man.new build/man; }
+	@new=build/man.$$$$ && $(BINARY) manual --config packaging/config/config.yaml --units packaging/systemd --date "$$(sed -n 's/^## v[^,]*, //p' packaging/CHANGELOG.md | head -n 1)" $$new && \
+	{ diff -rq $$new build/man >/dev/null 2>&1 || { rm -rf build/man && mv -T $$new build/man; }; rm -rf $$new; }
 
 .PHONY: programs
 programs:
