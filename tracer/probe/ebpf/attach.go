@@ -18,12 +18,12 @@ import (
 
 // family is a group of probes that give one ability together.
 type family struct {
-	ability string
-	ways    []way // the cheapest first; one of them is used
+	ability  string
+	variants []variant // the cheapest first; one of them is used
 }
 
-// way is one way to attach a family.
-type way struct {
+// variant is one way to attach a family.
+type variant struct {
 	by     string // what it attaches to
 	limits string // what it cannot see even if all is well
 	// attachments are in the order of attaching: the exit of a system call
@@ -152,7 +152,7 @@ const (
 	limitsCount = "not counted: what is skipped where this kernel preempts a bpf(2) call on a map (Linux 6.7 counts it)"
 )
 
-// What the ways attach to, and the first Linux of kernel.org that has it. Distributions
+// What the variants attach to, and the first Linux of kernel.org that has it. Distributions
 // take some of it back to older ones, so it is tried, whatever the version.
 const (
 	byRaw          = "raw tracepoints"             // 4.17
@@ -173,11 +173,11 @@ type kernel struct {
 // families lists all probes, the most urgent first.
 func (k kernel) families() []family {
 	return []family{
-		{backend.AbilityExec, []way{
+		{backend.AbilityExec, []variant{
 			{byRaw, "", []attachment{raw("sched_process_exec", bpf.KindExec, bpf.ProbesProgOnExec)}},
 			{byTracepoints, "", []attachment{perf("sched", "sched_process_exec", bpf.KindExec, bpf.ProbesProgTraceExec)}},
 		}},
-		{backend.AbilityExit, []way{
+		{backend.AbilityExit, []variant{
 			{byRaw, "", []attachment{
 				raw("sched_process_exit", bpf.KindExit, bpf.ProbesProgOnExit),
 				raw("sched_process_fork", bpf.KindFork, bpf.ProbesProgOnFork)}},
@@ -185,12 +185,12 @@ func (k kernel) families() []family {
 				perf("sched", "sched_process_exit", bpf.KindExit, bpf.ProbesProgTraceExit),
 				perf("task", "task_newtask", bpf.KindFork, bpf.ProbesProgTraceFork)}},
 		}},
-		{backend.AbilityDM, []way{
+		{backend.AbilityDM, []variant{
 			{byTrampolines, limitsDM, trampolines(callIoctl, bpf.ProbesProgFastEnterIoctl, bpf.ProbesProgFastExitIoctl)},
 			{byMultiKprobes, limitsDM, multiKprobes(callIoctl, bpf.ProbesProgProbeEnterIoctl, bpf.ProbesProgProbeExitIoctl)},
 			{bySystemCalls, limitsDM, k.systemCall("ioctl", bpf.KindDM, true, bpf.ProbesProgEnterIoctl, bpf.ProbesProgExitIoctl)},
 		}},
-		{backend.AbilityOpen, []way{
+		{backend.AbilityOpen, []variant{
 			{byTrampolines, limitsOpenAt, trampolines(callOpen, bpf.ProbesProgFastEnterOpen, bpf.ProbesProgFastExitOpen)},
 			{byMultiKprobes, limitsOpenAt, multiKprobes(callOpen, bpf.ProbesProgProbeEnterOpen, bpf.ProbesProgProbeExitOpen)},
 			{bySystemCalls, limitsOpen, join(
@@ -198,7 +198,7 @@ func (k kernel) families() []family {
 				k.systemCall("open", bpf.KindOpen, false, bpf.ProbesProgEnterOpen, bpf.ProbesProgExitOpen),
 				k.systemCall("openat2", bpf.KindOpen, false, bpf.ProbesProgEnterOpenat2, bpf.ProbesProgExitOpen))},
 		}},
-		{backend.AbilityLink, []way{
+		{backend.AbilityLink, []variant{
 			{byKprobes, "", join(
 				k.rareCall("do_symlinkat", bpf.KindLink, bpf.ProbesProgProbeEnterSymlink, bpf.ProbesProgProbeExitLink),
 				k.rareCall("do_renameat2", bpf.KindLink, bpf.ProbesProgProbeEnterRename, bpf.ProbesProgProbeExitLink))},
@@ -220,25 +220,25 @@ func (k kernel) ownRequests() family {
 			return attach(p)
 		}}
 	}
-	return family{backend.AbilityDM, []way{{byKprobes, limitsDMOwn, []attachment{
+	return family{backend.AbilityDM, []variant{{byKprobes, limitsDMOwn, []attachment{
 		at("kretprobe", bpf.ProbesProgRequestExit, func(p *ebpf.Program) (link.Link, error) { return manyReturnsOf(syscalls.DMFunction, p, requestsActive) }),
 		at("kprobe", bpf.ProbesProgRequestEnter, func(p *ebpf.Program) (link.Link, error) { return link.Kprobe(syscalls.DMFunction, p, nil) }),
 	}}}}
 }
 
-func (w way) preemptible() bool {
-	return slices.ContainsFunc(w.attachments, func(a attachment) bool { return a.preemptible })
+func (v variant) preemptible() bool {
+	return slices.ContainsFunc(v.attachments, func(a attachment) bool { return a.preemptible })
 }
 
-// inOrder returns the ways in the order in which to try them. Where the kernel
+// inOrder returns the variants in the order in which to try them. Where the kernel
 // preempts programs, those that it can't preempt come first, whatever they cost:
 // a skipped program is an event lost.
-func (f family) inOrder(preempts bool) []way {
+func (f family) inOrder(preempts bool) []variant {
 	if !preempts {
-		return f.ways
+		return f.variants
 	}
-	ways := slices.Clone(f.ways)
-	slices.SortStableFunc(ways, func(a, b way) int {
+	variants := slices.Clone(f.variants)
+	slices.SortStableFunc(variants, func(a, b variant) int {
 		switch {
 		case a.preemptible() == b.preemptible():
 			return 0
@@ -247,34 +247,34 @@ func (f family) inOrder(preempts bool) []way {
 		}
 		return -1
 	})
-	return ways
+	return variants
 }
 
-// describe says what a way of the family cannot see and, where the kernel
+// describe says what a variant of the family cannot see and, where the kernel
 // preempts programs, what follows from that. On those that it does not preempt it
 // may still preempt somebody's bpf(2) call, and skips them meanwhile.
-func (f family) describe(w way, k kernel) string {
+func (f family) describe(v variant, k kernel) string {
 	var texts []string
-	if w.limits != "" {
-		texts = append(texts, w.limits)
+	if v.limits != "" {
+		texts = append(texts, v.limits)
 	}
 	switch {
 	case !k.preempts:
-	case w.preemptible():
-		texts = append(texts, "by "+w.by+", which this kernel may skip where it preempts itself: counted as lost")
-	case f.avoided(w):
-		texts = append(texts, "by "+w.by+", because this kernel may preempt itself")
+	case v.preemptible():
+		texts = append(texts, "by "+v.by+", which this kernel may skip where it preempts itself: counted as lost")
+	case f.avoided(v):
+		texts = append(texts, "by "+v.by+", because this kernel may preempt itself")
 	}
-	if k.preempts && k.uncounted && !w.preemptible() {
+	if k.preempts && k.uncounted && !v.preemptible() {
 		texts = append(texts, limitsCount)
 	}
 	return strings.Join(texts, "; ")
 }
 
-// avoided reports whether a way that is preemptible would come before w.
-func (f family) avoided(w way) bool {
-	for _, o := range f.ways {
-		if o.by == w.by {
+// avoided reports whether a variant that is preemptible would come before v.
+func (f family) avoided(v variant) bool {
+	for _, o := range f.variants {
+		if o.by == v.by {
 			return false
 		}
 		if o.preemptible() {
@@ -284,15 +284,15 @@ func (f family) avoided(w way) bool {
 	return false
 }
 
-// attach attaches a family in the first way that this kernel has, or nothing of
-// it. It returns what that way cannot see.
+// attach attaches a family in the first variant that this kernel has, or nothing of
+// it. It returns what that variant cannot see.
 func (b *Backend) attach(f family) (links []link.Link, limits string, err error) {
-	ways := f.inOrder(b.kernel.preempts)
-	for i, w := range ways {
-		if links, err = b.attachAll(w.attachments); err == nil {
-			return links, f.describe(w, b.kernel), nil
+	variants := f.inOrder(b.kernel.preempts)
+	for i, v := range variants {
+		if links, err = b.attachAll(v.attachments); err == nil {
+			return links, f.describe(v, b.kernel), nil
 		}
-		if i+1 < len(ways) {
+		if i+1 < len(variants) {
 			b.log.Debug("cannot attach in the best way", "probes", f.ability, "err", err)
 		}
 	}

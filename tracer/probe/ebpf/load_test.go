@@ -44,7 +44,7 @@ func testEveryWayLoads(t *testing.T, taskStorage bool) {
 		t.Skip("NOT TESTED: this kernel keeps nothing with tasks for programs that trace")
 	}
 	for _, f := range append(kernel{}.families(), kernel{}.ownRequests()) {
-		for _, w := range f.ways {
+		for _, w := range f.variants {
 			for _, a := range w.attachments {
 				_, err := p.load(a.program)
 				// Some kernels, of virtual machines for one purpose, allow root
@@ -69,7 +69,7 @@ func TestEveryProgramIsUsed(t *testing.T) {
 	}
 	used := map[string]bool{bpf.ProbesProgLive: true}
 	for _, f := range append(kernel{}.families(), kernel{}.ownRequests()) {
-		for _, w := range f.ways {
+		for _, w := range f.variants {
 			for _, a := range w.attachments {
 				used[a.program] = true
 			}

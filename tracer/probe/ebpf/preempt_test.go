@@ -115,7 +115,7 @@ func TestOrderOfWays(t *testing.T) {
 func TestAbilitiesTellPreemption(t *testing.T) {
 	k := kernel{preempts: true, faultable: true}
 	for _, f := range k.families() {
-		for i, w := range f.ways {
+		for i, w := range f.variants {
 			if got := f.describe(w, kernel{uncounted: true}); got != w.limits {
 				t.Errorf("%s by %s: %q", f.ability, w.by, got)
 			}
