@@ -43,7 +43,7 @@ GOBUILD  := $(GO) build -trimpath -tags urfave_cli_no_docs -ldflags '-s -w -X gi
 # what is there stays where it is the same.
 build: programs ## the program, build/bootrace, its manual pages, and the service alone, build/bootraced
 	@new=build/man.$$$$ && $(BINARY) manual --config packaging/config/config.yaml --units packaging/systemd --date "$$(sed -n 's/^## v[^,]*, //p' packaging/CHANGELOG.md | head -n 1)" $$new && \
-	{ diff -rq $$new build/man >/dev/null 2>&1 || { rm -rf build/man && mv -T $$new build/man; }; rm -rf $$new; }
+	{ diff -rq $$new build/man >/dev/null 2>&1 || { rm -rf build/man; mv -T $$new build/man 2>/dev/null; }; rm -rf $$new; test -d build/man; }
 
 .PHONY: programs
 programs:

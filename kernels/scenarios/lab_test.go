@@ -54,8 +54,9 @@ func rank(test string) int {
 	return len(longest)
 }
 
-// machines are the virtual machines that may run at a time: each waits for a third of
-// its time, so two processors do three of them.
+// machines are the virtual machines that may run at a time. With QEMU 10, each waits for a
+// third of its time, so two processors do three of them; with 7.2, three at a time take
+// as long as two.
 var machines = queue{free: (3*runtime.NumCPU() + 1) / 2}
 
 // queue lets in as many as are free, those of the lowest rank first.

@@ -262,7 +262,7 @@ func (h *Holder) Use(c config.Enforce) {
 	h.warnUnused()
 }
 
-// Method returns how starts are held on this host, and how long a hold may last in
+// Method returns how starts are held on this host, and how long a hold may last
 // by that method whatever the configuration says; 0: as long as that says.
 func (h *Holder) Method() (name string, longest time.Duration) {
 	return h.method.name, h.method.Longest

@@ -90,8 +90,9 @@ var makers = map[blockdev.Kind]string{
 }
 
 // containers are the mappings of encrypted containers as installers name them: Fedora's
-// and udisks' luks-UUID, Debian's sda3_crypt, SUSE's cr_home.
-var containers = regexp.MustCompile(`^/dev/mapper/(luks-[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}|.+_crypt|cr_.+)$`)
+// and udisks' luks-UUID, Debian's sda3_crypt, SUSE's cr_home. With a hyphen in it, a
+// name of the last two kinds can be a logical volume's.
+var containers = regexp.MustCompile(`^/dev/mapper/(luks-[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}|[^-/]+_crypt|cr_[^-/]+)$`)
 
 // otherDevice reports whether the disk is a block device that is no mapping.
 func (c *Cause) otherDevice() bool {
