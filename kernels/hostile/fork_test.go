@@ -37,7 +37,11 @@ func newImage(uid int, path string, args, env []string) (*image, error) {
 
 // start makes the start, and returns its process.
 func (m *image) start() (*os.Process, error) {
+	// A child that is held has what was open when it was forked: a disk that is being
+	// attached would stay so.
+	syscall.ForkLock.Lock()
 	pid, errno := fork(m.path, &m.argv[0], &m.envv[0], uintptr(m.uid))
+	syscall.ForkLock.Unlock()
 	if errno != 0 {
 		return nil, fmt.Errorf("fork: %w", errno)
 	}

@@ -9,6 +9,7 @@ import (
 	"path/filepath"
 	"slices"
 	"sync"
+	"syscall"
 	"testing"
 	"time"
 
@@ -124,7 +125,7 @@ func (g *guests) start(kind string, uid int, path string, after time.Duration, d
 	})
 }
 
-func (g *guests) live(one *honestGuest, after time.Duration, d *disk) error {
+func (g *guests) live(one *honestGuest, after time.Duration, d *disk) (err error) {
 	program := honest
 	if one.kind == ungated {
 		program = plain
@@ -148,7 +149,7 @@ func (g *guests) live(one *honestGuest, after time.Duration, d *disk) error {
 		if err := d.attach(); err != nil {
 			return errors.Join(err, p.Kill())
 		}
-		defer d.detach()
+		defer func() { err = errors.Join(err, d.detach()) }()
 	}
 	stuck := time.AfterFunc(patience, func() { _ = p.Kill() })
 	state, err := p.Wait()
@@ -236,7 +237,9 @@ func newDisk(h *host, n int) *disk {
 }
 
 func (d *disk) remove(t *testing.T, number int) {
-	d.detach()
+	if err := d.detach(); err != nil {
+		t.Error(err)
+	}
 	control, err := os.OpenFile("/dev/loop-control", os.O_RDWR, 0)
 	if err != nil {
 		t.Error(err)
@@ -253,6 +256,8 @@ func (d *disk) remove(t *testing.T, number int) {
 }
 
 func (d *disk) attach() error {
+	syscall.ForkLock.RLock()
+	defer syscall.ForkLock.RUnlock()
 	loop, err := os.OpenFile(d.path, os.O_RDWR, 0)
 	if err != nil {
 		return err
@@ -269,19 +274,28 @@ func (d *disk) attach() error {
 	return nil
 }
 
-// detach leaves nothing behind the device; where nothing is, it does nothing.
-func (d *disk) detach() {
-	loop, err := os.OpenFile(d.path, os.O_RDONLY, 0)
-	if err != nil {
-		return
+// detach leaves nothing behind the device; where nothing is, it does nothing. Who has
+// the device open, to look at it, keeps it a little longer.
+func (d *disk) detach() error {
+	if err := d.clear(); err != nil && !errors.Is(err, unix.ENXIO) {
+		return fmt.Errorf("detach %s: %w", d.path, err)
 	}
-	_ = unix.IoctlSetInt(int(loop.Fd()), unix.LOOP_CLR_FD, 0)
-	loop.Close() // now it goes
-	for range 200 {
+	for end := time.Now().Add(patience); time.Now().Before(end); time.Sleep(5 * time.Millisecond) {
 		size, err := os.ReadFile(filepath.Join("/sys/block", filepath.Base(d.path), "size"))
 		if err != nil || string(size) == "0\n" {
-			return
+			return err
 		}
-		time.Sleep(5 * time.Millisecond)
 	}
+	return fmt.Errorf("detach %s: somebody has had it open for %s", d.path, patience)
+}
+
+func (d *disk) clear() error {
+	syscall.ForkLock.RLock()
+	defer syscall.ForkLock.RUnlock()
+	loop, err := os.OpenFile(d.path, os.O_RDONLY, 0)
+	if err != nil {
+		return err
+	}
+	defer loop.Close()
+	return unix.IoctlSetInt(int(loop.Fd()), unix.LOOP_CLR_FD, 0)
 }

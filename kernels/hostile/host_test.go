@@ -277,7 +277,8 @@ func (h *host) ask() {
 		return
 	}
 	h.answer, h.seen = max(h.answer, took), st
-	if took > answerLimit+h.stall {
+	// A question takes some turns of this process: it connects, asks and reads.
+	if took > answerLimit+3*h.stall {
 		h.deaf = append(h.deaf, fmt.Errorf("it took %s", took.Round(time.Millisecond)))
 	}
 	if st.Hold != nil {

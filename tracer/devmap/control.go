@@ -41,6 +41,9 @@ type Control struct {
 // watches must not change what it watches. Without the rights, the error is
 // fs.ErrPermission.
 func Open() (*Control, error) {
+	if noModule() {
+		return nil, ErrNotLoaded
+	}
 	loaded, err := registered("/proc/misc")
 	if err != nil {
 		return nil, fmt.Errorf("find out whether device-mapper is loaded: %w", err)

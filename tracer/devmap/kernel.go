@@ -33,6 +33,16 @@ func Major(root string) uint32 {
 	return 0
 }
 
+// noModule reports whether sysfs says that there is no dm_mod. It takes no more than two
+// lookups: who waits for mappings asks for each of them, as long as there are none.
+func noModule() bool {
+	if ModuleLoaded() {
+		return false
+	}
+	_, err := os.Stat("/sys/module") // else sysfs is not mounted
+	return err == nil
+}
+
 // ModuleLoaded reports whether dm_mod and its functions are in the running kernel: as a
 // module that is loaded, or built in, which sysfs shows in the same place.
 func ModuleLoaded() bool {

@@ -15,6 +15,7 @@ import (
 	"strings"
 	"sync"
 	"sync/atomic"
+	"syscall"
 	"testing"
 	"time"
 
@@ -182,9 +183,14 @@ func (h *host) of(kind event.Kind) []event.Event {
 
 // start runs the program through a launcher. Go itself must not execute what is
 // held: all of it would wait.
-func (h *host) start(args ...string) *launched {
+func (h *host) start(args ...string) *launched { return h.startAs(0, args...) }
+
+func (h *host) startAs(uid uint32, args ...string) *launched {
 	h.t.Helper()
 	c := exec.Command("/bin/sh", append([]string{"-c", `exec "$0" "$@"`, h.program}, args...)...)
+	if uid != 0 {
+		c.SysProcAttr = &syscall.SysProcAttr{Credential: &syscall.Credential{Uid: uid, Gid: uid}}
+	}
 	l := &launched{Cmd: c, t: h.t, done: make(chan struct{})}
 	if err := c.Start(); err != nil {
 		h.t.Fatal(err)

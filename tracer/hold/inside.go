@@ -23,7 +23,7 @@ type Start struct {
 	Guest   *guest.Guest
 	Members []readiness.Member // where its paths lead
 	PID     int
-	Owner   uint32
+	UID     uint32
 	Dir     string
 	// Again is set where what was seen before is not enough.
 	Again bool
@@ -49,7 +49,7 @@ func (h *Holder) inside(d *hold, v *readiness.Verdict) bool {
 		h.finish(d, true, event.ReleaseReady)
 		return true
 	}
-	s := Start{Guest: &d.guest, Members: v.Members, PID: d.task.PID, Owner: d.uid, Dir: d.task.Cwd, Again: was}
+	s := Start{Guest: &d.guest, Members: v.Members, PID: d.task.PID, UID: d.task.UID, Dir: d.task.Cwd, Again: was}
 	if policy == config.FilesystemWarn { // it goes on at once; the record has what the look beside it finds
 		h.finish(d, true, event.ReleaseReady)
 		h.opts.Inspect(s)

@@ -2,9 +2,14 @@ package hold
 
 import (
 	"context"
+	"errors"
+	"os"
+	"path/filepath"
 	"strings"
 	"testing"
 	"time"
+
+	"golang.org/x/sys/unix"
 
 	"github.com/bootrace/bootrace/tracer/event"
 )
@@ -143,6 +148,65 @@ func TestNoRoom(t *testing.T) {
 	}
 	if c := h.Status().Counts; c.Unseen != 3 || count != 3 || len(h.of(event.Hold)) != 0 {
 		t.Errorf("%d are recorded; counts %+v", count, c)
+	}
+}
+
+// Who has a block of user ids for containers has the share of one user.
+func TestNoRoomOfABlock(t *testing.T) {
+	h := openHost(t, nil)
+	for dir := filepath.Dir(h.program); dir != os.TempDir(); dir = filepath.Dir(dir) {
+		if err := os.Chmod(dir, 0o755); err != nil {
+			t.Fatal(err)
+		}
+	}
+	for h.room.take(100000, load{starts: 1}, load{h.gate.Capacity(), heldMemory}) {
+		continue
+	}
+	h.run()
+	if status := h.startAs(100007, "-name", "a", "-drive", "file=/dev/vg0/a,if=none").ends(); status != 0 {
+		t.Errorf("ended with %d", status)
+	}
+	if c := h.Status().Counts; c.Unseen != 1 {
+		t.Errorf("counts %+v", c)
+	}
+	other := h.startAs(165536, "-name", "b", "-drive", "file=/dev/vg0/b,if=none")
+	h.held(1)
+	h.disks.set("/dev/vg0/b", true)
+	other.ends()
+}
+
+// dies are arguments of a task that is killed while they are read.
+type dies struct{}
+
+func (dies) Of(_ context.Context, tid int) (*Task, error) {
+	if err := unix.Kill(tid, unix.SIGKILL); err != nil {
+		return nil, err
+	}
+	for !ended(tid) {
+		time.Sleep(time.Millisecond)
+	}
+	return nil, errors.New("there is nothing to read")
+}
+
+// A start that is killed before it is understood was not let go unseen.
+func TestKilledUnread(t *testing.T) {
+	h := openHost(t, nil)
+	h.method.arguments = dies{}
+	h.run()
+	h.guest("a").ends()
+	h.stop(nil)
+	<-h.ended
+	if c := h.Status().Counts; c.Unread != 0 || c.Unseen != 0 || c.Seen != 1 || len(h.of(event.Loss)) > 0 {
+		t.Errorf("counts %+v, losses %+v", c, h.of(event.Loss))
+	}
+}
+
+// A task of which the kernel gives no number may live.
+func TestEnded(t *testing.T) {
+	for tid, want := range map[int]bool{0: false, unix.Gettid(): false, 1 << 22: true} {
+		if ended(tid) != want {
+			t.Errorf("task %d has ended: %v", tid, !want)
+		}
 	}
 }
 

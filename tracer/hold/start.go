@@ -34,7 +34,7 @@ type hold struct {
 	// before the disks were ready; noExec where the program was only opened.
 	allow, free, noExec atomic.Bool
 	clock               *time.Timer
-	uid                 uint32        // whose start it is
+	uid                 uint32        // whose start it is: event.UserOf
 	done                chan struct{} // closed when it is answered
 
 	mu       sync.Mutex
@@ -58,7 +58,7 @@ func (h *Holder) begin(e Exec) {
 	d.allow.Store(true)
 	d.clock = time.AfterFunc(h.patience, func() { h.finish(d, d.allow.Load(), event.ReleaseDeadline) })
 	h.counts.seen.Add(1)
-	d.uid = uidOf(e.TID)
+	d.uid = userOf(e.TID)
 	roomy := h.makeRoom(d, load{starts: 1, memory: memoryOfStart})
 	h.mu.Lock()
 	h.running[d] = struct{}{}
@@ -99,8 +99,12 @@ func (h *Holder) leaveRoom(d *hold) {
 
 // noRoom lets a start go on for which there is no room.
 func (h *Holder) noRoom(d *hold) {
+	if ended(d.exec.TID) {
+		h.pass(d)
+		return
+	}
 	h.counts.unseen.Add(1)
-	h.missed.addOf(missedRoom, event.UserOf(d.uid), d.since)
+	h.missed.addOf(missedRoom, d.uid, d.since)
 	h.pass(d)
 }
 
@@ -118,10 +122,14 @@ func (h *Holder) decide(d *hold) {
 		h.pass(d)
 		return
 	}
+	if err != nil && ended(d.exec.TID) {
+		h.pass(d)
+		return
+	}
 	if err != nil {
 		h.counts.unread.Add(1)
 		h.pass(d)
-		h.missed.addOf(missedUnread, event.UserOf(d.uid), d.since)
+		h.missed.addOf(missedUnread, d.uid, d.since)
 		h.opts.Log.Debug("a start is not held: its arguments can't be read", "task", d.exec.TID, "user", d.uid, "error", err)
 		return
 	}

@@ -6,6 +6,7 @@ import (
 	"encoding/binary"
 	"errors"
 	"fmt"
+	"io/fs"
 	"os"
 	"strconv"
 	"strings"
@@ -14,6 +15,7 @@ import (
 
 	"golang.org/x/sys/unix"
 
+	"github.com/bootrace/bootrace/tracer/event"
 	"github.com/bootrace/bootrace/tracer/proc"
 )
 
@@ -69,14 +71,30 @@ func readTask(tid int) (*Task, error) {
 	return t, nil
 }
 
-// uidOf returns the user of a task as its credentials have it; root's where it can't
-// be told, as of one that is gone.
-func uidOf(tid int) uint32 {
+// userOf returns the user who answers for a task (event.UserOf): root where it can't be
+// told.
+func userOf(tid int) uint32 {
 	status, err := proc.ReadStatus(proc.Dir("/", tid))
 	if err != nil {
 		return 0
 	}
-	return status.UID
+	return event.UserOf(status.UID)
+}
+
+// ended reports whether a task is no more, or ends as soon as the kernel lets it go on:
+// it was killed while it waited, and starts nothing. What can't be told (the kernel
+// gives no number where the task is in a namespace that is none of ours) is alive.
+func ended(tid int) bool {
+	if tid <= 0 {
+		return false
+	}
+	dir := proc.Dir("/", tid)
+	status, err := proc.ReadStatus(dir)
+	if err != nil {
+		return errors.Is(err, fs.ErrNotExist) || errors.Is(err, unix.ESRCH)
+	}
+	stat, err := proc.ReadStat(dir)
+	return status.Killed || err == nil && (stat.State == 'Z' || stat.State == 'X')
 }
 
 // call is an execve or execveat.

@@ -155,6 +155,7 @@ type prior struct {
 // asker is a start that a look is for.
 type asker struct {
 	pid   int
+	uid   uint32
 	guest string // its identity
 }
 
@@ -178,7 +179,7 @@ func New(o Options) *Inspector {
 type Start struct {
 	Guest *guest.Guest
 	PID   int
-	Owner uint32
+	UID   uint32 // who runs it
 	Dir   string // that relative paths begin in, empty: not known
 	// Where has the device numbers that paths lead to in the guest's own view, as far
 	// as they are known: what leads elsewhere on the host is not looked into.
@@ -207,8 +208,8 @@ func (i *Inspector) Start(s Start) *Look {
 	if len(disks) == 0 || !i.On() {
 		return nil
 	}
-	who := asker{s.PID, s.Guest.Identity.String()}
-	l := &Look{owner: s.Owner, disks: disks[:min(len(disks), mostDisks)], dir: s.Dir, pid: s.PID, where: s.Where, done: make(chan struct{}), askers: []asker{who}}
+	who := asker{s.PID, s.UID, s.Guest.Identity.String()}
+	l := &Look{owner: event.UserOf(s.UID), disks: disks[:min(len(disks), mostDisks)], dir: s.Dir, pid: s.PID, where: s.Where, done: make(chan struct{}), askers: []asker{who}}
 	l.key = keyOf(l)
 	i.mu.Lock()
 	if s.Guest.Identity.Value != "" && len(i.started) < mostGuests {
@@ -491,7 +492,7 @@ func (i *Inspector) tell(l *Look, who asker, last prior) {
 		told.Guest = who.guest
 		e := event.Event{From: l.From, At: l.At, Kind: event.Inside, Src: SourceName, Inside: &told}
 		if who.pid != 0 {
-			e.Proc = &event.Proc{PID: who.pid}
+			e.Proc = &event.Proc{PID: who.pid, UID: who.uid}
 		}
 		i.Record(e)
 	}

@@ -52,7 +52,7 @@ func newRig(t *testing.T, change func(*Options)) *rig {
 func (r *rig) start(t *testing.T, pid int, owner uint32, args string) *Look {
 	t.Helper()
 	g := parse(t, args)
-	return r.Start(Start{Guest: &g, PID: pid, Owner: owner})
+	return r.Start(Start{Guest: &g, PID: pid, UID: owner})
 }
 
 func parse(t *testing.T, args string) guest.Guest {
@@ -289,9 +289,9 @@ func TestStuck(t *testing.T) {
 	r := newRig(t, func(o *Options) {
 		o.Host, o.patience = stuck{o.Host, free}, 4*time.Second
 	})
-	const mallory, bob = 1000, 1001
+	const mallory, bob = 100000, 1001 // mallory has a block of ids
 	for n := range 20 {
-		r.start(t, noPID+n, mallory, fmt.Sprintf("-name m%d -drive file=/hangs/%d,format=raw", n, n))
+		r.start(t, noPID+n, mallory+uint32(n), fmt.Sprintf("-name m%d -drive file=/hangs/%d,format=raw", n, n))
 	}
 	l := r.start(t, noPID+100, bob, "-name bob -drive file=/fine,format=raw")
 	wait(t, l)
@@ -308,8 +308,14 @@ func TestStuck(t *testing.T) {
 		t.Errorf("%d looks hang, and not %d", hung, ownerWorkers)
 	}
 	close(free)
-	if list := r.told(t, 21); len(list) != 21 {
+	list := r.told(t, 21)
+	if len(list) != 21 {
 		t.Errorf("%d events", len(list))
+	}
+	for _, e := range list {
+		if own := uint32(mallory + e.Proc.PID - noPID); e.Proc.UID != own && e.Proc.UID != bob {
+			t.Errorf("user %d's disk is told as user %d's", own, e.Proc.UID)
+		}
 	}
 }
 

@@ -18,7 +18,7 @@ type entry struct {
 	pid  int   // that began
 	// parent is the process that started it, 0 where not known.
 	parent int
-	uid    uint32 // event.UserOf who runs it
+	uid    uint32 // who runs it
 	guest  *guest.Guest
 	cwd    string
 	start  time.Time
@@ -36,6 +36,9 @@ type entry struct {
 	runsOn  []event.MemoryDisk
 	settled bool // it has really run on that
 }
+
+// proc names the guest in events, and its user, whose part of the log they take from.
+func (g *entry) proc() *event.Proc { return &event.Proc{PID: g.pid, UID: g.uid} }
 
 // soon puts a time forward, and never off. A guest that waits for nothing has
 // no time to be put forward.

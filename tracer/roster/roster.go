@@ -281,7 +281,7 @@ func (r *Roster) enter(n note) {
 	}
 	now := time.Now()
 	g := &entry{
-		pids: []int{n.pid}, pid: n.pid, parent: n.parent, uid: event.UserOf(n.uid), guest: &parsed, cwd: n.cwd,
+		pids: []int{n.pid}, pid: n.pid, parent: n.parent, uid: n.uid, guest: &parsed, cwd: n.cwd,
 		start: now, readAt: now, lookAt: now.Add(firstLook),
 		ways: looking{paths: imagePaths(&parsed)},
 	}
@@ -341,7 +341,7 @@ func (r *Roster) recall(g *entry) {
 }
 
 func (r *Roster) tell(g *entry, e event.Event) {
-	e.At, e.Src, e.Proc = event.Now(), SourceName, &event.Proc{PID: g.pid}
+	e.At, e.Src, e.Proc = event.Now(), SourceName, g.proc()
 	r.Record(e)
 }
 

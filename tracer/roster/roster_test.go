@@ -187,6 +187,9 @@ func (r *rig) record(e event.Event) {
 	if e.Way != nil {
 		line += fmt.Sprintf(" %s -> %s %s", e.Way.Path, e.Way.Node, syscall.Errno(e.Way.Errno))
 	}
+	if e.Proc.UID != 0 {
+		line += fmt.Sprintf(" (user %d)", e.Proc.UID)
+	}
 	r.told = append(r.told, line)
 }
 

@@ -197,15 +197,15 @@ func (r *Roster) tellWays(g *entry, sights []Sight) {
 		if r.told == nil {
 			r.told = make(map[uint32]int)
 		}
-		uid := g.uid
+		uid := event.UserOf(g.uid)
 		if _, known := r.told[uid]; !known && len(r.told) >= maxUsers {
 			uid = min(uid, 1) // one for all of these
 		}
 		if r.told[uid]++; r.told[uid] > maxTold {
-			r.noRoom(g.uid, r.told[uid])
+			r.noRoom(event.UserOf(g.uid), r.told[uid])
 			break
 		}
-		r.Record(event.Event{Kind: event.Way, Src: SourceName, From: s.From, At: s.At, Proc: &event.Proc{PID: g.pid}, Way: &s.Way})
+		r.Record(event.Event{Kind: event.Way, Src: SourceName, From: s.From, At: s.At, Proc: g.proc(), Way: &s.Way})
 	}
 	if l.again {
 		l.again = false

@@ -125,7 +125,7 @@ func TestWaysOfABoot(t *testing.T) {
 		for _, line := range r.told {
 			if strings.HasPrefix(line, "loss") {
 				losses = append(losses, line)
-			} else if strings.HasPrefix(line, "way") {
+			} else if strings.HasPrefix(line, "way") && strings.HasSuffix(line, "(user 1000)") {
 				ways++
 			}
 		}

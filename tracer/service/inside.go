@@ -20,7 +20,7 @@ func (s *Service) inspect(start hold.Start) hold.Look {
 		}
 	}
 	look := s.inspector.Start(inspector.Start{
-		Guest: start.Guest, PID: start.PID, Owner: start.Owner, Dir: start.Dir, Where: where, Again: start.Again,
+		Guest: start.Guest, PID: start.PID, UID: start.UID, Dir: start.Dir, Where: where, Again: start.Again,
 	})
 	if look == nil {
 		return nil

@@ -287,7 +287,7 @@ func (s *Service) followGuests() {
 	s.roster = roster.New(roster.Options{
 		Memory: s.memory, Record: record, Log: s.log, Host: host, Recalls: s.inspector.Recall,
 		Started: func(g roster.Start) {
-			s.inspector.Start(inspector.Start{Guest: g.Guest, PID: g.PID, Owner: g.UID, Dir: g.Dir})
+			s.inspector.Start(inspector.Start{Guest: g.Guest, PID: g.PID, UID: g.UID, Dir: g.Dir})
 		},
 	})
 }
