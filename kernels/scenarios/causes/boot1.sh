@@ -32,6 +32,16 @@ locking() { # NAME PATH: a guest with the disk in a slot, which takes qemu's loc
 	waits "$1" $!
 }
 
+failed() { # PID: a guest that cannot run has said so and ended; its monitor was there before its disk was
+	local n
+	for n in $(seq 600); do
+		kill -0 "$1" 2>/dev/null || return 0
+		sleep 0.1
+	done
+	echo "process $1 still runs after $n looks" >&2
+	return 1
+}
+
 pv() { # NAME: a loop device of 64 MiB that LVM can have
 	truncate -s 64M "$work/$1.img"
 	losetup --show -f "$work/$1.img"
@@ -206,6 +216,7 @@ lvchange -qq -ay vg0/shared && settle
 sleep 2
 locking holder /dev/vg0/shared
 locking locked /dev/vg0/shared
+failed $!
 grep -q lock "$work/locked.err"
 
 say "rights: the guest's user may not open it"
