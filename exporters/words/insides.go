@@ -67,6 +67,9 @@ func (t *Teller) Insides(tl *timeline.Timeline) Paragraph {
 	if len(unknown) > 0 {
 		p.Say("Not everything inside", Warn)
 		p.Say(t.disks(unknown), Strong)
+		if len(unknown) == 1 {
+			why = strings.TrimPrefix(why, unknown[0]+": ") // which it is was just said
+		}
 		p.Say("could be looked at:", Warn)
 		p.Say(t.Name(why, PathCols)+plural(len(unknown), ".", ", for example."), Warn)
 	}

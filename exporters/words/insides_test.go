@@ -17,7 +17,7 @@ func TestInsides(t *testing.T) {
 	}
 	tl := &timeline.Timeline{Inspect: "on", Guests: []*timeline.Guest{{Disks: []timeline.Disk{
 		disk("/dev/vg0/raw", event.InsideLayer{Kind: "unknown", State: "unknown", Checked: []string{"the first 8192 bytes"}}, "unknown: no format"),
-		disk("/dev/vg0/bad", event.InsideLayer{Kind: "unknown", State: "unknown", Why: "byte 0 can't be read"}, "unknown: byte 0 can't be read"),
+		disk("/dev/vg0/bad", event.InsideLayer{Kind: "unknown", State: "unknown", Why: "byte 0 can't be read"}, "/dev/vg0/bad: byte 0 can't be read"),
 		disk("/dev/vg0/dirty", event.InsideLayer{Kind: "xfs", State: "dirty"}),
 	}}}}
 	p := (&Teller{Signs: ASCII, Name: func(s string, _ int) string { return s }}).Insides(tl)
@@ -34,6 +34,9 @@ func TestInsides(t *testing.T) {
 		if !strings.Contains(got, want) {
 			t.Errorf("%q is not in %q", want, got)
 		}
+	}
+	if n := strings.Count(got, "/dev/vg0/bad"); n != 1 {
+		t.Errorf("the disk is named %d times: %q", n, got)
 	}
 	if strings.Contains(got, "no format") {
 		t.Errorf("reasons of disks without a known format are told: %q", got)
