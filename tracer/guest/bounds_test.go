@@ -207,6 +207,7 @@ func FuzzRedactCommand(f *testing.F) {
 	f.Add("dmsetup\ncreate\nx\n--table\n0 8 crypt aes key 0 /dev/sda 0")
 	f.Add("sh\n-c\necho x")
 	f.Add("mount\n--options=user=u%p,pass=w\n-o\na=b c")
+	f.Add("--=,") // as the value of -o
 	f.Fuzz(func(t *testing.T, text string) {
 		args := strings.Split(text, "\n")
 		whole := known(args[0]) != nil || StorageTool(args[0])

@@ -185,10 +185,13 @@ func isMountOptions(args []string, i int) bool {
 		return false
 	}
 	before, arg := args[i-1], args[i]
-	if strings.HasPrefix(arg, "--") {
+	switch {
+	case before == "--options", len(before) > 1 && before[0] == '-' && before[1] != '-' && strings.HasSuffix(before, "o"):
+		return true // its value, whatever it begins with
+	case strings.HasPrefix(arg, "--"):
 		return strings.HasPrefix(arg, "--options=")
 	}
-	return strings.HasPrefix(arg, "-o") || before == "--options" || len(before) > 1 && before[0] == '-' && before[1] != '-' && strings.HasSuffix(before, "o")
+	return strings.HasPrefix(arg, "-o")
 }
 
 // redactMountOptions redacts a list of options, as mount(8) takes them. cifs takes
