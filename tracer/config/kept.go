@@ -46,7 +46,8 @@ func Keep(path, dir string) error {
 	return nil
 }
 
-// withoutExport returns a configuration without its key export.
+// withoutExport returns a configuration without its key export. Where that can't be read
+// any more, as with an anchor and no key, it is an error.
 func withoutExport(data []byte) ([]byte, error) {
 	var doc yaml.Node
 	if err := yaml.Unmarshal(data, &doc); err != nil {
@@ -63,7 +64,14 @@ func withoutExport(data []byte) ([]byte, error) {
 		}
 	}
 	withoutComments(&doc) // whoever puts a key out of use leaves it in one
-	return yaml.Marshal(&doc)
+	kept, err := yaml.Marshal(&doc)
+	if err != nil {
+		return nil, err
+	}
+	if _, err := Parse(kept); err != nil {
+		return nil, fmt.Errorf("it does not survive being written again: %w", err)
+	}
+	return kept, nil
 }
 
 func withoutComments(n *yaml.Node) {

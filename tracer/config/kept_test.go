@@ -70,6 +70,7 @@ func TestErrorsWithoutTokens(t *testing.T) {
 func FuzzKeep(f *testing.F) {
 	f.Add([]byte("mode: enforce\nexport:\n  headers: {a: b}\n"))
 	f.Add([]byte("&a mode: trace\n*a : x\n"))
+	f.Add([]byte("&0:"))
 	f.Add([]byte("--- # x\nexport: {}\nexport: {}\n...\n"))
 	f.Fuzz(func(t *testing.T, data []byte) {
 		c, err := Parse(data)
