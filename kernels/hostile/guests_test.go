@@ -43,6 +43,7 @@ type guests struct {
 	neighbour int
 	there     *disk
 	pool      chan *disk
+	rest      time.Duration // between two guests while all attack at once
 
 	mu     sync.Mutex
 	phase  string
@@ -56,10 +57,17 @@ type guests struct {
 // any deadline.
 const patience = 100 * time.Second
 
-func newGuests(h *host, neighbour int) *guests {
+// pace is the time between two guests.
+const pace = 100 * time.Millisecond
+
+// mostGuests is how many start at the most: what a boot's log has room for, beside all
+// that it keeps for others. A longer siege has them come more slowly.
+const mostGuests = 3000
+
+func newGuests(h *host, neighbour int, siege time.Duration) *guests {
 	h.t.Helper()
 	const devices = 6
-	g := &guests{h: h, neighbour: neighbour, phase: "alone", pool: make(chan *disk, devices)}
+	g := &guests{h: h, neighbour: neighbour, phase: alone, pool: make(chan *disk, devices), rest: max(pace, siege/mostGuests)}
 	g.there = newDisk(h, 0)
 	h.must(g.there.attach())
 	for n := range devices {
@@ -81,18 +89,21 @@ func (g *guests) enter(phase string, paused bool) {
 
 // run starts guests until done is closed, and waits for all of them.
 func (g *guests) run(done <-chan struct{}, random *rand.Rand) {
-	tick := time.NewTicker(100 * time.Millisecond)
-	defer tick.Stop()
+	wait := pace
 	for n := 0; ; n++ {
 		select {
 		case <-done:
 			g.flying.Wait()
 			return
-		case <-tick.C:
+		case <-time.After(wait):
 		}
 		uid := []int{0, g.neighbour}[random.IntN(2)]
 		g.mu.Lock()
 		paused := g.paused
+		wait = pace
+		if g.phase == atOnce {
+			wait = g.rest
+		}
 		g.mu.Unlock()
 		switch {
 		case paused:

@@ -94,10 +94,11 @@ func TestHostile(t *testing.T) {
 	if st := h.status(); st.Hold == nil {
 		t.Skipf("NOT RUN: this kernel can't hold starts: %s", st.HoldErr)
 	}
-	s := &siege{h: h, guests: newGuests(h, neighbour), random: rand.New(rand.NewPCG(seed, 0)),
+	length := time.Duration(minutes) * time.Minute
+	s := &siege{h: h, guests: newGuests(h, neighbour, length), random: rand.New(rand.NewPCG(seed, 0)),
 		attackers: &attackers{t: t, dir: h.dir, output: h.noise}}
 	s.attackers.tasks = uint64(tasks(t) / 2)
-	end := time.Now().Add(time.Duration(minutes) * time.Minute)
+	end := time.Now().Add(length)
 	done := make(chan struct{})
 	var beside sync.WaitGroup
 	beside.Go(func() { h.watch(done) })
