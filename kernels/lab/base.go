@@ -13,8 +13,8 @@ import (
 	"github.com/bootrace/bootrace/kernels"
 )
 
-// userland is what a virtualization host on LVM has, and strace as a witness.
-var userland = []string{
+// usual is what a virtualization host on LVM has, and strace as a witness.
+var usual = []string{
 	"systemd-sysv", "udev", "dbus", "kmod", "procps", "iproute2",
 	"lvm2", "thin-provisioning-tools", "dmsetup", "xfsprogs",
 	"qemu-system-x86", "qemu-utils",
@@ -53,13 +53,13 @@ var keptBases = 2*len(kernels.Bootable()) + 3
 // base returns the entry whose root.tar is Debian with the kernel.
 func (b builder) base(ctx context.Context) (*entry, string, error) {
 	kernel := kernelPackage{b.kernel.Name, b.kernel.Suite, b.kernel.Package}
-	recipe := baseRecipe{1, kernel, kernels.Userland, choose(userland, b.packages), leftOut}
+	recipe := baseRecipe{1, kernel, b.userland, choose(usual, b.packages), leftOut}
 	key, err := keyOf(recipe)
 	if err != nil {
 		return nil, "", err
 	}
 	e, err := b.cache.get(ctx, "base", key, func(dir string) error {
-		b.progress.printf("making the base, Debian %s with kernel %s (2 minutes, once)", kernels.Userland, b.kernel.Name)
+		b.progress.printf("making the base, Debian %s with kernel %s (2 minutes, once)", b.userland, b.kernel.Name)
 		return b.makeBase(ctx, recipe, filepath.Join(dir, "root.tar"))
 	})
 	if err != nil {

@@ -63,7 +63,8 @@ type builder struct {
 	cache    cache
 	kernel   kernels.Kernel
 	mirror   string
-	packages []string // beyond userland
+	userland string   // Debian's suite
+	packages []string // beyond the usual ones
 	install  Install
 	enable   []string
 }

@@ -10,6 +10,7 @@
 package lab
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -40,6 +41,12 @@ type Options struct {
 	// the usual ones out. With any, a base of its own is made, so that others
 	// stay small.
 	Packages []string
+	// Userland is the Debian suite of everything but the kernel; empty means
+	// kernels.Userland.
+	Userland string
+	// OwnInitramfs has each boot take the initramfs that a script left as /lab/out/initrd,
+	// if one did, as a boot loader takes the one in /boot. Else all boots have the image's.
+	OwnInitramfs bool
 	// Append is added to the kernel's command line.
 	Append string
 	// Disks are the sizes in bytes of the empty disks, /dev/vdb the first; nil
@@ -161,15 +168,20 @@ func (o Options) timeout(boots int) time.Duration {
 func play(ctx context.Context, m *Machine, boots int, limit time.Duration) ([]Boot, error) {
 	ctx, cancel := context.WithTimeoutCause(ctx, limit, fmt.Errorf("the machine was not done after %v: look at %s", limit, m.ConsoleLog()))
 	defer cancel()
-	if err := m.Start(ctx, 1); err != nil {
-		return nil, err
+	for next := 1; ; {
+		if err := m.Start(ctx, next); err != nil {
+			return m.Boots(), err
+		}
+		err := m.Wait()
+		done := m.Boots()
+		if err != nil || len(done) >= boots {
+			return done, err
+		}
+		if !m.ownInitramfs || len(done) < next {
+			return done, fmt.Errorf("the machine stopped before %s had ended: look at %s", scriptName(len(done)+1), m.ConsoleLog())
+		}
+		next = len(done) + 1
 	}
-	err := m.Wait()
-	done := m.Boots()
-	if err == nil && len(done) < boots {
-		err = fmt.Errorf("the machine stopped before %s had ended: look at %s", scriptName(len(done)+1), m.ConsoleLog())
-	}
-	return done, err
 }
 
 // Prepare returns the image of a machine for o, from the cache or newly made;
@@ -188,7 +200,7 @@ func prepare(ctx context.Context, o Options, rootfs string, p *progress) (*Image
 	if err != nil {
 		return nil, err
 	}
-	b := builder{host: host{progress: p}, cache: c, kernel: kernel, mirror: o.Mirror, packages: o.Packages}
+	b := builder{host: host{progress: p}, cache: c, kernel: kernel, mirror: o.Mirror, packages: o.Packages, userland: cmp.Or(o.Userland, kernels.Userland)}
 	if err := b.need(ctx, tools); err != nil {
 		return nil, err
 	}

@@ -21,19 +21,20 @@ import (
 // Machine is a virtual machine with its disks. It can be started, also after a
 // power cut, until it is closed.
 type Machine struct {
-	image       *Image
-	scenario    Scenario
-	progress    *progress
-	dir         *entry
-	out         string
-	disks       []string
-	append      string
-	memory      int
-	counted     bool
-	mitigations bool
-	cpus        int // there is room for
-	after       func(Boot)
-	cut         bool
+	image        *Image
+	scenario     Scenario
+	progress     *progress
+	dir          *entry
+	out          string
+	disks        []string
+	append       string
+	memory       int
+	counted      bool
+	mitigations  bool
+	ownInitramfs bool
+	cpus         int // there is room for
+	after        func(Boot)
+	cut          bool
 
 	run *run // nil before the first start
 
@@ -87,7 +88,8 @@ func (img *Image) machine(o Options, s Scenario, p *progress) (*Machine, error) 
 	}
 	m := &Machine{
 		image: img, scenario: s, progress: p, dir: dir, out: out,
-		append: o.Append, memory: cmp.Or(o.Memory, defaultMemory), counted: o.Counted, mitigations: o.Mitigations, cpus: cmp.Or(o.MaxProcessors, 1), after: o.After, cut: o.Cut, moved: make(chan struct{}),
+		append: o.Append, memory: cmp.Or(o.Memory, defaultMemory), counted: o.Counted, mitigations: o.Mitigations,
+		ownInitramfs: o.OwnInitramfs, cpus: cmp.Or(o.MaxProcessors, 1), after: o.After, cut: o.Cut, moved: make(chan struct{}),
 	}
 	if err := m.makeDisks(o.Disks); err != nil {
 		return nil, errors.Join(err, m.Close())

@@ -2,6 +2,8 @@ package lab
 
 import (
 	"fmt"
+	"os"
+	"path/filepath"
 	"strings"
 
 	"github.com/bootrace/bootrace/tracer/emulate"
@@ -27,7 +29,7 @@ const (
 // while a disk is busy: such a clock once went 110 s ahead in 2 s.
 func (m *Machine) args() []string {
 	args := append(emulate.Args("q35,sata=off,smbus=off,i8042=off,vmport=off", m.memory, m.cpus),
-		"-kernel", m.image.path(kernelFile), "-initrd", m.image.path(initrdFile),
+		"-kernel", m.image.path(kernelFile), "-initrd", m.initramfs(),
 		"-append", m.commandLine(),
 		"-device", "virtio-rng-pci,addr=2")
 	for i, fd := range []int{consoleFD, signalFD} {
@@ -35,6 +37,9 @@ func (m *Machine) args() []string {
 			"-add-fd", fmt.Sprintf("fd=%d,set=%d", fd, i+1),
 			"-chardev", fmt.Sprintf("file,id=serial%d,path=/dev/fdset/%d,append=on", i, i+1),
 			"-serial", fmt.Sprintf("chardev:serial%d", i))
+	}
+	if m.ownInitramfs {
+		args = append(args, "-no-reboot") // QEMU reads an initramfs once, when it starts
 	}
 	if m.counted {
 		args = append(args, "-icount", "shift=0,sleep=on")
@@ -46,6 +51,16 @@ func (m *Machine) args() []string {
 		args = append(args, disk(fmt.Sprintf("lab-disk-%d", i+1), path, "raw", 9+i)...)
 	}
 	return args
+}
+
+// initramfs is the one that the machine left, where it is to have its own.
+func (m *Machine) initramfs() string {
+	if own := filepath.Join(m.out, initrdFile); m.ownInitramfs {
+		if _, err := os.Stat(own); err == nil {
+			return own
+		}
+	}
+	return m.image.path(initrdFile)
 }
 
 func (m *Machine) commandLine() string {
