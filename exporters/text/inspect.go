@@ -149,6 +149,9 @@ func (p *printer) layer(l *inspect.Layer, indent int) {
 	if a := l.Absent; a != nil {
 		p.remark(indent+2, "its headers are absent from byte "+strconv.FormatInt(a.From, 10)+" on", bad)
 	}
+	for _, text := range l.Unknown {
+		p.remark(indent+2, "not known: "+text, warn)
+	}
 	for _, note := range l.Notes {
 		p.remark(indent+2, note, dim)
 	}

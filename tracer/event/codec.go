@@ -408,6 +408,7 @@ func (l *InsideLayer) fields(f form) {
 	boolean(f, "zeros", &l.Zeros, optional)
 	integer(f, "generation", &l.Generation, optional)
 	texts(f, "checked", &l.Checked, optional)
+	texts(f, "unknown", &l.Unknown, optional)
 }
 
 func (d *InsideDamage) fields(f form) {

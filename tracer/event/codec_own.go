@@ -3825,6 +3825,19 @@ func (d *Decoder) ownInsideLayer(b []byte, v *InsideLayer) []byte {
 		}
 		b = b[1:]
 	}
+	if len(b) > 10 && string(b[:10]) == "\"unknown\":" {
+		v.Unknown, b = d.ownTexts(b[10:])
+		if len(b) == 0 {
+			return nil
+		}
+		if b[0] == '}' {
+			return b[1:]
+		}
+		if b[0] != ',' {
+			return nil
+		}
+		b = b[1:]
+	}
 	return nil
 }
 

@@ -538,6 +538,7 @@ type InsideLayer struct {
 	// Generation only grows while the same file system is in use; 0: not known.
 	Generation uint64   `json:"generation,omitempty"`
 	Checked    []string `json:"checked,omitempty"` // what was looked at
+	Unknown    []string `json:"unknown,omitempty"` // what is not known of it, beside the state
 }
 
 // Short is how many bytes are missing, 0 where none is known to be.

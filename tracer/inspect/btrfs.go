@@ -3,6 +3,7 @@ package inspect
 import (
 	"bytes"
 	"crypto/sha256"
+	"errors"
 	"fmt"
 	"hash/crc32"
 
@@ -13,7 +14,7 @@ import (
 // little-endian; the layout is fs/btrfs in Linux, struct btrfs_super_block. Its
 // trees are never in an inconsistent state on disk; what fsync wrote since the
 // last commit is in a log tree, which is replayed.
-var btrfs = format{"btrfs", findBtrfs}
+var btrfs = format{name: "btrfs", find: findBtrfs}
 
 const (
 	btrfsAt     = 64 << 10
@@ -44,13 +45,21 @@ func findBtrfs(a *area) (*Layer, error) {
 	looked := 0
 	trusted := wrong == ""
 	for _, at := range btrfsCopies {
+		if size, ok := product(le.Uint64(b[209:]), 1); trusted && ok && at > size-btrfsLength {
+			break // the device is larger than the file system, which has no copy there
+		}
 		c, err := a.bytes(at, btrfsLength)
 		if err != nil {
+			if !errors.Is(err, errBeyond) { // that, Needs tells
+				l.unsure("the copy of the superblock at byte %d was not read: %v", at, err)
+			}
 			continue
 		}
 		looked++
 		what := fmt.Sprintf("superblock copy at byte %d", at)
 		switch wrong, _ := btrfsSum(c); {
+		case !trusted && zeros(c):
+			l.unsure("at byte %d is no copy of the superblock: whether the file system goes on to there is not known", at)
 		case string(c[64:72]) != btrfsMagic && zeros(c):
 			l.Absent = &Absent{From: at, Looked: 1, Zeros: true}
 		case string(c[64:72]) != btrfsMagic:
@@ -75,8 +84,9 @@ func findBtrfs(a *area) (*Layer, error) {
 	default:
 		l.damage("superblock", btrfsAt, "a device of %d bytes", le.Uint64(b[209:]))
 	}
-	if n := le.Uint64(b[136:]); n > 1 {
-		l.note("this is device %d of %d of one file system; the others were not looked for", le.Uint64(b[201:]), n)
+	if n := le.Uint64(b[136:]); n > 1 && trusted {
+		l.note("this is device %d of one file system on %d devices", le.Uint64(b[201:]), n)
+		a.looking.members = append(a.looking.members, btrfsMember{l, le.Uint64(b[201:]), n})
 	}
 	// fsync writes the log tree's place into the first superblock alone
 	// (btrfs_sync_log, fs/btrfs/tree-log.c).
@@ -89,6 +99,29 @@ func findBtrfs(a *area) (*Layer, error) {
 		l.State, l.Why = StateClean, "it has no log tree to replay"
 	}
 	return l, nil
+}
+
+// btrfsMember is one of the devices of a file system.
+type btrfsMember struct {
+	layer   *Layer
+	number  uint64
+	devices uint64 // that the file system has
+}
+
+// others says of each file system on several devices whether all were seen. The guest's
+// kernel does not mount it without one, but where it is told to.
+func (l *looking) others() {
+	for _, m := range l.members {
+		seen := map[uint64]bool{}
+		for _, other := range l.members {
+			if other.layer.UUID == m.layer.UUID {
+				seen[other.number] = true
+			}
+		}
+		if n := uint64(len(seen)); n < m.devices {
+			m.layer.unsure("%d of its %d devices are on none of the disks that were looked at", m.devices-n, m.devices)
+		}
+	}
 }
 
 // btrfsSum says what is wrong with a superblock's checksum; checked is false for

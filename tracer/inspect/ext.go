@@ -10,7 +10,7 @@ import (
 // ext is ext2, ext3 and ext4. The superblock is at byte 1024 and little-endian;
 // the journal is jbd2's, in an inode's blocks, and big-endian. The layout is
 // fs/ext4/ext4.h and include/linux/jbd2.h of Linux.
-var ext = format{"ext2, ext3 or ext4", findExt}
+var ext = format{name: "ext2, ext3 or ext4", find: findExt, remains: extRemains}
 
 const (
 	extAt     = 1024
@@ -138,27 +138,41 @@ func findExt(a *area) (*Layer, error) {
 			}
 			ok = c != nil
 		}
-	case !zeros(b):
-		return nil, nil // two bytes are no proof, and this can't be one
 	default:
-		c := extLost(a)
-		if c == nil {
-			return nil, nil
-		}
-		s, ok, copied = *c, true, true
-		l.damage("superblock", extAt, "it is gone: its place is zeros, and a copy is where it should be")
-		l.note("what is said of it is from the superblock's copy")
+		return nil, nil // two bytes are no proof, and this can't be one
 	}
+	return extLayer(a, l, &s, ok, copied), nil
+}
+
+// extRemains is one whose superblock is gone.
+func extRemains(a *area) (*Layer, error) {
+	b, err := a.bytes(extAt, extLength)
+	if err != nil || !zeros(b) {
+		return nil, err
+	}
+	s := extLost(a)
+	if s == nil {
+		return nil, nil
+	}
+	l := &Layer{Kind: KindExt}
+	l.damage("superblock", extAt, "it is gone: its place is zeros, and a copy is where it should be")
+	l.note("what is said of it is from the superblock's copy")
+	return extLayer(a, l, s, true, true), nil
+}
+
+// extLayer fills in what a superblock leads to. sized is set where its size can be
+// trusted, copied where it is a copy, or damaged.
+func extLayer(a *area, l *Layer, s *extSuper, sized, copied bool) *Layer {
 	l.Detail, l.Label, l.UUID = s.kind(), text(s.raw[0x78:0x88]), uuidText(s.uuid())
-	if ok {
+	if sized {
 		l.Needs = int64(s.blocks) * s.block
 	}
 	l.looked("superblock")
-	extState(a, l, &s, copied)
-	extDescriptors(a, l, &s)
-	extBackups(a, l, &s)
+	extState(a, l, s, copied)
+	extDescriptors(a, l, s)
+	extBackups(a, l, s)
 	extTimes(l, s.raw)
-	return l, nil
+	return l
 }
 
 // extCopy returns the sound copy of a superblock at a byte, nil if there is none.
@@ -203,8 +217,13 @@ func extState(a *area, l *Layer, s *extSuper, copied bool) {
 		l.note("had it been grown just before, the new size would be in the journal only")
 	case !journal && state&extValid == 0:
 		l.State, l.Why = StateDirty, "it has no journal, and was not unmounted: e2fsck has to look at all of it"
+	case state&extValid == 0:
+		l.State, l.Why = StateErrors, "its superblock says that it is not clean, and there is nothing to replay: e2fsck did not come to its end, or it was mounted without its journal"
 	default:
 		l.State, l.Why = StateClean, "its superblock says so"
+	}
+	if journal && le.Uint32(s.raw[0xe0:]) == 0 {
+		l.unsure("its journal is on another device, %s, which was not looked for", uuidText(s.raw[0xd0:0xe0]))
 	}
 	extJournal(a, l, s)
 	if copied {
@@ -258,7 +277,7 @@ func extJournal(a *area, l *Layer, s *extSuper) {
 		}
 		return
 	case err != nil:
-		l.note("its journal was not looked at: %v", err)
+		l.unsure("its journal was not looked at: %v", err)
 		return
 	}
 	l.looked("journal's superblock")
@@ -297,7 +316,7 @@ func extDescriptors(a *area, l *Layer, s *extSuper) {
 	at := (extAt/s.block + 1) * s.block
 	b, err := a.bytes(at, int(s.block))
 	if err != nil {
-		l.note("the group descriptors were not looked at: %v", err)
+		l.unsure("the group descriptors were not looked at: %v", err)
 		return
 	}
 	groups := (s.blocks - s.first + s.perGroup - 1) / s.perGroup
@@ -379,7 +398,10 @@ func extBackups(a *area, l *Layer, s *extSuper) {
 		}
 		b, err := a.bytes(at, extLength)
 		if err != nil {
-			continue // beyond the end, which Needs tells
+			if !errors.Is(err, errBeyond) { // that, Needs tells
+				l.unsure("the copy of the superblock in group %d was not read: %v", g, err)
+			}
+			continue
 		}
 		looked++
 		if le.Uint16(b[0x38:]) == extMagic {
@@ -398,7 +420,7 @@ func extBackups(a *area, l *Layer, s *extSuper) {
 	switch {
 	case from == 0:
 	case s.incompat&extIncompatRecover != 0:
-		l.note("a copy of the superblock is missing at byte %d; it may still be in the journal", from)
+		l.unsure("a copy of the superblock is missing at byte %d: it is still in the journal, or from there on another device has the place of this one", from)
 	default:
 		l.Absent = &Absent{From: from, Looked: looked, Zeros: blank}
 		if found {

@@ -4,7 +4,7 @@ import "fmt"
 
 // fat is FAT12, FAT16 and FAT32. Nothing but the boot sector's numbers tells
 // which of them it is, or that it is one: so each has to be possible.
-var fat = format{"FAT", findFAT}
+var fat = format{name: "FAT", find: findFAT}
 
 func findFAT(a *area) (*Layer, error) {
 	b, err := a.bytes(0, 512)
@@ -53,7 +53,10 @@ func findFAT(a *area) (*Layer, error) {
 	}
 	dirty := b[flagAt]&1 != 0
 	// The second entry of the table has a bit that is cleared while it is used.
-	if e, err := a.bytes(int64(reserved*sector), 8); err == nil {
+	e, err := a.bytes(int64(reserved*sector), 8)
+	if err != nil {
+		l.unsure("the start of the allocation table was not read: %v", err)
+	} else {
 		l.looked("start of the allocation table")
 		if e[0] != media {
 			l.damage("allocation table", int64(reserved*sector), "it begins with %02x, and should with %02x", e[0], media)

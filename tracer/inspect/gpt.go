@@ -11,7 +11,7 @@ import (
 // gpt is the partition table of UEFI (its specification, chapter 5): a header in
 // the second sector, and a copy of it in the last. On a device that has become
 // shorter the first stays valid; only what it says about the last tells.
-var gpt = format{"a partition table (GPT)", findGPT}
+var gpt = format{name: "a partition table (GPT)", find: findGPT}
 
 const (
 	gptMagic       = "EFI PART"
@@ -46,6 +46,15 @@ func parseGPT(b []byte) (h gptHeader, wrong string) {
 }
 
 func findGPT(a *area) (*Layer, error) {
+	first, err := a.bytes(0, mbrSector)
+	if err != nil {
+		return nil, err
+	}
+	entries, table := mbrEntries(first)
+	protected := table && mbrProtected(entries)
+	if table && !protected {
+		return nil, nil // another table was written since: Linux, Windows and UEFI go by that
+	}
 	for _, sector := range []int64{512, 4096} {
 		b, err := a.bytes(sector, int(sector))
 		if err != nil {
@@ -54,11 +63,17 @@ func findGPT(a *area) (*Layer, error) {
 		h, wrong := parseGPT(b)
 		if wrong == "" {
 			l := &Layer{Kind: KindGPT}
+			if !protected {
+				l.damage("protective partition table", 0, "it is gone: without it Linux ignores the GPT, unless it is started with the option gpt")
+			}
 			gptOther(a, l, &h)
 			gptRead(a, l, &h)
 			return l, nil
 		}
 		present := string(b[:8]) == gptMagic
+		if !present && !protected {
+			continue // nothing says that there ever was one
+		}
 		if l := gptBackup(a, sector, wrong, present); l != nil {
 			return l, nil
 		}
@@ -69,17 +84,6 @@ func findGPT(a *area) (*Layer, error) {
 // gptBackup goes by the copy in the last sector, where the first is damaged or
 // gone.
 func gptBackup(a *area, sector int64, wrong string, present bool) *Layer {
-	if !present {
-		// Without even its magic, only a protective table says that there was one.
-		b, err := a.bytes(0, mbrSector)
-		if err != nil {
-			return nil
-		}
-		entries, _ := mbrEntries(b)
-		if b[510] != 0x55 || b[511] != 0xaa || entries[0].kind != mbrProtects {
-			return nil
-		}
-	}
 	l := &Layer{Kind: KindGPT}
 	l.damage("header", sector, "%s", wrong)
 	if b, err := a.bytes(a.size/sector*sector-sector, int(sector)); err == nil {
@@ -109,7 +113,7 @@ func gptOther(a *area, l *Layer, h *gptHeader) {
 	case errors.Is(err, errBeyond):
 		return // Needs tells
 	case err != nil:
-		l.note("its copy was not read: %v", err)
+		l.unsure("its copy was not read: %v", err)
 		return
 	}
 	_, wrong := parseGPT(b)
@@ -139,7 +143,7 @@ func gptRead(a *area, l *Layer, h *gptHeader) {
 	}
 	b, err := a.bytes(at, int(n))
 	if err != nil {
-		l.note("its entries were not read: %v", err)
+		l.unsure("its entries were not read, so its partitions are not known: %v", err)
 		return
 	}
 	if sum := crc32.ChecksumIEEE(b); sum != h.entriesOK {
@@ -152,7 +156,7 @@ func gptRead(a *area, l *Layer, h *gptHeader) {
 			continue
 		}
 		if looked++; looked > gptMostLooked {
-			l.note("more than %d partitions: the others were not looked at", gptMostLooked)
+			l.unsure("it has more than %d partitions: the others were not looked at", gptMostLooked)
 			break
 		}
 		first, last := le.Uint64(e[32:]), le.Uint64(e[40:])

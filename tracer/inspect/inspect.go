@@ -96,6 +96,9 @@ type Layer struct {
 	Why    string   `json:"why,omitempty"`
 	Damage []Damage `json:"damage,omitempty"`
 	Absent *Absent  `json:"absent,omitempty"`
+	// Unknown says what is not known of it beside the state: what could not be read,
+	// was left out, or can mean two things.
+	Unknown []string `json:"unknown,omitempty"`
 	// Checked lists what was looked at, and Notes what else is worth knowing.
 	Checked []string `json:"checked,omitempty"`
 	Notes   []string `json:"notes,omitempty"`
@@ -194,6 +197,7 @@ func (b Beside) look(ctx context.Context, disks []Disk, limits Limits) []Report 
 		reports[i] = Report{Name: d.Name, Disk: root}
 	}
 	l.groups()
+	l.others()
 	for i, s := range sources {
 		r := &reports[i]
 		r.Reads, r.Bytes = s.reads, s.bytes
@@ -211,6 +215,7 @@ func (b Beside) look(ctx context.Context, disks []Disk, limits Limits) []Report 
 type looking struct {
 	formats []format
 	pvs     []*physical
+	members []btrfsMember
 }
 
 // unsettle takes back what does not hold while others write.
@@ -218,6 +223,9 @@ func (l *Layer) unsettle() {
 	switch l.State {
 	case StateClean, StateDirty, StateErrors, StateHibernated:
 		l.State, l.Why = StateUnknown, "it is in use, and changes while it is looked at"
+	}
+	if l.State == "" && (len(l.Damage) > 0 || l.Absent != nil) {
+		l.unsure("a header failed a check, but it is in use, and changes while it is looked at")
 	}
 	l.Damage, l.Absent, l.Generation = nil, nil, 0
 	for _, in := range l.Inside {

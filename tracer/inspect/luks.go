@@ -8,7 +8,7 @@ import (
 
 // luks is LUKS, versions 1 and 2. Its header is big-endian, and the only thing
 // that can be read without a key. Nobody is ever asked for one.
-var luks = format{"LUKS", findLUKS}
+var luks = format{name: "LUKS", find: findLUKS}
 
 const luksMost = 1 << 20 // of a version 2 header that is read: cryptsetup makes 16 KiB, and up to 4 MiB
 
@@ -37,7 +37,7 @@ func findLUKS(a *area) (*Layer, error) {
 		}
 		h, err := a.bytes(0, int(size))
 		if err != nil {
-			l.note("its header was not checked: %v", err)
+			l.unsure("its header was not checked: %v", err)
 			break
 		}
 		l.Needs = 2 * int64(size)

@@ -14,7 +14,7 @@ import (
 // four sectors, which names a metadata area; that has the whole group as a text.
 // Volumes are looked into where they are made of stretches of the disks (linear
 // and striped), which is what installers make; others are listed.
-var lvm = format{"an LVM physical volume", findLVM}
+var lvm = format{name: "an LVM physical volume", find: findLVM}
 
 const (
 	lvmSector     = 512
@@ -96,11 +96,11 @@ func lvmFound(a *area, b []byte, n int64) *Layer {
 		case errors.Is(err, errLVMNothing):
 			l.note("it is in no volume group")
 		case errors.Is(err, errBeyond):
-			l.note("its metadata at byte %d lies beyond the end", at)
+			l.unsure("its metadata at byte %d lies beyond the end", at)
 		case err != nil && isDamage(err):
 			l.damage("metadata", at, "%v", err)
 		case err != nil:
-			l.note("its metadata was not read: %v", err)
+			l.unsure("its metadata was not read: %v", err)
 		case pv.group == nil || g.seqno > pv.group.seqno:
 			pv.group = g
 		}
@@ -322,7 +322,7 @@ func (l *looking) volumes(g *lvmGroup, pv *physical) {
 			continue // a part of another one
 		}
 		if i >= lvmMostLayers {
-			pv.layer.note("the group has more than %d volumes: the others were not looked at", lvmMostLayers)
+			pv.layer.unsure("the group has more than %d volumes: the others were not looked at", lvmMostLayers)
 			return
 		}
 		v := &Layer{Kind: KindLV, Name: name, UUID: n.text("id"), Has: -1}

@@ -2,12 +2,13 @@ package inspect
 
 import (
 	"fmt"
+	"slices"
 	"strconv"
 )
 
 // mbr is the old partition table, four entries in the first sector. One of them
 // can hold more in a chain of such sectors, each with one partition and the next.
-var mbr = format{"a partition table (MBR)", findMBR}
+var mbr = format{name: "a partition table (MBR)", find: findMBR}
 
 const (
 	mbrSector    = 512 // nobody has tables of larger sectors but in GPT's company
@@ -40,6 +41,12 @@ func mbrEntries(b []byte) (list [4]mbrEntry, ok bool) {
 		}
 	}
 	return list, used
+}
+
+// mbrProtected reports whether a table says that a GPT is beside it. Hybrid tables list
+// some of its partitions, too.
+func mbrProtected(entries [4]mbrEntry) bool {
+	return slices.ContainsFunc(entries[:], func(e mbrEntry) bool { return e.kind == mbrProtects })
 }
 
 func findMBR(a *area) (*Layer, error) {
@@ -79,14 +86,19 @@ func mbrChain(a *area, l *Layer, around mbrEntry) {
 	for n := range mbrMostLinks {
 		b, err := a.bytes(at, mbrSector)
 		if err != nil {
-			l.note("the chain of partitions was followed to number %d: %v", 4+n, err)
+			l.unsure("the chain of partitions was followed to number %d: %v", 4+n, err)
 			return
 		}
 		entries, ok := mbrEntries(b)
-		if !ok {
-			if n > 0 || !zeros(b) {
-				l.damage("partition table", at, "it is not one, and the one before names it")
-			}
+		switch {
+		case !ok && n == 0 && zeros(b):
+			l.unsure("the extended partition at byte %d begins with zeros: it never had partitions, or they are gone", at)
+			return
+		case !ok && n == 0 && b[510] == 0x55 && b[511] == 0xaa && zeros(b[mbrTable:510]):
+			l.note("the extended partition at byte %d has no partitions", at)
+			return
+		case !ok:
+			l.damage("partition table", at, "it is not one, and the one before names it")
 			return
 		}
 		if e := entries[0]; e.kind != 0 && e.size > 0 && !e.chain() {
@@ -103,7 +115,7 @@ func mbrChain(a *area, l *Layer, around mbrEntry) {
 		l.damage("partition table", at, "the next one that it names is not behind it")
 		return
 	}
-	l.note("more than %d partitions are chained: the others were not looked at", mbrMostLinks)
+	l.unsure("more than %d partitions are chained: the others were not looked at", mbrMostLinks)
 }
 
 // partition adds a partition and looks inside it, unless its type says that no

@@ -9,7 +9,7 @@ import (
 // ntfs has a boot sector that says where its master file table is, in which
 // record 3, $Volume, has the label and the dirty flag. The boot sector's copy is
 // in the sector behind the last that it counts.
-var ntfs = format{"NTFS", findNTFS}
+var ntfs = format{name: "NTFS", find: findNTFS}
 
 const (
 	ntfsVolume      = 3 // number of the record
@@ -42,7 +42,7 @@ func findNTFS(a *area) (*Layer, error) {
 	switch c, err := a.bytes(back, 512); {
 	case errors.Is(err, errBeyond):
 	case err != nil:
-		l.note("the copy of the boot sector was not read: %v", err)
+		l.unsure("the copy of the boot sector was not read: %v", err)
 	case zeros(c):
 		l.Absent = &Absent{From: back, Looked: 1, Zeros: true}
 	case !bytes.Equal(c[3:0x50], b[3:0x50]):

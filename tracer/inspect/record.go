@@ -69,6 +69,9 @@ func (l *Layer) recorded(over int) *event.InsideLayer {
 	if a := l.Absent; a != nil {
 		out.Absent, out.Looked, out.Zeros = a.From, a.Looked, a.Zeros
 	}
+	for _, text := range l.Unknown[:min(len(l.Unknown), maxDamage)] {
+		out.Unknown = append(out.Unknown, bound(text))
+	}
 	for _, text := range l.Checked[:min(len(l.Checked), maxDamage)] {
 		out.Checked = append(out.Checked, bound(text))
 	}
@@ -99,7 +102,7 @@ func Replay(info *event.InsideInfo) *InspectedDisk {
 		}
 		l := &Layer{
 			Kind: Kind(r.Kind), Name: r.Name, Label: r.Label, UUID: r.UUID, Detail: r.Detail, Offset: r.Offset,
-			Needs: r.Needs, Has: r.Has, State: State(r.State), Why: r.Why, Generation: r.Generation, Checked: slices.Clone(r.Checked),
+			Needs: r.Needs, Has: r.Has, State: State(r.State), Why: r.Why, Generation: r.Generation, Unknown: slices.Clone(r.Unknown), Checked: slices.Clone(r.Checked),
 		}
 		for _, h := range r.Damage {
 			l.Damage = append(l.Damage, Damage{What: h.What, At: h.At, Check: h.Check, Copy: h.Copy})

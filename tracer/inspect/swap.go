@@ -4,7 +4,7 @@ import "encoding/binary"
 
 // swap has its signature at the end of the first page, whose size is the
 // machine's that made it. A guest that was suspended to disk has another there.
-var swap = format{"swap", findSwap}
+var swap = format{name: "swap", find: findSwap}
 
 func findSwap(a *area) (*Layer, error) {
 	for _, page := range []int64{4 << 10, 8 << 10, 16 << 10, 64 << 10} {

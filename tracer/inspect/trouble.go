@@ -104,6 +104,9 @@ func (d *InspectedDisk) walk(l *Layer, around string, cut bool) {
 	case StateUnknown, StateEncrypted:
 		d.Unknown = append(d.Unknown, where+": "+l.Why)
 	}
+	for _, text := range l.Unknown {
+		d.Unknown = append(d.Unknown, where+": "+text)
+	}
 	if l.Kind == KindDisk {
 		where = ""
 	}

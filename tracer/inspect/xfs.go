@@ -12,7 +12,7 @@ import (
 // Linux: a superblock in the first sector of each allocation group (AG), the
 // first of them the one that counts, and beside it the headers AGF, AGI and AGFL
 // in a sector each. All is big-endian but the checksums.
-var xfs = format{"XFS", findXFS}
+var xfs = format{name: "XFS", find: findXFS, remains: xfsRemains}
 
 // xfsSuper is a superblock.
 type xfsSuper struct {
@@ -28,8 +28,10 @@ type xfsSuper struct {
 	label     string
 	uuid      []byte
 	metaUUID  []byte // that the headers carry
-	inMaking  bool
+	inMaking  bool   // in the copies it stays set
+	realtime  uint64 // blocks of the data section on another device
 	repair    bool
+	first     bool // it is no copy
 }
 
 const (
@@ -51,7 +53,7 @@ func parseXFS(b []byte) (s xfsSuper, ok bool) {
 		block: int64(be.Uint32(b[4:])), sector: int64(be.Uint16(b[102:])), blocks: be.Uint64(b[8:]),
 		agBlocks: uint64(be.Uint32(b[84:])), groups: uint64(be.Uint32(b[88:])), agBits: uint(b[124]),
 		logStart: be.Uint64(b[48:]), logBlocks: uint64(be.Uint32(b[96:])), version: int(be.Uint16(b[100:]) & 15),
-		label: text(b[108:120]), uuid: b[32:48], metaUUID: b[32:48], inMaking: b[126] != 0,
+		label: text(b[108:120]), uuid: b[32:48], metaUUID: b[32:48], inMaking: b[126] != 0, realtime: be.Uint64(b[16:]),
 	}
 	if s.version == 5 {
 		incompatible := be.Uint32(b[216:])
@@ -98,11 +100,26 @@ type xfsGroup struct {
 
 func findXFS(a *area) (*Layer, error) {
 	l := &Layer{Kind: KindXFS}
-	primary, err := xfsPrimary(a, l)
-	if primary == nil || err != nil {
+	s, err := xfsPrimary(a, l)
+	if s == nil || err != nil {
 		return nil, err
 	}
-	s := primary
+	return xfsLayer(a, l, s), nil
+}
+
+// xfsRemains is an XFS whose superblock is gone. mkfs.xfs writes each header to a sector
+// of its own, and whoever wipes its signature takes the superblock's magic alone.
+func xfsRemains(a *area) (*Layer, error) {
+	if xfsFirstAGF(a) == nil {
+		return nil, nil
+	}
+	l := &Layer{Kind: KindXFS}
+	l.damage("superblock", 0, "it is gone: its magic is missing, and the headers after it are XFS's")
+	return xfsLayer(a, l, xfsSubstitute(a, l)), nil
+}
+
+// xfsLayer fills in what a superblock leads to.
+func xfsLayer(a *area, l *Layer, s *xfsSuper) *Layer {
 	l.Label, l.UUID, l.Detail = s.label, uuidText(s.uuid), fmt.Sprintf("version %d", s.version)
 	if s.version == 4 {
 		l.note("version 4 has no checksums: damage can't be excluded")
@@ -112,14 +129,17 @@ func findXFS(a *area) (*Layer, error) {
 		l.note("it was being grown: the first superblock still has the old size, %d bytes; the new one is in the copies, and in the log", s.bytes())
 	}
 	l.Needs = biggest.bytes()
-	if s.inMaking {
-		l.note("mkfs.xfs or a copy of it did not get to its end")
+	if s.realtime > 0 {
+		l.unsure("files are on another device, too (its realtime section), which was not looked for")
 	}
 	xfsLog(a, l, s)
+	if s.inMaking && s.first {
+		l.State, l.Why = StateErrors, "mkfs.xfs or a copy did not get to its end: the kernel refuses to mount it"
+	}
 	if s.repair {
 		l.State, l.Why = StateErrors, "its superblock says that it needs repair: the kernel refuses to mount it before xfs_repair has run"
 	}
-	return l, nil
+	return l
 }
 
 // xfsPrimary returns the superblock to go by: the first, else a copy. It is nil
@@ -129,13 +149,16 @@ func xfsPrimary(a *area, l *Layer) (*xfsSuper, error) {
 	if err != nil {
 		return nil, err
 	}
-	hasMagic := string(head[:4]) == "XFSB"
+	if string(head[:4]) != "XFSB" {
+		return nil, nil
+	}
 	s, ok := parseXFS(head)
 	if ok {
 		sector, err := a.bytes(0, int(s.sector))
 		if err != nil {
 			return nil, err
 		}
+		s.first = true
 		if s.version == 4 {
 			return &s, nil
 		}
@@ -151,20 +174,17 @@ func xfsPrimary(a *area, l *Layer) (*xfsSuper, error) {
 		// Nothing vouches for what the damaged one says.
 		return xfsByGuess(a, l, &s), nil
 	}
-	if !hasMagic && xfsFirstAGF(a) == nil {
-		return nil, nil
-	}
-	switch {
-	case hasMagic:
-		l.damage("superblock", 0, "its geometry can't be right")
-	default:
-		l.damage("superblock", 0, "it is gone: its magic is missing, and the headers after it are XFS's")
-	}
+	l.damage("superblock", 0, "its geometry can't be right")
+	return xfsSubstitute(a, l), nil
+}
+
+// xfsSubstitute is the superblock's copy, or one that says nothing.
+func xfsSubstitute(a *area, l *Layer) *xfsSuper {
 	if c := xfsByGuess(a, l, nil); c != nil {
-		return c, nil
+		return c
 	}
 	l.State, l.Why = StateUnknown, "no superblock says where its log is"
-	return xfsNone(l), nil
+	return xfsNone(l)
 }
 
 // xfsNone is a superblock that says nothing.
@@ -331,7 +351,7 @@ func xfsLookAt(a *area, l *Layer, s *xfsSuper, n uint64) *xfsGroup {
 	b, err := a.bytes(at, int(4*s.sector))
 	if err != nil {
 		if !errors.Is(err, errBeyond) {
-			l.note("the headers of allocation group %d were not read: %v", n, err)
+			l.unsure("the headers of allocation group %d were not read: %v", n, err)
 		}
 		return nil
 	}

@@ -80,7 +80,9 @@ func xfsLog(a *area, l *Layer, s *xfsSuper) {
 		l.State, l.Why = StateUnknown, fmt.Sprintf("its log can't be read: %v", err)
 		return
 	case last == nil:
-		l.State, l.Why = StateClean, "its log was never written"
+		// mkfs.xfs writes a record there, and the log never has zeros again.
+		l.State, l.Why = StateUnknown, "its log begins with zeros: what it had is gone"
+		l.damage("log", at, "it begins with zeros, and no log does")
 		return
 	}
 	cycle, err := r.cycle(last.at)
@@ -108,7 +110,7 @@ func xfsLog(a *area, l *Layer, s *xfsSuper) {
 }
 
 // find returns where the log ends and the record before that, nil for a log that
-// was never written.
+// begins with zeros.
 func (r *ring) find() (head int64, last *xfsRecordHeader, err error) {
 	first, err := r.cycle(0)
 	if err != nil || first == 0 {

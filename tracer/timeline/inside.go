@@ -37,7 +37,7 @@ func (b *Builder) addInside(e *event.Event) {
 		for _, text := range []*string{&l.Kind, &l.Name, &l.Label, &l.UUID, &l.Detail, &l.State, &l.Why} {
 			*text = strings.Clone(*text)
 		}
-		l.Damage, l.Checked = slices.Clone(l.Damage), cloned(l.Checked)
+		l.Damage, l.Checked, l.Unknown = slices.Clone(l.Damage), cloned(l.Checked), cloned(l.Unknown)
 		for j := range l.Damage {
 			l.Damage[j].What, l.Damage[j].Check = strings.Clone(l.Damage[j].What), strings.Clone(l.Damage[j].Check)
 		}
