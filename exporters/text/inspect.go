@@ -96,6 +96,12 @@ func (p *printer) extent(e *image.Extent) {
 	if e.Needs > e.Has {
 		p.remark(4, "needs "+words.Bytes(e.Needs)+" at least: short by "+words.Bytes(e.Needs-e.Has), bad)
 	}
+	if e.Damage != "" {
+		p.remark(4, "damaged: "+e.Damage, bad)
+	}
+	for _, text := range e.Unknown {
+		p.remark(4, "not known: "+text, warn)
+	}
 	if e.Why != "" {
 		p.remark(4, "not read: "+e.Why, warn)
 	}
@@ -172,7 +178,7 @@ func (p *printer) layer(l *inspect.Layer, indent int) {
 // troubles says what was found, what that means, and what was not looked at.
 func (p *printer) troubles(d *inspect.InspectedDisk) {
 	p.line()
-	var told []inspect.TroubleKind
+	told := map[string]bool{}
 	incomplete := slices.ContainsFunc(d.Troubles, func(t inspect.Trouble) bool {
 		return t.Kind == inspect.Truncated || t.Kind == inspect.PartMissing
 	})
@@ -186,9 +192,8 @@ func (p *printer) troubles(d *inspect.InspectedDisk) {
 			t.Say("It is short by "+words.Bytes(short)+".", plain)
 		}
 		p.write(t, 4)
-		if !slices.Contains(told, tr.Kind) {
-			told = append(told, tr.Kind)
-			means, do := words.TroubleMeaning(tr.Kind, incomplete)
+		if means, do := words.TroubleMeaning(tr, incomplete); !told[means] {
+			told[means] = true
 			p.indented(4, means)
 			p.indented(4, do)
 		}
@@ -202,15 +207,20 @@ func (p *printer) troubles(d *inspect.InspectedDisk) {
 	if d.Report == nil {
 		return
 	}
-	states := map[inspect.State]bool{}
-	collectStates(d.Report.Disk, states)
-	for _, s := range []inspect.State{inspect.StateDirty, inspect.StateHibernated, inspect.StateEncrypted} {
-		if states[s] {
-			p.indented(2, words.StateMeaning(s))
+	looked := false
+	d.Walk(func(l *inspect.Layer) {
+		looked = looked || len(l.Checked) > 0
+		if text := words.StateMeaning(l); text != "" && !told[text] {
+			told[text] = true
+			p.indented(2, text)
 		}
-	}
-	if len(d.Troubles) == 0 {
+	})
+	switch {
+	case len(d.Troubles) > 0:
+	case looked:
 		p.indented(2, "Nothing was found wrong in what was looked at: headers, and the ends of logs. Directories and data were not looked at.")
+	default:
+		p.indented(2, "Nothing inside could be looked at.")
 	}
 }
 
@@ -220,11 +230,4 @@ func (p *printer) indented(indent int, text string) {
 	t.Add(strings.Repeat(" ", indent)+first, plain)
 	t.Say(rest, plain)
 	p.write(t, indent)
-}
-
-func collectStates(l *inspect.Layer, into map[inspect.State]bool) {
-	into[l.State] = true
-	for _, in := range l.Inside {
-		collectStates(in, into)
-	}
 }

@@ -66,6 +66,27 @@ var inspections = map[string][]inspect.Inspection{
 		},
 		Unknown: []string{"lvm-pv centos, lvm-lv pool: it is of type thin, which is not looked into"},
 	}, {Path: "/dev/vg0/dead", Why: "the storage did not answer in time", Unknown: []string{"the storage did not answer in time"}}}}},
+	// What helps depends on what is damaged, and what dirty means on what is dirty.
+	"damages": {{Disks: []inspect.InspectedDisk{{
+		Path: "/dev/vg0/mail",
+		Images: []image.Extent{{
+			Path: "/dev/vg0/mail", Format: "qcow2", Has: 4 * gib, Virtual: 4 * gib, Damage: "its header says that it is corrupt",
+			Unknown: []string{"how much of its device is in use was not found out: its reference counts may be behind"},
+		}},
+		Report: &inspect.Report{Name: "/dev/vg0/mail", Disk: &inspect.Layer{Kind: inspect.KindDisk, Has: 4 * gib, Inside: []*inspect.Layer{{
+			Kind: inspect.KindGPT, Needs: 4 * gib, Has: 4 * gib, Damage: []inspect.Damage{{What: "entries", At: 1024, Check: "their CRC-32 is 00000001 and should be 00000002"}},
+			Inside: []*inspect.Layer{{
+				Kind: inspect.KindPartition, Name: "1", Needs: gib, Has: gib, Inside: []*inspect.Layer{{
+					Kind: inspect.KindFAT, Detail: "FAT32", Needs: gib, Has: gib, State: inspect.StateDirty, Why: "it was not unmounted; there is no log to replay",
+				}},
+			}},
+		}}}},
+		Troubles: []inspect.Trouble{
+			{Kind: inspect.Damaged, Layer: "qcow2 image /dev/vg0/mail", In: inspect.KindImage, What: "its header says that it is corrupt"},
+			{Kind: inspect.Damaged, Layer: "gpt", In: inspect.KindGPT, At: 1024, What: "entries: their CRC-32 is 00000001 and should be 00000002"},
+		},
+		Unknown: []string{"/dev/vg0/mail: how much of its device is in use was not found out: its reference counts may be behind"},
+	}}}},
 	"hostile": {{Disks: []inspect.InspectedDisk{{
 		Path: "/dev/\x1b[2Jx",
 		Report: &inspect.Report{Disk: &inspect.Layer{Kind: inspect.KindDisk, Has: gib, Inside: []*inspect.Layer{{

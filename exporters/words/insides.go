@@ -22,7 +22,7 @@ func (t *Teller) Insides(tl *timeline.Timeline) Paragraph {
 		p.Say("What is inside the disks was not looked at (inspect: off).", Dim)
 		return p
 	}
-	var dirty, bare, unknown []string
+	var dirty, unclean, bare, unknown []string
 	why, fine := "", 0
 	for _, g := range tl.Guests {
 		known := true
@@ -31,8 +31,12 @@ func (t *Teller) Insides(tl *timeline.Timeline) Paragraph {
 			if d.BackingOf != "" || !d.Announced || d.Kind != "" && d.Kind != string(guest.KindDisk) || d.Path == "" {
 				continue
 			}
-			if Dirty(d) && !slices.Contains(dirty, d.Path) {
+			log, other := dirtyLayers(d)
+			if log && !slices.Contains(dirty, d.Path) {
 				dirty = append(dirty, d.Path)
+			}
+			if other && !slices.Contains(unclean, d.Path) {
+				unclean = append(unclean, d.Path)
 			}
 			reason := unseen(d)
 			switch {
@@ -58,6 +62,10 @@ func (t *Teller) Insides(tl *timeline.Timeline) Paragraph {
 		p.Say("Inside", Dim)
 		p.Say(t.disks(dirty), Strong)
 		p.Say(plural(len(dirty), "is a log that is dirty: the guest replays it", "are logs that are dirty: the guests replay them")+" (normal after a power cut).", Dim)
+	}
+	if len(unclean) > 0 {
+		p.Say(t.disks(unclean), Strong)
+		p.Say(plural(len(unclean), "was", "were")+" in use when last written: the guest checks that at its start (normal after a power cut).", Dim)
 	}
 	if len(bare) > 0 {
 		p.Say("On", Warn)
@@ -113,9 +121,30 @@ func nothingKnown(d *timeline.Disk) bool {
 	return found > 0 && found == len(d.Inside.Unknown)
 }
 
-// Dirty reports whether something in a disk was in use when it was last written.
+// Dirty reports whether something in a disk has a log that the guest will replay.
 func Dirty(d *timeline.Disk) bool {
-	return d.Inside != nil && slices.ContainsFunc(d.Inside.Layers, func(l event.InsideLayer) bool { return l.State == string(inspect.StateDirty) })
+	log, _ := dirtyLayers(d)
+	return log
+}
+
+// dirtyLayers says of what was in use when it was last written whether it has a log that
+// is replayed, and whether something there has none.
+func dirtyLayers(d *timeline.Disk) (log, other bool) {
+	if d.Inside == nil {
+		return false, false
+	}
+	for i := range d.Inside.Layers {
+		if l := &d.Inside.Layers[i]; l.State == string(inspect.StateDirty) {
+			replayed := asLayer(l).Replayed()
+			log, other = log || replayed, other || !replayed
+		}
+	}
+	return log, other
+}
+
+// asLayer is as much of a recorded layer as says what its state means.
+func asLayer(l *event.InsideLayer) *inspect.Layer {
+	return &inspect.Layer{Kind: inspect.Kind(l.Kind), State: inspect.State(l.State), Why: l.Why}
 }
 
 // InsideOf tells what was seen in a disk in a few words, a line a layer, empty where
@@ -140,7 +169,11 @@ func (t *Teller) InsideOf(d *timeline.Disk) string {
 		switch inspect.State(l.State) {
 		case "":
 		case inspect.StateDirty:
-			line += "; dirty: the guest replays its log (normal after a power cut)"
+			if asLayer(l).Replayed() {
+				line += "; dirty: the guest replays its log (normal after a power cut)"
+			} else {
+				line += "; dirty: the guest checks it at its start (normal after a power cut)"
+			}
 		default:
 			line += "; " + t.Name(l.State, NameCols)
 		}

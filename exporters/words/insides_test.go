@@ -19,6 +19,7 @@ func TestInsides(t *testing.T) {
 		disk("/dev/vg0/raw", event.InsideLayer{Kind: "unknown", State: "unknown", Checked: []string{"the first 8192 bytes"}}, "unknown: no format"),
 		disk("/dev/vg0/bad", event.InsideLayer{Kind: "unknown", State: "unknown", Why: "byte 0 can't be read"}, "/dev/vg0/bad: byte 0 can't be read"),
 		disk("/dev/vg0/dirty", event.InsideLayer{Kind: "xfs", State: "dirty"}),
+		disk("/dev/vg0/boot", event.InsideLayer{Kind: "fat", State: "dirty"}),
 	}}}}
 	p := (&Teller{Signs: ASCII, Name: func(s string, _ int) string { return s }}).Insides(tl)
 	var text []string
@@ -30,6 +31,7 @@ func TestInsides(t *testing.T) {
 	got := strings.Join(text, " ")
 	for _, want := range []string{
 		"On", "/dev/vg0/raw", "there is no file system that bootrace knows.", "Not everything inside", "/dev/vg0/bad", "can't be read", "/dev/vg0/dirty",
+		"/dev/vg0/boot was in use when last written: the guest checks that at its start",
 	} {
 		if !strings.Contains(got, want) {
 			t.Errorf("%q is not in %q", want, got)

@@ -2,19 +2,47 @@ package words
 
 import "github.com/bootrace/bootrace/tracer/inspect"
 
-// TroubleMeaning says what a kind of trouble inside a disk means for the guest,
-// and what to do about it. incomplete is set where bytes of the same disk are
-// missing: a repair then writes, fails, and makes it worse (measured with xfs_repair
-// on a disk that was cut).
-func TroubleMeaning(k inspect.TroubleKind, incomplete bool) (means, do string) {
-	t := troubles[k]
-	if incomplete && (k == inspect.Damaged || k == inspect.FSErrors) {
-		return t.means, "Repair nothing before the device is whole again: a repair would write to it and fail."
+// meaning is what something inside a disk means for the guest, and what to do about it.
+type meaning struct{ means, do string }
+
+// TroubleMeaning says what trouble inside a disk means for the guest, and what to do
+// about it. incomplete is set where bytes of the same disk are missing: a repair then
+// writes, fails, and makes it worse (measured with xfs_repair on a disk that was cut).
+func TroubleMeaning(t *inspect.Trouble, incomplete bool) (means, do string) {
+	m := troubles[t.Kind]
+	if other, ok := damages[t.In]; ok && t.Kind == inspect.Damaged {
+		m = other
 	}
-	return t.means, t.do
+	if incomplete && (t.Kind == inspect.Damaged || t.Kind == inspect.FSErrors) {
+		return m.means, "Repair nothing before the device is whole again: a repair would write to it and fail."
+	}
+	return m.means, m.do
 }
 
-var troubles = map[inspect.TroubleKind]struct{ means, do string }{
+// damages are what damage means where it is not a file system's.
+var damages = map[inspect.Kind]meaning{
+	inspect.KindImage: {
+		"qemu opens such an image for reading only: a guest that has to write does not start.",
+		"Copy the image first. Then, while nothing uses it, let qemu-img check -r all repair it.",
+	},
+	inspect.KindGPT: table,
+	inspect.KindMBR: table,
+	inspect.KindPV: {
+		"The guest's LVM goes by what is sound: a label or metadata without a sound copy hides the group, and all volumes in it.",
+		"Copy the disk or take a snapshot first. Then, from the guest's rescue system, look with pvck, and let vgcfgrestore write the metadata again from the guest's /etc/lvm/backup.",
+	},
+	inspect.KindLUKS: {
+		"Without a sound header nothing can be decrypted, whatever the key.",
+		"Copy the disk or take a snapshot first. cryptsetup repair, or luksHeaderRestore from a backup of the header, from the guest's rescue system.",
+	},
+}
+
+var table = meaning{
+	"The guest's kernel and firmware go by what is sound of the table, and do not see partitions that it does not have.",
+	"Copy the disk or take a snapshot first. Then let the guest's rescue system write the table again: gdisk from the GPT's other copy, sfdisk from a dump. File systems need no repair for it.",
+}
+
+var troubles = map[inspect.TroubleKind]meaning{
 	inspect.Truncated: {
 		"The guest's kernel refuses to mount what passes the end of its device, or clips it. A start that fails can write to the disk and make it worse.",
 		"Keep the guest from starting. Give the device back its size first: activate or extend the volume, or make the table again that the guest had. Nothing inside needs repair, and no repair can help before.",
@@ -34,9 +62,15 @@ var troubles = map[inspect.TroubleKind]struct{ means, do string }{
 	},
 }
 
-// StateMeaning says what a state inside a disk means for the guest's next start;
+// StateMeaning says what the state of a layer means for the guest's next start;
 // empty where it means nothing.
-func StateMeaning(s inspect.State) string { return insideStates[s] }
+func StateMeaning(l *inspect.Layer) string {
+	if l.State == inspect.StateDirty && !l.Replayed() {
+		return "Dirty is normal after a power cut, in a snapshot, and of a guest that runs. Where there is no log to replay, and of NTFS, " +
+			"the guest's own system checks the file system when it starts."
+	}
+	return insideStates[l.State]
+}
 
 var insideStates = map[inspect.State]string{
 	inspect.StateDirty: "Dirty is normal after a power cut, in a snapshot, and of a guest that runs: the guest's own kernel replays the log " +

@@ -31,8 +31,12 @@ type Extent struct {
 	// Virtual is the size of the disk that the image makes.
 	Virtual int64 `json:"virtual_bytes"`
 	// Why says why the image can't be read, or not all of it; empty if it can.
-	Why   string   `json:"why,omitempty"`
-	Notes []string `json:"notes,omitempty"`
+	Why string `json:"why,omitempty"`
+	// Damage says what its header says is wrong with it, empty for nothing.
+	Damage string `json:"damage,omitempty"`
+	// Unknown says what is not known of it, beside what can't be read.
+	Unknown []string `json:"unknown,omitempty"`
+	Notes   []string `json:"notes,omitempty"`
 }
 
 // content is an image that bytes are read from; what lies beyond its size reads as
@@ -129,9 +133,9 @@ func (r Reader) build(d *Data, c *Chain, i int) (content, error) {
 		d.Images[n].Notes = append(d.Images[n].Notes, "no format is declared, so qemu probes it: a guest that writes another image's header into its disk is given that image")
 	}
 	d.Images[n].Virtual = q.virtual
-	d.Images[n].Notes = append(d.Images[n].Notes, q.notes...)
+	d.Images[n].Damage = q.damage
 	if d.Images[n].Needs, err = q.needs(); err != nil {
-		d.Images[n].Notes = append(d.Images[n].Notes, fmt.Sprintf("how much of its device is in use was not found out: %v", err))
+		d.Images[n].Unknown = append(d.Images[n].Unknown, fmt.Sprintf("how much of its device is in use was not found out: %v", err))
 	}
 	for below := range c.Members {
 		if c.Members[below].Over != i {

@@ -30,8 +30,8 @@ type qcow2Image struct {
 	lazy     bool // reference counts may be behind
 	counts   int64
 	countLen int64
-	order    uint // 2^order bits a count
-	notes    []string
+	order    uint    // 2^order bits a count
+	damage   string  // what its header says is wrong
 	backing  content // nil: zeros
 	data     content // nil: in the image itself
 	blocks   map[int64][]byte
@@ -87,7 +87,7 @@ func openQCOW2(in *raw, regular bool) (*qcow2Image, error) {
 			return nil, malformed("reference counts of 2^%d bits", q.order)
 		}
 		if features&incompatibleBad != 0 {
-			q.notes = append(q.notes, "its header says that it is corrupt: qemu opens it for reading only")
+			q.damage = "its header says that it is corrupt: qemu opens it for reading only"
 		}
 		if features&incompatibleZstd != 0 {
 			if number32(b, offHeaderLength) <= lengthV3 || b[104] > 1 {
@@ -314,7 +314,7 @@ func (q *qcow2Image) needs() (int64, error) {
 	b := make([]byte, qcowBlock)
 	for at := int64(0); at < min(q.countLen, qcowMostScan); at += qcowBlock {
 		if q.counts+at >= q.in.length {
-			return 0, fmt.Errorf("they are at byte %d, and the device ends at byte %d", q.counts+at, q.in.length)
+			return q.counts + at + 512, nil // the table is in use itself
 		}
 		b = b[:min(qcowBlock, q.countLen-at)]
 		if err := q.in.readAt(b, q.counts+at); err != nil {
@@ -336,6 +336,12 @@ func (q *qcow2Image) needs() (int64, error) {
 	if block > 1<<56 || index > (1<<61)/(perBlock*q.cluster) {
 		return 0, malformed("reference counts at byte %d", block)
 	}
+	if at := int64(block); at >= q.in.length {
+		if at&(q.cluster-1) != 0 || at>>q.bits/perBlock > index {
+			return 0, malformed("reference counts at byte %d, which has none itself", at)
+		}
+		return at + 512, nil
+	}
 	last, err := q.lastCounted(int64(block))
 	if err != nil || last < 0 {
 		return 0, err
@@ -346,9 +352,6 @@ func (q *qcow2Image) needs() (int64, error) {
 // lastCounted returns the last cluster that a block of counts has a reference
 // for, -1 if none.
 func (q *qcow2Image) lastCounted(at int64) (int64, error) {
-	if at >= q.in.length {
-		return 0, fmt.Errorf("they are at byte %d, and the device ends at byte %d", at, q.in.length)
-	}
 	b := make([]byte, q.cluster)
 	if err := q.in.readAt(b, at); err != nil {
 		return 0, err

@@ -216,7 +216,7 @@ func extState(a *area, l *Layer, s *extSuper, copied bool) {
 		l.State, l.Why = StateDirty, "its journal has changes that are not yet in their place"
 		l.note("had it been grown just before, the new size would be in the journal only")
 	case !journal && state&extValid == 0:
-		l.State, l.Why = StateDirty, "it has no journal, and was not unmounted: e2fsck has to look at all of it"
+		l.State, l.Why = StateDirty, whyNoJournal
 	case state&extValid == 0:
 		l.State, l.Why = StateErrors, "its superblock says that it is not clean, and there is nothing to replay: e2fsck did not come to its end, or it was mounted without its journal"
 	default:

@@ -69,7 +69,7 @@ func findFAT(a *area) (*Layer, error) {
 		}
 	}
 	if dirty {
-		l.State, l.Why = StateDirty, "it was not unmounted; there is no journal"
+		l.State, l.Why = StateDirty, "it was not unmounted; there is no log to replay"
 	} else {
 		l.State, l.Why = StateClean, "it is not marked dirty"
 	}

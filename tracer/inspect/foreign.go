@@ -11,6 +11,33 @@ var (
 	foreign = format{name: "a format that is not looked into", find: findForeign}
 )
 
+// zfs is known by what its labels have many of, so it is looked for only where nothing
+// else is.
+var zfs = format{name: "a ZFS pool", find: findNothing, remains: findZFS}
+
+func findNothing(*area) (*Layer, error) { return nil, nil }
+
+// findZFS counts uberblocks in the first label: 128 KiB of places behind byte 131072, one
+// of them written with each transaction group (On-Disk Specification, chapter 1). A few
+// that look like one might be anything.
+func findZFS(a *area) (*Layer, error) {
+	const at, length, place, magic, enough = 128 << 10, 128 << 10, 1 << 10, 0x00bab10c, 4
+	b, err := a.bytes(at, length)
+	if err != nil {
+		return nil, err
+	}
+	found := 0
+	for ; len(b) >= place; b = b[place:] {
+		if le.Uint64(b) == magic || be.Uint64(b) == magic {
+			found++
+		}
+	}
+	if found < enough {
+		return nil, nil
+	}
+	return notLookedInto("it is a member of a ZFS pool"), nil
+}
+
 // signature is bytes in a place that tell a format.
 type signature struct {
 	at    int64

@@ -23,8 +23,8 @@ type format struct {
 // formats are all that are known, in the order in which they count where more than
 // one is found. The makers of file systems, of swap, of LVM and of LUKS overwrite the
 // bytes in front of their own; so whatever lies further on is older: btrfs is behind
-// the others.
-var formats = []format{gpt, raid, luks, lvm, xfs, ext, ntfs, fat, swap, btrfs, mbr, mirror, foreign}
+// the others. A pool of ZFS has no signature, and what it leaves counts before what others do.
+var formats = []format{zfs, gpt, raid, luks, lvm, xfs, ext, ntfs, fat, swap, btrfs, mbr, mirror, foreign}
 
 // maxDepth bounds layers within layers: disk, table, partition, physical volume,
 // volume, and a file system come to six.

@@ -67,7 +67,7 @@ func findGPT(a *area) (*Layer, error) {
 				l.damage("protective partition table", 0, "it is gone: without it Linux ignores the GPT, unless it is started with the option gpt")
 			}
 			gptOther(a, l, &h)
-			gptRead(a, l, &h)
+			gptRead(a, l, gptSound(a, l, &h))
 			return l, nil
 		}
 		present := string(b[:8]) == gptMagic
@@ -128,6 +128,47 @@ func gptOther(a *area, l *Layer, h *gptHeader) {
 	}
 }
 
+// gptSound returns the header whose entries are to be read: the copy where the first's
+// are damaged and the copy's are not, as Linux and UEFI do it.
+func gptSound(a *area, l *Layer, first *gptHeader) *gptHeader {
+	b, at, err := gptEntries(a, first)
+	if err != nil || crc32.ChecksumIEEE(b) == first.entriesOK {
+		return first // what is wrong with reading them is told there
+	}
+	other, ok := product(first.other, uint64(first.sector))
+	if !ok {
+		return first
+	}
+	raw, err := a.bytes(other, int(first.sector))
+	if err != nil {
+		return first
+	}
+	h, wrong := parseGPT(raw)
+	if wrong != "" || !bytes.Equal(h.raw[56:72], first.raw[56:72]) {
+		return first
+	}
+	if copied, _, err := gptEntries(a, &h); err != nil || crc32.ChecksumIEEE(copied) != h.entriesOK {
+		return first
+	}
+	l.damage("entries", at, "their CRC-32 is %08x and should be %08x", crc32.ChecksumIEEE(b), first.entriesOK)
+	l.note("the partitions are those of the copy, which is sound")
+	return &h
+}
+
+// errGPTEntries is of a header whose numbers of entries can't be right.
+var errGPTEntries = errors.New("they can't be where the header says")
+
+// gptEntries reads the entries that a header names; at is where they are.
+func gptEntries(a *area, h *gptHeader) (b []byte, at int64, err error) {
+	at, ok := product(h.entries, uint64(h.sector))
+	n, fits := product(uint64(h.count), uint64(h.size))
+	if !ok || !fits || h.size < 128 || n > gptEntriesMost {
+		return nil, at, errGPTEntries
+	}
+	b, err = a.bytes(at, int(n))
+	return b, at, err
+}
+
 // gptRead reads the entries and looks into the partitions.
 func gptRead(a *area, l *Layer, h *gptHeader) {
 	l.UUID = guidText(h.raw[56:72])
@@ -135,19 +176,18 @@ func gptRead(a *area, l *Layer, h *gptHeader) {
 	if h.mine != 1 { // the copy: the first is then where it says
 		l.Needs, _ = product(h.mine+1, uint64(h.sector))
 	}
-	at, ok := product(h.entries, uint64(h.sector))
-	n, fits := product(uint64(h.count), uint64(h.size))
-	if !ok || !fits || h.size < 128 || n > gptEntriesMost {
+	b, at, err := gptEntries(a, h)
+	switch {
+	case errors.Is(err, errGPTEntries):
 		l.damage("header", h.sector, "%d entries of %d bytes at sector %d", h.count, h.size, h.entries)
 		return
-	}
-	b, err := a.bytes(at, int(n))
-	if err != nil {
+	case err != nil:
 		l.unsure("its entries were not read, so its partitions are not known: %v", err)
 		return
 	}
 	if sum := crc32.ChecksumIEEE(b); sum != h.entriesOK {
 		l.damage("entries", at, "their CRC-32 is %08x and should be %08x", sum, h.entriesOK)
+		l.unsure("its partitions: no copy of the entries is sound, and what is said of them is from damaged ones")
 	}
 	looked := 0
 	for i := range int(h.count) {

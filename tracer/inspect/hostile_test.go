@@ -8,6 +8,7 @@ import (
 	"hash/crc32"
 	"io"
 	"os"
+	"strconv"
 	"strings"
 	"sync"
 	"testing"
@@ -55,7 +56,8 @@ func hostile(t *testing.T, s *sparse) {
 		var check func(l, around *Layer)
 		check = func(l, around *Layer) {
 			layers++
-			if l.Has < -1 || l.Has > s.size || l.Needs < 0 || l.Short() < 0 {
+			away := strings.Contains(strings.Join(l.Unknown, ""), "none of the disks") // so much of it may be elsewhere
+			if l.Has < -1 || l.Has > s.size && !away && (around == nil || around.Has <= s.size) || l.Needs < 0 || l.Short() < 0 {
 				t.Fatalf("impossible sizes: %s", sprint(l))
 			}
 			for _, d := range l.Damage {
@@ -260,6 +262,42 @@ func TestLVMSeed(t *testing.T) {
 	r := lookSparse(&sparse{size: 64 * mib, at: []int64{0}, contents: [][]byte{lvmImage([]byte(lvmSeed), 64*mib)}})
 	if v := named(r[0].Disk, "root"); v == nil || v.Needs != 32*mib || v.Short() != 0 {
 		t.Error(dump(r[0].Disk))
+	}
+}
+
+// A physical volume whose metadata is not used, or that has none, is not one without a
+// group: that is known by the others, if at all.
+func TestLVMBare(t *testing.T) {
+	ignored := lvmImage([]byte(lvmSeed), 64*mib)
+	area := ignored[4096:4608]
+	le.PutUint32(area[60:], 1)
+	le.PutUint32(area, lvmCRC(area[4:]))
+	without := lvmImage([]byte(lvmSeed), 64*mib)
+	label := without[512:1024]
+	clear(label[104:120])
+	le.PutUint32(label[16:], lvmCRC(label[20:]))
+	empty := lvmImage(nil, 64*mib)
+	for name, c := range map[string]struct {
+		image   []byte
+		unknown bool
+	}{"ignored": {ignored, true}, "without": {without, true}, "empty": {empty, false}} {
+		r := lookSparse(&sparse{size: 64 * mib, at: []int64{0}, contents: [][]byte{c.image}})
+		l := only(t, &r[0], KindPV)
+		if (len(l.Unknown) > 0) != c.unknown || strings.Contains(strings.Join(l.Notes, ""), "no volume group") == c.unknown {
+			t.Errorf("%s: %s", name, dump(l))
+		}
+	}
+	// Another disk has the group's metadata, in which the bare one is pv1.
+	text := strings.Replace(lvmSeed, "physical_volumes {", `physical_volumes { pv1 { id = "pv1pv1-pv1p-v1pv-1pv1-pv1p-v1pv-1pv1pv" pe_start = 2048 pe_count = 15 } `, 1)
+	copy(label[32:], "pv1pv1pv1pv1pv1pv1pv1pv1pv1pv1pv")
+	le.PutUint32(label[16:], lvmCRC(label[20:]))
+	disks := []Disk{}
+	for i, image := range [][]byte{without, lvmImage([]byte(text), 64*mib)} {
+		disks = append(disks, Disk{Name: strconv.Itoa(i), Size: 64 * mib, Bytes: &sparse{size: 64 * mib, at: []int64{0}, contents: [][]byte{image}}})
+	}
+	r := Look(context.Background(), disks)
+	if l := only(t, &r[0], KindPV); l.Name != "vg" || len(l.Unknown) > 0 {
+		t.Error(dump(l))
 	}
 }
 

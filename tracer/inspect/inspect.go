@@ -118,6 +118,16 @@ func (l *Layer) Short() int64 {
 	return max(0, l.Needs-l.Has)
 }
 
+// whyNoJournal is why an ext2, or an ext4 made without a journal, is dirty.
+const whyNoJournal = "it has no journal, and was not unmounted: e2fsck has to look at all of it"
+
+// Replayed reports whether a dirty layer has a log that the guest's kernel replays when
+// it mounts the file system. Else the guest's system checks it: FAT and ext2 have no log,
+// and NTFS' is Windows'.
+func (l *Layer) Replayed() bool {
+	return l.State == StateDirty && l.Kind != KindFAT && l.Kind != KindNTFS && l.Why != whyNoJournal
+}
+
 // Damage is a header that failed a check.
 type Damage struct {
 	What  string `json:"what"`  // which header

@@ -38,6 +38,7 @@ type physical struct {
 	area  *area
 	layer *Layer
 	group *lvmGroup // nil where its metadata can't be had
+	bare  bool      // it has none of its own, on purpose: that is on the group's other disks
 }
 
 // lvmGroup is a volume group by one copy of its metadata.
@@ -90,9 +91,13 @@ func lvmFound(a *area, b []byte, n int64) *Layer {
 		l.Needs = size
 	}
 	a.looking.pvs = append(a.looking.pvs, pv)
-	for _, m := range lvmMetadataAreas(h[40:]) {
+	metadata := lvmMetadataAreas(h[40:])
+	pv.bare = len(metadata) == 0
+	for _, m := range metadata {
 		g, at, err := lvmMetadata(a, m[0], m[1])
 		switch {
+		case errors.Is(err, errLVMIgnored):
+			pv.bare = true
 		case errors.Is(err, errLVMNothing):
 			l.note("it is in no volume group")
 		case errors.Is(err, errBeyond):
@@ -142,7 +147,10 @@ func lvmMetadataAreas(b []byte) (list [][2]int64) {
 	return list
 }
 
-var errLVMNothing = errors.New("its metadata area is empty")
+var (
+	errLVMNothing = errors.New("its metadata area is empty")
+	errLVMIgnored = errors.New("its metadata area is marked as one that is not used")
+)
 
 // damaged is what is wrong with metadata that could be read.
 type damaged string
@@ -169,7 +177,10 @@ func lvmMetadata(a *area, at, size int64) (*lvmGroup, int64, error) {
 	}
 	off, length, stored := le.Uint64(b[40:]), le.Uint64(b[48:]), le.Uint32(b[56:])
 	const ignored = 1 // flag of an area that is not used
-	if off == 0 || length == 0 || le.Uint32(b[60:])&ignored != 0 {
+	if le.Uint32(b[60:])&ignored != 0 {
+		return nil, at, errLVMIgnored
+	}
+	if off == 0 || length == 0 {
 		return nil, at, errLVMNothing
 	}
 	if size <= lvmSector || off < lvmSector || off >= uint64(size) || length > uint64(size)-lvmSector {
@@ -257,6 +268,28 @@ func (l *looking) groups() {
 		done[key] = true
 		l.volumes(g, pv)
 	}
+	for _, pv := range l.pvs {
+		if pv.group == nil && pv.bare {
+			l.adopt(pv)
+		}
+	}
+}
+
+// adopt names the group of a physical volume that has no metadata of its own, by that of
+// the others.
+func (l *looking) adopt(pv *physical) {
+	for _, other := range l.pvs {
+		if other.group == nil {
+			continue
+		}
+		for _, p := range l.newest(other).pvs {
+			if p.uuid == pv.uuid {
+				pv.layer.Name = other.group.name
+				return
+			}
+		}
+	}
+	pv.layer.unsure("which group it is in: it has no metadata in use, and none of the disks that were looked at has that of its group")
 }
 
 // newest is the group by the newest metadata that its physical volumes have. One
@@ -394,7 +427,7 @@ func (g *lvmGroup) pieces(n *lvmNode) (list []piece, refused string) {
 		}
 		next += count
 		size, ok := product(uint64(count), uint64(g.extent))
-		if !ok || next > 1<<40 {
+		if all, fits := product(uint64(next), uint64(g.extent)); !ok || !fits || next > 1<<40 || all > 1<<61 {
 			return nil, "its segments can't be right"
 		}
 		chunk := size
@@ -432,24 +465,34 @@ func (g *lvmGroup) pieces(n *lvmNode) (list []piece, refused string) {
 	return list, ""
 }
 
-// volume looks into a logical volume.
+// errElsewhere is of bytes on a physical volume that is on none of the disks.
+var errElsewhere = errors.New("it lies on a physical volume that is on none of the disks that were looked at")
+
+// volume looks into a logical volume. What lies on a physical volume that was not seen
+// may be there: only one that is too short makes the volume short.
 func (l *looking) volume(v *Layer, pieces []piece, under *physical) {
 	areas := make([]*area, len(pieces))
 	starts := make([]int64, len(pieces)+1)
-	there, whole := int64(0), true
+	there, whole, away := int64(0), true, int64(0)
 	for i, p := range pieces {
 		starts[i+1] = starts[i] + p.size
-		pv := l.find(p.pv.uuid, under.area.disk)
-		if pv != nil {
+		size := p.size
+		if pv := l.find(p.pv.uuid, under.area.disk); pv != nil {
 			areas[i] = pv.area.part(p.at, p.size)
 			areas[i].depth = max(pv.area.depth, under.area.depth) + 1
+			size = areas[i].size
+		} else {
+			away += p.size
 		}
-		if whole && pv != nil {
-			there += areas[i].size
+		if whole {
+			there += size
 		}
-		whole = whole && pv != nil && areas[i].size == p.size
+		whole = whole && size == p.size
 	}
 	v.Has = there
+	if away > 0 {
+		v.unsure("%d bytes of it lie on a physical volume that is on none of the disks that were looked at", away)
+	}
 	in := &area{size: there, live: under.area.live, disk: under.area.disk, depth: under.area.depth + 1, looking: l}
 	for _, a := range areas {
 		if a != nil {
@@ -464,8 +507,11 @@ func (l *looking) volume(v *Layer, pieces []piece, under *physical) {
 			i--
 		}
 		for len(out) < n {
-			if i >= len(areas) || areas[i] == nil {
+			if i >= len(areas) {
 				return nil, errBeyond
+			}
+			if areas[i] == nil {
+				return nil, errElsewhere
 			}
 			from := off + int64(len(out)) - starts[i]
 			take := min(int64(n-len(out)), starts[i+1]-starts[i]-from)

@@ -229,8 +229,17 @@ func TestGPT(t *testing.T) {
 	}
 	r = lookAt(t, overwrite(t, image, 512, make([]byte, 512)))[0]
 	want(t, only(t, &r, KindGPT), "", 0, "header")
-	r = lookAt(t, flip(t, image, 1024+60))[0]
+	// With damaged entries Linux and UEFI go by the copy's, and nobody by damaged ones alone.
+	badEntries := flip(t, image, 1024+128+33)
+	r = lookAt(t, badEntries)[0]
 	want(t, only(t, &r, KindGPT), "", 0, "entries")
+	if n := len(all(r.Disk, KindExt)); n != 1 || len(only(t, &r, KindGPT).Unknown) > 0 {
+		t.Errorf("the copy's entries were not gone by:\n%s", dump(r.Disk))
+	}
+	r = lookAt(t, flip(t, badEntries, size-33*512+128+33))[0]
+	if l := only(t, &r, KindGPT); len(l.Unknown) == 0 {
+		t.Error(dump(l))
+	}
 	r = lookAt(t, flip(t, image, size-512+40))[0]
 	want(t, only(t, &r, KindGPT), "", 0, "copy of the header")
 }

@@ -22,6 +22,9 @@ const (
 // device that the bytes come from.
 const KindImage Kind = "image"
 
+// imageHeader is what can be damaged of an image.
+const imageHeader = "header"
+
 // Recorded is the form of a look in a boot's record, within the bounds above. What
 // Report says of it is the same after Replay.
 func (d *InspectedDisk) Recorded() *event.InsideInfo {
@@ -37,7 +40,13 @@ func (d *InspectedDisk) Recorded() *event.InsideInfo {
 	}
 	for i := range d.Images {
 		e := &d.Images[i]
-		add(&event.InsideLayer{Kind: string(KindImage), Over: -1, Name: bound(e.Path), Detail: bound(e.Format), Needs: e.Needs, Has: e.Has, Why: bound(e.Why)})
+		l := event.InsideLayer{
+			Kind: string(KindImage), Over: -1, Name: bound(e.Path), Detail: bound(e.Format), Needs: e.Needs, Has: e.Has, Why: bound(e.Why), Unknown: bounded(e.Unknown),
+		}
+		if e.Damage != "" {
+			l.Damage = []event.InsideDamage{{What: imageHeader, Check: bound(e.Damage)}}
+		}
+		add(&l)
 	}
 	if d.Report == nil {
 		return info
@@ -69,13 +78,16 @@ func (l *Layer) recorded(over int) *event.InsideLayer {
 	if a := l.Absent; a != nil {
 		out.Absent, out.Looked, out.Zeros = a.From, a.Looked, a.Zeros
 	}
-	for _, text := range l.Unknown[:min(len(l.Unknown), maxDamage)] {
-		out.Unknown = append(out.Unknown, bound(text))
-	}
-	for _, text := range l.Checked[:min(len(l.Checked), maxDamage)] {
-		out.Checked = append(out.Checked, bound(text))
-	}
+	out.Unknown, out.Checked = bounded(l.Unknown), bounded(l.Checked)
 	return out
+}
+
+// bounded is bound for the first of a list of texts.
+func bounded(texts []string) (list []string) {
+	for _, text := range texts[:min(len(texts), maxDamage)] {
+		list = append(list, bound(text))
+	}
+	return list
 }
 
 // bound cuts a text that a guest chose.
@@ -97,7 +109,11 @@ func Replay(info *event.InsideInfo) *InspectedDisk {
 	for i := range info.Layers {
 		r := &info.Layers[i]
 		if Kind(r.Kind) == KindImage {
-			d.Images = append(d.Images, image.Extent{Path: r.Name, Format: r.Detail, Needs: r.Needs, Has: r.Has, Why: r.Why})
+			e := image.Extent{Path: r.Name, Format: r.Detail, Needs: r.Needs, Has: r.Has, Why: r.Why, Unknown: slices.Clone(r.Unknown)}
+			if len(r.Damage) > 0 {
+				e.Damage = r.Damage[0].Check
+			}
+			d.Images = append(d.Images, e)
 			continue
 		}
 		l := &Layer{

@@ -113,6 +113,21 @@ func TestGPTAndMBR(t *testing.T) {
 	want(t, only(t, &lookAt(t, overwrite(t, hybrid, 512, make([]byte, 512)))[0], KindGPT), "", 0, "header")
 }
 
+// A pool's member has no signature in one place, and what is left of an ext4 in it is
+// not what the guest uses.
+func TestZFS(t *testing.T) {
+	image := overwrite(t, makeExt(t, "ext4", 512*mib), 0, make([]byte, 128<<10))
+	for n := range int64(4) {
+		b := make([]byte, 1024)
+		be.PutUint64(b, 0x00bab10c)
+		image = overwrite(t, image, 128<<10+n*4096, b)
+		l := lookAt(t, image)[0].Disk.Inside[0]
+		if pool := strings.Contains(l.Why, "ZFS"); pool != (n == 3) {
+			t.Errorf("%d uberblocks: %s", n+1, dump(l))
+		}
+	}
+}
+
 // A member of an array is not the array.
 func TestRAID(t *testing.T) {
 	const size = 512 * mib

@@ -24,8 +24,9 @@ const (
 // Trouble is something that can keep a guest from coming up.
 type Trouble struct {
 	Kind TroubleKind `json:"kind"`
-	// Layer names the layer with those around it, from the outside.
+	// Layer names the layer with those around it, from the outside; In is its kind.
 	Layer string `json:"layer"`
+	In    Kind   `json:"layer_kind"`
 	// Needs and Has are set for Truncated, At for PartMissing and Damaged.
 	Needs int64 `json:"needs_bytes,omitempty"`
 	Has   int64 `json:"has_bytes,omitempty"`
@@ -50,14 +51,21 @@ func (d *InspectedDisk) judge() {
 	d.Troubles = []Trouble{}
 	for i := range d.Images {
 		e := &d.Images[i]
+		layer := e.Format + " image " + e.Path
 		if e.Needs > e.Has {
 			d.Troubles = append(d.Troubles, Trouble{
-				Kind: Truncated, Layer: e.Format + " image " + e.Path, Needs: e.Needs, Has: e.Has,
+				Kind: Truncated, Layer: layer, In: KindImage, Needs: e.Needs, Has: e.Has,
 				What: "the image has clusters in use beyond the end of its device",
 			})
 		}
+		if e.Damage != "" {
+			d.Troubles = append(d.Troubles, Trouble{Kind: Damaged, Layer: layer, In: KindImage, What: e.Damage})
+		}
 		if e.Why != "" {
 			d.Unknown = append(d.Unknown, fmt.Sprintf("%s: %s", e.Path, e.Why))
+		}
+		for _, text := range e.Unknown {
+			d.Unknown = append(d.Unknown, fmt.Sprintf("%s: %s", e.Path, text))
 		}
 	}
 	if d.Report == nil {
@@ -81,7 +89,7 @@ func (d *InspectedDisk) walk(l *Layer, around string, cut bool) {
 		where = around + ", " + where
 	}
 	trouble := func(t Trouble) {
-		t.Layer = where
+		t.Layer, t.In = where, l.Kind
 		d.Troubles = append(d.Troubles, t)
 	}
 	if l.Short() > 0 && !cut {

@@ -79,6 +79,9 @@ func xfsLog(a *area, l *Layer, s *xfsSuper) {
 	case err != nil:
 		l.State, l.Why = StateUnknown, fmt.Sprintf("its log can't be read: %v", err)
 		return
+	case last == nil && l.Absent != nil && at+size > l.Absent.From:
+		l.State, l.Why = StateUnknown, "its log lies where its headers are absent"
+		return
 	case last == nil:
 		// mkfs.xfs writes a record there, and the log never has zeros again.
 		l.State, l.Why = StateUnknown, "its log begins with zeros: what it had is gone"
