@@ -554,7 +554,7 @@ type InsideDamage struct {
 	What  string `json:"what"`
 	At    int64  `json:"at_byte"` // from the layer's beginning
 	Check string `json:"check"`
-	Copy  bool   `json:"copy,omitempty"` // it is a copy of a header
+	Copy  bool   `json:"copy,omitempty"` // another one, which is sound, serves as well
 }
 
 // MemoryLayer is what is remembered of one thing on a disk that has a size of its

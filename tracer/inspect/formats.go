@@ -173,7 +173,7 @@ func (l *Layer) damage(what string, at int64, format string, args ...any) {
 	}
 }
 
-// damageCopy is damage of a header that is a copy.
+// damageCopy is damage of a header of which there is a sound one that serves as well.
 func (l *Layer) damageCopy(what string, at int64, format string, args ...any) {
 	n := len(l.Damage)
 	if l.damage(what, at, format, args...); len(l.Damage) > n {

@@ -85,9 +85,9 @@ func findGPT(a *area) (*Layer, error) {
 // gone.
 func gptBackup(a *area, sector int64, wrong string, present bool) *Layer {
 	l := &Layer{Kind: KindGPT}
-	l.damage("header", sector, "%s", wrong)
 	if b, err := a.bytes(a.size/sector*sector-sector, int(sector)); err == nil {
-		if h, wrong := parseGPT(b); wrong == "" {
+		if h, bad := parseGPT(b); bad == "" {
+			l.damageCopy("header", sector, "%s", wrong) // the other one is as good
 			l.note("the copy in the last sector is sound: the partitions are as it says")
 			gptRead(a, l, &h)
 			return l
@@ -96,6 +96,7 @@ func gptBackup(a *area, sector int64, wrong string, present bool) *Layer {
 	if !present {
 		return nil
 	}
+	l.damage("header", sector, "%s", wrong)
 	l.State, l.Why = StateUnknown, "neither of its headers is sound"
 	return l
 }
@@ -150,7 +151,7 @@ func gptSound(a *area, l *Layer, first *gptHeader) *gptHeader {
 	if copied, _, err := gptEntries(a, &h); err != nil || crc32.ChecksumIEEE(copied) != h.entriesOK {
 		return first
 	}
-	l.damage("entries", at, "their CRC-32 is %08x and should be %08x", crc32.ChecksumIEEE(b), first.entriesOK)
+	l.damageCopy("entries", at, "their CRC-32 is %08x and should be %08x", crc32.ChecksumIEEE(b), first.entriesOK)
 	l.note("the partitions are those of the copy, which is sound")
 	return &h
 }

@@ -133,8 +133,8 @@ type Damage struct {
 	What  string `json:"what"`  // which header
 	At    int64  `json:"at"`    // bytes from the layer's beginning
 	Check string `json:"check"` // what is wrong with it
-	// Copy is set where it is a copy, which nobody needs as long as the first one is
-	// sound.
+	// Copy is set where nobody needs it as long as another one is sound: a copy, or one of
+	// a GPT's two headers.
 	Copy bool `json:"copy,omitempty"`
 }
 

@@ -224,6 +224,9 @@ func TestGPT(t *testing.T) {
 	}
 	r = lookAt(t, flip(t, image, 512+40))[0]
 	want(t, only(t, &r, KindGPT), "", 0, "header")
+	if !only(t, &r, KindGPT).Damage[0].Copy {
+		t.Error("a header whose copy is sound is no failure of the guest")
+	}
 	if n := len(all(r.Disk, KindExt)); n != 1 {
 		t.Errorf("the copy was not gone by:\n%s", dump(r.Disk))
 	}

@@ -31,7 +31,7 @@ type Trouble struct {
 	Needs int64 `json:"needs_bytes,omitempty"`
 	Has   int64 `json:"has_bytes,omitempty"`
 	At    int64 `json:"at,omitempty"`
-	// Copy is set where all that is damaged is a copy of a header.
+	// Copy is set where another header, which is sound, serves as well.
 	Copy bool `json:"copy,omitempty"`
 	// What is what was seen, for people.
 	What string `json:"what"`
