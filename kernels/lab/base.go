@@ -1,6 +1,7 @@
 package lab
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -53,13 +54,14 @@ var keptBases = 2*len(kernels.Bootable()) + 3
 // base returns the entry whose root.tar is Debian with the kernel.
 func (b builder) base(ctx context.Context) (*entry, string, error) {
 	kernel := kernelPackage{b.kernel.Name, b.kernel.Suite, b.kernel.Package}
-	recipe := baseRecipe{1, kernel, b.userland, choose(usual, b.packages), leftOut}
+	userland := cmp.Or(b.userland, kernels.Userland)
+	recipe := baseRecipe{1, kernel, userland, choose(usual, b.packages), leftOut}
 	key, err := keyOf(recipe)
 	if err != nil {
 		return nil, "", err
 	}
 	e, err := b.cache.get(ctx, "base", key, func(dir string) error {
-		b.progress.printf("making the base, Debian %s with kernel %s (2 minutes, once)", b.userland, b.kernel.Name)
+		b.progress.printf("making the base, Debian %s with kernel %s (2 minutes, once)", userland, b.kernel.Name)
 		return b.makeBase(ctx, recipe, filepath.Join(dir, "root.tar"))
 	})
 	if err != nil {

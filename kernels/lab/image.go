@@ -63,7 +63,7 @@ type builder struct {
 	cache    cache
 	kernel   kernels.Kernel
 	mirror   string
-	userland string   // Debian's suite
+	userland string   // Debian's suite; empty for kernels.Userland
 	packages []string // beyond the usual ones
 	install  Install
 	enable   []string

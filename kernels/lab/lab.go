@@ -10,7 +10,6 @@
 package lab
 
 import (
-	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -200,7 +199,7 @@ func prepare(ctx context.Context, o Options, rootfs string, p *progress) (*Image
 	if err != nil {
 		return nil, err
 	}
-	b := builder{host: host{progress: p}, cache: c, kernel: kernel, mirror: o.Mirror, packages: o.Packages, userland: cmp.Or(o.Userland, kernels.Userland)}
+	b := builder{host: host{progress: p}, cache: c, kernel: kernel, mirror: o.Mirror, packages: o.Packages, userland: o.Userland}
 	if err := b.need(ctx, tools); err != nil {
 		return nil, err
 	}
