@@ -228,6 +228,7 @@ func (s *subject) compare(a *answers) (differ []string) {
 	switch {
 	case s.kind == inspect.KindPV:
 	case l.State == inspect.StateUnknown && (a.state == "" || s.hurt == spoiled):
+	case l.State == inspect.StateUnknown && s.hurt == cut: // the superblock does not know of a journal that was cut off
 	case l.State == inspect.StateDirty && want == inspect.StateErrors && s.hurt == spoiled: // they were noted in what is damaged now
 	case l.State != want:
 		wrong("the state is %q (%s), and by the tools %q", l.State, l.Why, want)
@@ -245,6 +246,10 @@ func (s *subject) compare(a *answers) (differ []string) {
 		wrong("it is short by %d, and by the tools %d", l.Short(), short)
 	case s.hurt == whole && a.short:
 		wrong("a tool finds it too small")
+	}
+	// All of a whole one can be read.
+	if s.hurt == whole && len(l.Unknown) > 0 {
+		wrong("it is not known: %s", strings.Join(l.Unknown, "; "))
 	}
 	// The headers.
 	switch said := faulty > 0 || l.Absent != nil; {

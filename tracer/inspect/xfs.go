@@ -281,7 +281,8 @@ func xfsGroups(a *area, l *Layer, s *xfsSuper) *xfsSuper {
 	last := there() - 1
 	visit(last)
 	last = max(last, there()-1) // a copy may know of more groups
-	sample := []uint64{last, s.logStart >> s.agBits}
+	// One that was grown has changed the group that was its last.
+	sample := []uint64{last, s.groups - 1, s.logStart >> s.agBits}
 	for i := range uint64(xfsMostSampled) {
 		sample = append(sample, 2+i*last/xfsMostSampled)
 	}
