@@ -134,7 +134,8 @@ func dirtyLayers(d *timeline.Disk) (log, other bool) {
 		return false, false
 	}
 	for i := range d.Inside.Layers {
-		if l := &d.Inside.Layers[i]; l.State == string(inspect.StateDirty) {
+		// What is not known of one is told instead.
+		if l := &d.Inside.Layers[i]; l.State == string(inspect.StateDirty) && len(l.Unknown) == 0 {
 			replayed := asLayer(l).Replayed()
 			log, other = log || replayed, other || !replayed
 		}
@@ -169,9 +170,12 @@ func (t *Teller) InsideOf(d *timeline.Disk) string {
 		switch inspect.State(l.State) {
 		case "":
 		case inspect.StateDirty:
-			if asLayer(l).Replayed() {
+			switch {
+			case len(l.Unknown) > 0:
+				line += "; dirty"
+			case asLayer(l).Replayed():
 				line += "; dirty: the guest replays its log (normal after a power cut)"
-			} else {
+			default:
 				line += "; dirty: the guest checks it at its start (normal after a power cut)"
 			}
 		default:

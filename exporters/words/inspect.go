@@ -65,7 +65,10 @@ var troubles = map[inspect.TroubleKind]meaning{
 // StateMeaning says what the state of a layer means for the guest's next start;
 // empty where it means nothing.
 func StateMeaning(l *inspect.Layer) string {
-	if l.State == inspect.StateDirty && !l.Replayed() {
+	switch {
+	case l.State == inspect.StateDirty && len(l.Unknown) > 0:
+		return "" // which may say that it is not replayed
+	case l.State == inspect.StateDirty && !l.Replayed():
 		return "Dirty is normal after a power cut, in a snapshot, and of a guest that runs. Where there is no log to replay, and of NTFS, " +
 			"the guest's own system checks the file system when it starts."
 	}

@@ -529,6 +529,7 @@ func (l *look) mounted(r *Report) string {
 	}
 	short, errors := l.layer.Short() > 0, l.layer.State == inspect.StateErrors
 	switch {
+	case r.Mount != "" && !short && grown(l.layer) && len(l.layer.Unknown) > 0: // told to be possible
 	case r.Mount != "" && !short:
 		return "the kernel refuses what fits, and has no damage"
 	case r.Mount == "" && short && l.kind == inspect.KindFAT: // whose driver does not ask for the size
