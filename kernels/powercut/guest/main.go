@@ -310,6 +310,7 @@ const (
 	btrfsResize = 0x50009403 // BTRFS_IOC_RESIZE
 	fsShutdown  = 0x8004587d // XFS_IOC_GOINGDOWN, EXT4_IOC_SHUTDOWN
 	fsFreeze    = 0xc0045877 // FIFREEZE
+	fsThaw      = 0xc0045878 // FITHAW
 )
 
 func control(dir string, request uintptr, argument unsafe.Pointer) error {
@@ -384,7 +385,11 @@ func finish(v *powercut.Volume, dir string) error {
 		if err != nil {
 			return err
 		}
-		return os.WriteFile("/sys/fs/ext4/"+filepath.Base(dev)+"/trigger_fs_error", []byte("cut"), 0)
+		if err := os.WriteFile("/sys/fs/ext4/"+filepath.Base(dev)+"/trigger_fs_error", []byte("cut"), 0); err != nil {
+			return err
+		}
+		// Since Linux 5.11 the mark goes through the journal: this has it in its place.
+		return errors.Join(control(dir, fsFreeze, nil), control(dir, fsThaw, nil))
 	}
 	return nil
 }
