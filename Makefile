@@ -120,7 +120,7 @@ repair-test: ## real damage repaired in throwaway virtual machines (5 minutes wi
 
 .PHONY: inspect-test inspect-bench
 # SEED makes the same disks once more.
-inspect-test: ## some 400 images of file systems after a real power cut, beside their own tools and a guest's kernel (15 minutes): KERNEL=6.1 SEED=N
+inspect-test: ## some 400 images of file systems after a real power cut, beside their own tools and a guest's kernel (3 minutes): KERNEL=6.1 SEED=N
 	BOOTRACE_INSPECT=1 BOOTRACE_KERNEL=$(KERNEL) BOOTRACE_SEED=$(SEED) $(GO) test -count=1 -timeout 2h -v ./kernels/powercut
 
 inspect-bench: programs ## what a look into a disk takes, beside blkid, xfs_logprint, xfs_repair, dumpe2fs, e2fsck, and guestfish where it is (a minute)
