@@ -223,7 +223,7 @@ $(NFPM): packaging/nfpm.mod
 packages: $(NFPM) ## .deb and .rpm packages and a static tarball, for amd64 and arm64, in build/packages
 	GO=$(GO) NFPM=$(NFPM) sh packaging/packages.sh $(PACKAGES)
 
-packages-test: packages ## the packages installed, upgraded and purged in a root and on Debian hosts that reboot, and judged by lintian and rpmlint (10 minutes)
+packages-test: packages ## the packages installed, upgraded and purged in a root and on Debian hosts that reboot, and judged by lintian and rpmlint (20 minutes)
 	$(call need,mmdebstrap lintian rpm rpmlint)
 	PACKAGE_VERSION=0.1.0 ARCHES=amd64 GO=$(GO) NFPM=$(NFPM) sh packaging/packages.sh $(PACKAGES)/before
 	BOOTRACE_PACKAGES=$(CURDIR)/$(PACKAGES) BOOTRACE_LAB=1 $(GO) test -count=1 -timeout 1h -v -run 'TestPackages' ./packaging ./kernels/scenarios
