@@ -121,7 +121,7 @@ var cures = map[string]cureWords{
 	timeline.CureHoldInside:  {text: "keep such a start back: `mode: enforce` with `enforce.filesystem: hold`"},
 	timeline.CureGiveBack:    {text: "give the device back what is missing before the guest starts again: activate or extend the volume, or make the table again that it had. Nothing inside needs repair, and no repair can help before"},
 	timeline.CureFindPart:    {text: "keep the guest from starting, and find out what the disk was made of: `bootrace show` has the tables of earlier boots"},
-	timeline.CureGuestRepair: {text: "copy the disk or take a snapshot, then let the guest's own tools repair it from its rescue system (xfs_repair, e2fsck -p, btrfs check, chkdsk), but only where no part of the device is missing; `bootrace inspect {guest}` says more"},
+	timeline.CureGuestRepair: {text: "copy the disk or take a snapshot, then repair what is damaged with its own tools, but only where no part of the device is missing: a file system from the guest's rescue system (xfs_repair, e2fsck -p, btrfs check, chkdsk), a partition table with gdisk or sfdisk, a qcow2 with qemu-img check -r; `bootrace inspect {guest}` says more"},
 	timeline.CureGuestCheck:  {text: "copy the disk or take a snapshot, and have the guest check the file system before it is mounted"},
 	timeline.CureWhichCopy:   {text: "if no snapshot was restored on purpose, find out which copy of the disk is the right one before the guest writes more"},
 	timeline.CureLeaveAlone:  {text: "change nothing on its disks: the guest goes on from there, and what it remembers of them would be wrong"},

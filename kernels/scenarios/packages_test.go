@@ -19,7 +19,7 @@ import (
 func TestPackages(t *testing.T) {
 	for _, name := range []string{"6.1", "6.12"} {
 		t.Run(name, func(t *testing.T) {
-			old, newer := packageOf(t, "old"), packageOf(t, "new")
+			old, newer := packageOf(t, "before/bootrace_*_amd64.deb"), packageOf(t, "bootrace_*_amd64.deb")
 			out, _ := play(t, "packages", func(o *lab.Options) {
 				kernel, err := kernels.Find(name)
 				if err != nil {
@@ -34,13 +34,13 @@ func TestPackages(t *testing.T) {
 	}
 }
 
-func packageOf(t *testing.T, which string) string {
+// packageOf returns the one package of that name that was made.
+func packageOf(t *testing.T, pattern string) string {
 	t.Helper()
 	dir := os.Getenv("BOOTRACE_PACKAGES")
 	if dir == "" {
 		t.Skip("NOT RUN: `make packages-test` runs it")
 	}
-	pattern := map[string]string{"old": "before/bootrace_*_amd64.deb", "new": "bootrace_*_amd64.deb"}[which]
 	found, err := filepath.Glob(filepath.Join(dir, pattern))
 	if err != nil || len(found) != 1 {
 		t.Fatalf("%s in %s: %v, %v", pattern, dir, found, err)

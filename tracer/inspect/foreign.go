@@ -13,9 +13,7 @@ var (
 
 // zfs is known by what its labels have many of, so it is looked for only where nothing
 // else is.
-var zfs = format{name: "a ZFS pool", find: findNothing, remains: findZFS}
-
-func findNothing(*area) (*Layer, error) { return nil, nil }
+var zfs = format{name: "a ZFS pool", remains: findZFS}
 
 // findZFS counts uberblocks in the first label: 128 KiB of places behind byte 131072, one
 // of them written with each transaction group (On-Disk Specification, chapter 1). A few

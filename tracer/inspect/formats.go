@@ -12,7 +12,7 @@ type format struct {
 	// find returns the layer that begins at the area's first byte: nil where it is
 	// no such thing. It fills in all but Offset and Has. What it can't read or
 	// what is damaged is in the layer; the error is of a read without which
-	// nothing is known.
+	// nothing is known. It may be nil.
 	find func(*area) (*Layer, error)
 	// remains is find for what has lost its signature, and is known by other headers.
 	// These stay behind where something else was made in its place, so it is asked only
@@ -74,6 +74,9 @@ func (a *area) identify(around *Layer) {
 func (a *area) candidates() ([]candidate, error) {
 	var found []candidate
 	add := func(name string, find func(*area) (*Layer, error)) error {
+		if find == nil {
+			return nil
+		}
 		before := len(a.looking.pvs)
 		l, err := find(a)
 		pvs := slices.Clone(a.looking.pvs[before:])
@@ -95,10 +98,8 @@ func (a *area) candidates() ([]candidate, error) {
 		if len(found) > 0 {
 			break
 		}
-		if f.remains != nil {
-			if err := add(f.name, f.remains); err != nil {
-				return nil, err
-			}
+		if err := add(f.name, f.remains); err != nil {
+			return nil, err
 		}
 	}
 	return found, nil
