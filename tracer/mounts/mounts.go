@@ -54,12 +54,23 @@ const (
 	queued    = 1024 // events that wait for Run
 )
 
-// The list is polled so often: while the host boots, and later.
+// While the host boots, a thousandth of the time that the list has been the same for lies
+// between two looks at it, and so the instant of a mount is known that well, 20 ms at
+// best. Later a host may start containers all day.
 const (
-	bootTick  = 20 * time.Millisecond
-	laterTick = 500 * time.Millisecond
-	bootTime  = 10 * time.Minute // after the source began
+	shortestTick = 20 * time.Millisecond
+	longestTick  = 500 * time.Millisecond // later, always
+	tickShare    = 1000
+	bootTime     = 10 * time.Minute // after the source began
 )
+
+// tick is the time between two looks at a list that has been the same for so long.
+func (s *Source) tick(same time.Duration) time.Duration {
+	if time.Since(s.began) > bootTime {
+		return longestTick
+	}
+	return min(max(same/tickShare, shortestTick), longestTick)
+}
 
 // readingShare: reading takes one in readingShare of the time at the most. With
 // thousands of mounts it is slow, and keeps those waiting who mount.
@@ -94,6 +105,7 @@ type Source struct {
 	err     error // of follow, once stopped is closed
 
 	// The rest belongs to follow.
+	began  time.Time
 	known  *Table
 	since  event.Time // the list is known to have been like that then
 	told   int        // events
@@ -110,7 +122,7 @@ func start(o Options, name string) (*Source, error) {
 	if o.Root == "" {
 		o.Root = "/"
 	}
-	s := &Source{options: o, log: o.Log, events: make(chan event.Event, queued), stopped: make(chan struct{}), name: name}
+	s := &Source{options: o, log: o.Log, events: make(chan event.Event, queued), stopped: make(chan struct{}), name: name, began: time.Now()}
 	if s.log == nil {
 		s.log = slog.New(slog.DiscardHandler)
 	}
@@ -190,7 +202,6 @@ func (s *Source) Run(ctx context.Context, emit func(event.Event)) error {
 // It asks from time to time, and does not wait in poll: a program with one
 // processor would not do anything else for up to 10 ms each time.
 func (s *Source) follow(ctx context.Context, fd int) error {
-	tick, began := bootTick, time.Now()
 	for try := 1; ; {
 		reading := time.Now()
 		now, err := readTable(reader(fd))
@@ -204,10 +215,7 @@ func (s *Source) follow(ctx context.Context, fd int) error {
 			s.compare(ctx, now)
 			s.since, try = asked, 1
 			pause := min(readingShare*time.Since(reading), time.Second)
-			if time.Since(began) > bootTime {
-				tick = laterTick
-			}
-			err = s.wait(ctx, fd, max(pause, tick), tick)
+			err = s.wait(ctx, fd, pause)
 		}
 		unix.Close(fd)
 		if err != nil || ctx.Err() != nil {
@@ -219,10 +227,11 @@ func (s *Source) follow(ctx context.Context, fd int) error {
 	}
 }
 
-// wait returns when the list behind fd has changed, or ctx is done. It asks
-// first after pause, then every tick; s.since is when it had not changed yet.
-func (s *Source) wait(ctx context.Context, fd int, pause, tick time.Duration) error {
-	next := time.NewTimer(pause)
+// wait returns when the list behind fd has changed, or ctx is done. It asks first
+// after pause at the earliest; s.since is when it had not changed yet.
+func (s *Source) wait(ctx context.Context, fd int, pause time.Duration) error {
+	same := time.Now()
+	next := time.NewTimer(max(pause, s.tick(0)))
 	defer next.Stop()
 	for {
 		select {
@@ -235,7 +244,7 @@ func (s *Source) wait(ctx context.Context, fd int, pause, tick time.Duration) er
 			return err
 		}
 		s.since = asked
-		next.Reset(tick)
+		next.Reset(s.tick(time.Since(same)))
 	}
 }
 

@@ -351,3 +351,21 @@ func BenchmarkReadTable(b *testing.B) {
 		file.Close()
 	}
 }
+
+// A quiet list costs less and less, and a mount that comes late is known less exactly.
+func TestTick(t *testing.T) {
+	booting, booted := &Source{began: time.Now()}, &Source{began: time.Now().Add(-bootTime)}
+	for _, c := range []struct {
+		of         *Source
+		same, want time.Duration
+	}{
+		{booting, 0, shortestTick},
+		{booting, 60 * time.Second, 60 * time.Millisecond},
+		{booting, time.Hour, longestTick},
+		{booted, 0, longestTick},
+	} {
+		if got := c.of.tick(c.same); got != c.want {
+			t.Errorf("after %s without a change it looks every %s, want %s", c.same, got, c.want)
+		}
+	}
+}

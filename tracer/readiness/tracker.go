@@ -51,6 +51,7 @@ type Options struct {
 // Tracker knows what is ready on this host, for any number of watches.
 type Tracker struct {
 	recheck  time.Duration
+	began    time.Time
 	log      *slog.Logger
 	uevents  uevents
 	host     host
@@ -95,7 +96,7 @@ func Open(options Options) (*Tracker, error) {
 
 func newTracker(options Options, h host) *Tracker {
 	t := &Tracker{
-		recheck: options.Recheck, found: options.Found, log: options.Log, host: h, mounting: make(chan struct{}),
+		recheck: options.Recheck, began: time.Now(), found: options.Found, log: options.Log, host: h, mounting: make(chan struct{}),
 		news: make(chan stored, maxNews), watches: make(map[key]map[*Watch]struct{}),
 	}
 	if t.recheck == 0 {
@@ -137,13 +138,18 @@ func (t *Tracker) followMounts(ctx context.Context) {
 	t.noMounts.Store(true)
 }
 
-// pause is how long a disk that is not ready is left alone where no event comes.
-// Not all are looked at in the same instant.
+// pause is how long a disk that is not ready is left alone where no event comes. Not
+// all are looked at in the same instant, for what an event brings would wait behind
+// them; nor each in one of its own, for to wake up takes longer than to look.
 func (t *Tracker) pause(silent bool) time.Duration {
+	longest, part := t.recheck, int64(0)
 	if silent || t.deaf.Load() {
-		return min(t.recheck, silentRecheck)
+		longest = min(t.recheck, silentRecheck)
+	} else {
+		part = rand.Int64N(3)
 	}
-	return t.recheck - time.Duration(rand.Int64N(int64(t.recheck)/4+1))
+	together := max(longest/8, 1)
+	return longest - time.Duration(part)*together - time.Since(t.began)%together
 }
 
 // Close ends the subscription. Run must have returned, and all watches must be
