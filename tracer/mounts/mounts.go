@@ -54,9 +54,10 @@ const (
 	queued    = 1024 // events that wait for Run
 )
 
-// While the host boots, a thousandth of the time that the list has been the same for lies
-// between two looks at it, and so the instant of a mount is known that well, 20 ms at
-// best. Later a host may start containers all day.
+// The list is asked for changes every 20 ms while mounts come, and less and less often
+// when they have stopped: the pause is a thousandth of the time since the last change.
+// The instant of a mount is known as exactly as that. On a host that has booted,
+// containers may come all day, and it is half a second.
 const (
 	shortestTick = 20 * time.Millisecond
 	longestTick  = 500 * time.Millisecond // later, always
@@ -64,7 +65,7 @@ const (
 	bootTime     = 10 * time.Minute // after the source began
 )
 
-// tick is the time between two looks at a list that has been the same for so long.
+// tick is the time from one question to the next, where nothing has changed for so long.
 func (s *Source) tick(same time.Duration) time.Duration {
 	if time.Since(s.began) > bootTime {
 		return longestTick

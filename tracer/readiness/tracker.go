@@ -138,18 +138,17 @@ func (t *Tracker) followMounts(ctx context.Context) {
 	t.noMounts.Store(true)
 }
 
-// pause is how long a disk that is not ready is left alone where no event comes. Not
-// all are looked at in the same instant, for what an event brings would wait behind
-// them; nor each in one of its own, for to wake up takes longer than to look.
+// pause is how long a disk that is not ready is left alone where no event comes. The
+// disks are looked at in groups: with one group for all, a look that an event asks for
+// would wait behind all others; with one for each, the service would be woken for each,
+// which costs more than the look.
 func (t *Tracker) pause(silent bool) time.Duration {
-	longest, part := t.recheck, int64(0)
+	longest, earlier := t.recheck, rand.Int64N(3) // groups
 	if silent || t.deaf.Load() {
-		longest = min(t.recheck, silentRecheck)
-	} else {
-		part = rand.Int64N(3)
+		longest, earlier = min(t.recheck, silentRecheck), 0
 	}
-	together := max(longest/8, 1)
-	return longest - time.Duration(part)*together - time.Since(t.began)%together
+	apart := max(longest/8, 1)
+	return longest - time.Duration(earlier)*apart - time.Since(t.began)%apart
 }
 
 // Close ends the subscription. Run must have returned, and all watches must be

@@ -13,7 +13,7 @@ func TestPause(t *testing.T) {
 		silent  bool
 		longest time.Duration
 	}{{false, DefaultRecheck}, {true, silentRecheck}} {
-		together := c.longest / 8
+		apart := c.longest / 8
 		for range 1000 {
 			before := time.Since(tracker.began)
 			p := tracker.pause(c.silent)
@@ -21,8 +21,8 @@ func TestPause(t *testing.T) {
 			if p > c.longest || p <= c.longest/2 {
 				t.Fatalf("silent %v: a pause of %s, want at most %s", c.silent, p, c.longest)
 			}
-			if off := (before + p) % together; off != 0 && off < together-(after-before) {
-				t.Fatalf("silent %v: it ends %s beside the others", c.silent, min(off, together-off))
+			if off := (before + p) % apart; off != 0 && off < apart-(after-before) {
+				t.Fatalf("silent %v: it ends %s beside the others", c.silent, min(off, apart-off))
 			}
 		}
 	}
