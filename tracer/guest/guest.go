@@ -17,7 +17,11 @@
 // are: whoever prints them must escape them.
 package guest
 
-import "iter"
+import (
+	"iter"
+	"slices"
+	"strings"
+)
 
 // Guest is what a command line says. Its JSON form is what the explain command
 // prints.
@@ -215,6 +219,32 @@ func (i *Image) each(yield func(*Image) bool) bool {
 		}
 	}
 	return i.DataFile == nil || i.DataFile.each(yield)
+}
+
+// Clone returns a copy that shares no memory with i, nor with the command line that i was
+// read from.
+func (i Image) Clone() Image {
+	for _, s := range []*string{&i.Node, &i.Path, &i.Format, &i.Protocol} {
+		*s = strings.Clone(*s)
+	}
+	if i.FD != nil {
+		fd := FD{Set: i.FD.Set, FDs: slices.Clone(i.FD.FDs)}
+		for _, s := range i.FD.Opaque {
+			fd.Opaque = append(fd.Opaque, strings.Clone(s))
+		}
+		i.FD = &fd
+	}
+	if i.DataFile != nil {
+		file := i.DataFile.Clone()
+		i.DataFile = &file
+	}
+	for _, list := range []*[]Image{&i.Backing, &i.Members} {
+		*list = slices.Clone(*list)
+		for n := range *list {
+			(*list)[n] = (*list)[n].Clone()
+		}
+	}
+	return i
 }
 
 // Needs reports whether there is any local path to wait for.

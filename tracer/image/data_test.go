@@ -11,7 +11,9 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"slices"
 	"strings"
+	"syscall"
 	"testing"
 )
 
@@ -321,11 +323,75 @@ func TestWriters(t *testing.T) {
 		if _, err := out.Read(make([]byte, 6)); err != nil {
 			t.Fatal(err)
 		}
-		list, _ := Writers(follow())
+		list, _ := Writers(t.Context(), follow())
 		if len(list) != want || want == 1 && (list[0].PID != c.Process.Pid || list[0].Path != path) {
 			t.Errorf("%s: %+v", redirect, list)
 		}
 		in.Close()
 		_ = c.Wait()
+	}
+}
+
+// What one user has open takes a bounded part of a census. Where that leaves something
+// out, it is said of those disks only that he may write to.
+func TestWritersBounded(t *testing.T) {
+	if os.Geteuid() != 0 {
+		t.Skip("NOT RUN: needs root, to be two users")
+	}
+	const mallory, hers = 29901, 29900
+	dir, err := os.MkdirTemp("", "writers") // t.TempDir is in a folder of root's
+	if err := errors.Join(err, os.Chmod(dir, 0o755)); err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { _ = os.RemoveAll(dir) })
+	file := func(name string, mode os.FileMode, uid, gid int) *Chain {
+		path := filepath.Join(dir, name)
+		if err := errors.Join(os.WriteFile(path, make([]byte, 512), mode), os.Chmod(path, mode), os.Chown(path, uid, gid)); err != nil {
+			t.Fatal(err)
+		}
+		return Reader{Host: LocalHost{}}.Follow(t.Context(), disk(t, "file="+path+",format=raw"))
+	}
+	const most = 100
+	many := strings.Repeat("exec {fd}>>own; ", most) // more than she may
+	user := exec.Command("bash", "-c", many+"exec {fd}>>groups; echo ready; read x")
+	root := exec.Command("bash", "-c", many+"exec {fd}>>others; echo ready; read x")
+	user.SysProcAttr = &syscall.SysProcAttr{Credential: &syscall.Credential{Uid: mallory, Gid: mallory, Groups: []uint32{hers}}}
+	cases := map[string]struct {
+		chain    *Chain
+		writers  int
+		complete bool
+	}{
+		"own":    {file("own", 0o600, mallory, 0), most/2 + 1, false}, // she has half of the room, and root all that it needs
+		"groups": {file("groups", 0o660, 0, hers), 0, false},
+		"others": {file("others", 0o660, 0, 0), 1, true},
+		"all":    {file("all", 0o666, 0, 0), 0, false},
+	}
+	var pids []int
+	for _, c := range []*exec.Cmd{user, root} {
+		c.Dir = dir
+		in, _ := c.StdinPipe()
+		out, _ := c.StdoutPipe()
+		if err := c.Start(); err != nil {
+			t.Fatal(err)
+		}
+		defer c.Wait()
+		defer in.Close()
+		if _, err := out.Read(make([]byte, 6)); err != nil {
+			t.Fatal(err)
+		}
+		pids = append(pids, c.Process.Pid)
+	}
+	census := takeCensus(most, pids)
+	for name, tc := range cases {
+		list, complete := census.Writers(tc.chain)
+		if complete != tc.complete || len(list) == 0 != (tc.writers == 0) {
+			t.Errorf("%s: %+v, complete: %t", name, list, complete)
+		}
+	}
+	if !slices.ContainsFunc(takeCensus(mostSteps, pids).open, func(o openFile) bool { return o.pid == int32(pids[0]) }) {
+		t.Error("what she has open is not seen at all")
+	}
+	if n := len(census.open); n > 2*most+most/2 {
+		t.Errorf("%d open files are known", n)
 	}
 }

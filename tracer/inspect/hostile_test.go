@@ -405,7 +405,7 @@ func TestLateDisk(t *testing.T) {
 	qcow2 := raw + ".qcow2"
 	run(t, "qemu-img", "convert", "-f", "raw", "-O", "qcow2", raw, qcow2)
 	var reading sync.WaitGroup
-	beside := Beside{Reading: &reading, Writers: func(*image.Chain) ([]image.Use, bool) { return nil, true }}
+	beside := Beside{Reading: &reading, Writers: func(context.Context, *image.Chain) ([]image.Use, bool) { return nil, true }}
 	for path, format := range map[string]string{raw: "raw", qcow2: "qcow2"} {
 		ctx, stop := context.WithTimeout(context.Background(), 20*time.Millisecond)
 		list := beside.Inspect(ctx, image.Reader{Host: h}, []guest.Image{{Path: path, Format: format, Storage: guest.StorageFile}})

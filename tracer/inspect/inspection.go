@@ -47,7 +47,7 @@ type InspectedDisk struct {
 type Beside struct {
 	// Writers says who may write to the images of a chain just now, as image.Writers
 	// does; it is asked before and after the look. nil: image.Writers.
-	Writers func(*image.Chain) (list []image.Use, complete bool)
+	Writers func(context.Context, *image.Chain) (list []image.Use, complete bool)
 	// Reading counts the reads that are under way. Storage that does not answer keeps
 	// one under way after Inspect has returned. nil: nobody wants to know.
 	Reading *sync.WaitGroup
@@ -83,7 +83,7 @@ func (b Beside) Inspect(ctx context.Context, r image.Reader, disks []guest.Image
 		}
 		defer data.Close()
 		var complete bool
-		d.Writers, complete = writers(chain)
+		d.Writers, complete = writers(ctx, chain)
 		d.WritersUnknown, d.Images = !complete, data.Images
 		look = append(look, Disk{Name: d.Path, Bytes: data, Size: data.Size, Live: len(d.Writers) > 0})
 		which, chains = append(which, i), append(chains, chain)
@@ -96,7 +96,7 @@ func (b Beside) Inspect(ctx context.Context, r image.Reader, disks []guest.Image
 		}
 		// Somebody may have begun to write meanwhile.
 		var complete bool
-		d.Writers, complete = writers(chains[n])
+		d.Writers, complete = writers(ctx, chains[n])
 		d.WritersUnknown = d.WritersUnknown || !complete
 		if len(d.Writers) > 0 {
 			report.Disk.unsettle()

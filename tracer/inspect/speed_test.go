@@ -1,6 +1,7 @@
 package inspect
 
 import (
+	"context"
 	"fmt"
 	"os"
 	"os/exec"
@@ -120,7 +121,7 @@ func TestThousandDisks(t *testing.T) {
 	found, reads := 0, 0
 	// The service takes one census of all processes a second, for all.
 	census := image.TakeCensus()
-	beside := Beside{Writers: census.Writers}
+	beside := Beside{Writers: func(_ context.Context, c *image.Chain) ([]image.Use, bool) { return census.Writers(c) }}
 	c := spent(func() {
 		for _, g := range guests {
 			for _, d := range beside.Inspect(t.Context(), image.Reader{Host: image.LocalHost{}}, g) {

@@ -68,19 +68,23 @@ func (i *Inspector) before(m *event.MemoryInfo) {
 		return
 	}
 	l := &Look{early: m, done: make(chan struct{})}
+	var disks []guest.Image
 	for n := range m.Disks {
 		d := &m.Disks[n]
-		if d.BackingOf == "" && (d.Format == "raw" || d.Format == "qcow2") && filepath.IsAbs(d.Path) && len(l.disks) < mostDisks {
-			l.disks = append(l.disks, guest.Image{Path: d.Path, Format: d.Format, Storage: guest.StorageFile})
+		if d.BackingOf == "" && (d.Format == "raw" || d.Format == "qcow2") && filepath.IsAbs(d.Path) && len(disks) < mostDisks {
+			disks = append(disks, guest.Image{Path: d.Path, Format: d.Format, Storage: guest.StorageFile})
 		}
 	}
-	if len(l.disks) == 0 {
+	if len(disks) == 0 {
 		return
 	}
-	l.key = "early " + keyOf(l)
+	l.of(disks)
 	if known := i.recent[l.key]; known != nil && (!known.over || time.Since(known.at) < time.Second) {
 		return
 	}
-	i.remember(l)
+	if !i.room(i.ownerOf(&l.owner), l) {
+		return // it is looked at when its guest starts
+	}
+	i.recent[l.key] = l
 	i.early = append(i.early, l)
 }

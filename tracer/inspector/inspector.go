@@ -12,18 +12,20 @@
 // A few looks are taken at a time, and users have their turns one after the other: one
 // user's guests have a share of the workers, of the looks, and of what is recorded. A
 // look has 5 seconds; storage that does not answer keeps one worker until it does, and
-// that is told. The same disks are looked at once for many starts within 10 seconds.
+// that is told. The same disks are looked at once for many starts within 10 seconds, and
+// what is kept in memory of one user's looks has a share, too. Who writes to disks is
+// found by one look at all processes for all that ask; a user who has more open than
+// image.Census takes in makes that unknown for no disks but those he may write to.
 package inspector
 
 import (
 	"context"
-	"encoding/json"
 	"fmt"
+	"hash/maphash"
 	"log/slog"
-	"path/filepath"
-	"reflect"
 	"runtime/debug"
 	"slices"
+	"strings"
 	"sync"
 	"time"
 
@@ -60,8 +62,11 @@ const (
 	rootLooks    = 8192
 	mostTold     = 2000 // events of one user in a boot; root 20,000
 	rootTold     = 20_000
-	mostOwners   = 256 // users; the others are one
-	mostRecent   = 4096
+	mostOwners   = 256     // users; the others are one
+	mostKept     = 8 << 20 // bytes that looks of one user take, as costOf estimates; root 128 MiB
+	rootKept     = 128 << 20
+	mostSaid     = 1 << 13 // things said that are known not to be said again, of one user; root 65,536
+	rootSaid     = 1 << 16
 )
 
 // others stands for all users beyond mostOwners.
@@ -88,7 +93,8 @@ type Options struct {
 	// nil: nobody knows.
 	Dir func(pid int) string
 
-	patience time.Duration // but in tests
+	patience   time.Duration        // but in tests
+	takeCensus func() *image.Census // but in tests
 }
 
 // Inspector looks inside disks. Its methods may be called at the same time, and none
@@ -101,7 +107,8 @@ type Inspector struct {
 	busy   int      // workers
 	early  []*Look  // for disks whose guests have not started
 	ahead  int      // workers that have such a look
-	recent map[string]*Look
+	recent map[digest]*Look
+	seed   maphash.Seed
 	// devices has what is remembered of guests by what identifies a disk of theirs,
 	// and started the guests that have started in this boot.
 	devices map[string][]*event.MemoryInfo
@@ -109,15 +116,19 @@ type Inspector struct {
 
 	censusMu sync.Mutex
 	census   *image.Census
-	taken    time.Time
+	serves   time.Time     // until when
+	coming   chan struct{} // closed when the next one is there; nil: none is being taken
 }
 
 // owner is one user.
 type owner struct {
 	waiting []*Look
 	busy    int
-	begun   time.Time // of the window
-	looks   int       // within it
+	fresh   []*Look             // that are over and serve further starts, the oldest first
+	kept    int                 // bytes that these take, and those that are not over
+	said    map[uint64]struct{} // hashes of what was told
+	begun   time.Time           // of the window
+	looks   int                 // within it
 	told    int
 	// untold counts the looks that were not recorded, of which untoldTold are told as
 	// losses; untoldFrom is when the time of the others begins.
@@ -127,16 +138,19 @@ type owner struct {
 
 // Look is one look at the disks of a guest.
 type Look struct {
-	key    string
+	key    digest
+	cost   int // bytes
 	owner  uint32
 	disks  []guest.Image
+	left   string // the first disk of those that are not looked into, empty: none
+	beyond int    // how many these are
 	dir    string
 	pid    int // of a process whose working directory that is
 	where  map[string]event.Dev
 	early  *event.MemoryInfo
 	askers []asker
 	done   chan struct{}
-	last   prior // of a look that is taken again
+	again  bool // tell only what was not told before
 	over   bool
 	at     time.Time // of its end
 	// From and At are its window, Infos what was seen, a disk each: once Done.
@@ -144,12 +158,6 @@ type Look struct {
 	Infos    []*event.InsideInfo
 	// inspected has the same as Infos.
 	inspected []*inspect.InspectedDisk
-}
-
-// prior is what the look before one saw, and whom that was told of.
-type prior struct {
-	infos  []*event.InsideInfo
-	askers []asker
 }
 
 // asker is a start that a look is for.
@@ -170,8 +178,11 @@ func New(o Options) *Inspector {
 	if o.patience == 0 {
 		o.patience = patience
 	}
+	if o.takeCensus == nil {
+		o.takeCensus = func() *image.Census { return image.TakeCensus() }
+	}
 	return &Inspector{
-		Options: o, owners: map[uint32]*owner{}, recent: map[string]*Look{}, devices: map[string][]*event.MemoryInfo{}, started: map[string]bool{},
+		Options: o, owners: map[uint32]*owner{}, recent: map[digest]*Look{}, seed: maphash.MakeSeed(), devices: map[string][]*event.MemoryInfo{}, started: map[string]bool{},
 	}
 }
 
@@ -208,23 +219,31 @@ func (i *Inspector) Start(s Start) *Look {
 	if len(disks) == 0 || !i.On() {
 		return nil
 	}
-	who := asker{s.PID, s.UID, s.Guest.Identity.String()}
-	l := &Look{owner: event.UserOf(s.UID), disks: disks[:min(len(disks), mostDisks)], dir: s.Dir, pid: s.PID, where: s.Where, done: make(chan struct{}), askers: []asker{who}}
-	l.key = keyOf(l)
+	who := asker{pid: s.PID, uid: s.UID}
+	if name := s.Guest.Identity.String(); len(name) <= maxIdentity {
+		who.guest = strings.Clone(name)
+	}
+	l := &Look{owner: event.UserOf(s.UID), dir: s.Dir, pid: s.PID, where: map[string]event.Dev{}, again: s.Again, done: make(chan struct{}), askers: []asker{who}}
+	if len(disks) > mostDisks {
+		l.left, l.beyond = strings.Clone(disks[mostDisks].Path), len(disks)-mostDisks
+		disks = disks[:mostDisks]
+	}
+	l.of(disks)
+	for path, dev := range s.Where {
+		l.where[strings.Clone(path)] = dev
+		l.cost += len(path) + costOfPath
+	}
 	i.mu.Lock()
-	if s.Guest.Identity.Value != "" && len(i.started) < mostGuests {
+	if who.guest != "" && len(i.started) < mostGuests {
 		i.started[who.guest] = true
 	}
 	if known := i.recent[l.key]; known != nil && !s.Again && (!known.over || time.Since(known.at) < fresh) {
-		tell := known.join(who)
+		tell := i.join(known, who)
 		i.mu.Unlock()
 		if tell {
-			i.tell(known, who, prior{})
+			i.tell(known, who, false)
 		}
 		return known
-	}
-	if known := i.recent[l.key]; s.Again && known != nil && known.over {
-		l.last = prior{known.Infos, slices.Clone(known.askers)}
 	}
 	why := i.enqueue(l)
 	i.mu.Unlock()
@@ -232,34 +251,20 @@ func (i *Inspector) Start(s Start) *Look {
 		l.fail(why)
 		l.From = event.Now()
 		l.At = l.From
-		i.tell(l, who, prior{})
+		i.tell(l, who, false)
 		return nil
 	}
 	return l
 }
 
-// keyOf tells looks apart. A relative path is another one for each process.
-func keyOf(l *Look) string {
-	text, err := json.Marshal(l.disks)
-	if err != nil {
-		return fmt.Sprintf("%p", l)
-	}
-	relative := slices.ContainsFunc(l.disks, func(d guest.Image) bool { return !filepath.IsAbs(d.Path) })
-	switch {
-	case relative && l.dir == "":
-		return fmt.Sprintf("%s of process %d", text, l.pid)
-	case relative:
-		return string(text) + l.dir
-	}
-	return string(text)
-}
-
 // join adds a start to a look, and reports whether it is to be told by itself.
-func (l *Look) join(who asker) bool {
+func (i *Inspector) join(l *Look, who asker) bool {
 	if slices.Contains(l.askers, who) || len(l.askers) >= mostWaiting {
 		return false
 	}
 	l.askers = append(l.askers, who)
+	l.cost += len(who.guest)
+	i.ownerOf(&l.owner).kept += len(who.guest)
 	return l.over
 }
 
@@ -274,15 +279,18 @@ func (i *Inspector) enqueue(l *Look) string {
 	if now.Sub(o.begun) > window {
 		o.begun, o.looks = now, 0
 	}
+	i.forget()
 	switch {
 	case len(o.waiting) >= waiting:
 		return "too many disks of its owner's guests wait to be looked at"
 	case o.looks >= looks:
 		return fmt.Sprintf("%d looks at disks of its owner's guests were taken within %s, which is the most", looks, window)
+	case !i.room(o, l):
+		return "what waits of its owner's guests, or was just looked at, takes too much memory"
 	}
 	o.looks++
 	o.waiting = append(o.waiting, l)
-	i.remember(l)
+	i.recent[l.key] = l
 	if len(o.waiting) == 1 {
 		i.turns = append(i.turns, l.owner)
 	}
@@ -302,20 +310,6 @@ func (i *Inspector) ownerOf(uid *uint32) *owner {
 		i.owners[*uid] = o
 	}
 	return o
-}
-
-// remember has further starts share a look.
-func (i *Inspector) remember(l *Look) {
-	if len(i.recent) >= mostRecent {
-		for key, old := range i.recent {
-			if old.over && time.Since(old.at) >= fresh {
-				delete(i.recent, key)
-			}
-		}
-	}
-	if len(i.recent) < mostRecent {
-		i.recent[l.key] = l
-	}
 }
 
 // dispatch gives workers what waits: starts in turn of their owners, and then disks
@@ -348,8 +342,8 @@ func (i *Inspector) dispatch() {
 		l := i.early[0]
 		i.early = i.early[1:]
 		if i.started[l.early.Guest] {
+			i.end(l)
 			close(l.done)
-			l.over = true
 			continue
 		}
 		i.ahead++
@@ -412,7 +406,7 @@ func (i *Inspector) look(ctx context.Context, l *Look, reading *sync.WaitGroup) 
 	}
 	reader := image.Reader{Host: host, Dir: l.dir}
 	pid := l.pid
-	beside := inspect.Beside{Reading: reading, Writers: func(c *image.Chain) ([]image.Use, bool) { return i.writers(c, pid) }}
+	beside := inspect.Beside{Reading: reading, Writers: func(ctx context.Context, c *image.Chain) ([]image.Use, bool) { return i.writers(ctx, c, pid) }}
 	return beside.Inspect(ctx, reader, l.disks)
 }
 
@@ -441,6 +435,17 @@ func (l *Look) take(disks []inspect.InspectedDisk) {
 		l.inspected = append(l.inspected, &disks[n])
 		l.Infos = append(l.Infos, disks[n].Recorded())
 	}
+	l.leave()
+}
+
+// leave notes what was not looked into.
+func (l *Look) leave() {
+	if l.beyond == 0 {
+		return
+	}
+	info := &event.InsideInfo{Disk: l.left, Why: fmt.Sprintf("this and %d more are not looked into: the first %d disks of a guest are", l.beyond-1, mostDisks)}
+	l.Infos = append(l.Infos, info)
+	l.inspected = append(l.inspected, inspect.Replay(info))
 }
 
 // fail notes that nothing was seen, and why.
@@ -450,38 +455,38 @@ func (l *Look) fail(why string) {
 		l.Infos = append(l.Infos, info)
 		l.inspected = append(l.inspected, inspect.Replay(info))
 	}
+	l.leave()
 }
 
 // finish tells all that the look was for.
 func (i *Inspector) finish(l *Look) {
 	i.mu.Lock()
-	l.over, l.at = true, time.Now()
-	askers, last := slices.Clone(l.askers), l.last
-	l.last = prior{}
+	i.end(l)
+	askers := slices.Clone(l.askers)
 	if l.early != nil && i.started[l.early.Guest] {
 		l.early = nil // its own start tells more
 	}
 	i.mu.Unlock()
 	close(l.done)
 	if l.early != nil {
-		i.tell(l, asker{guest: l.early.Guest}, prior{})
+		i.tell(l, asker{guest: l.early.Guest}, false)
 	}
 	for _, who := range askers {
-		i.tell(l, who, last)
+		i.tell(l, who, l.again)
 	}
 }
 
-// tell records what a look saw for one start, but for what the look before it had told,
-// and has it remembered.
-func (i *Inspector) tell(l *Look, who asker, last prior) {
+// tell records what a look saw for one start, where news is set without what it was
+// told before, and has it remembered.
+func (i *Inspector) tell(l *Look, who asker, news bool) {
 	for n, info := range l.Infos {
 		if len(info.Disk) > maxPath || who.pid == 0 && info.Why != "" {
 			continue // what is not there yet is looked at when it comes
 		}
-		if last.told(who, n, info) {
+		if said := i.say(l.owner, who, info); said && news {
 			continue
 		}
-		if !i.room(l.owner) {
+		if !i.record(l.owner) {
 			return
 		}
 		d := l.inspected[n]
@@ -498,19 +503,12 @@ func (i *Inspector) tell(l *Look, who asker, last prior) {
 	}
 }
 
-// told reports whether the same was seen of the disk with that number, and told of to
-// that start.
-func (p *prior) told(who asker, n int, info *event.InsideInfo) bool {
-	if n >= len(p.infos) || !slices.Contains(p.askers, who) {
-		return false
-	}
-	before, now := *p.infos[n], *info
-	before.Reads, before.Bytes, now.Reads, now.Bytes = 0, 0, 0, 0
-	return reflect.DeepEqual(before, now)
-}
-
 // maxPath is PATH_MAX: nothing longer is ever opened.
 const maxPath = 4096
+
+// maxIdentity is how long what identifies a guest may be here. One beyond goes by its
+// process.
+const maxIdentity = 1024
 
 // note has remembered what holds.
 func (i *Inspector) note(guest string, d *inspect.InspectedDisk) {
@@ -519,8 +517,8 @@ func (i *Inspector) note(guest string, d *inspect.InspectedDisk) {
 	}
 }
 
-// room reports whether an event of that owner finds room in the record.
-func (i *Inspector) room(uid uint32) bool {
+// record reports whether an event of that owner finds room in the record.
+func (i *Inspector) record(uid uint32) bool {
 	i.mu.Lock()
 	defer i.mu.Unlock()
 	o, most := i.ownerOf(&uid), mostTold

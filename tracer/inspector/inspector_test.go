@@ -8,9 +8,11 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"runtime"
 	"slices"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -319,6 +321,55 @@ func TestStuck(t *testing.T) {
 	}
 }
 
+// Where it takes long to find out who writes to a disk, looks wait for the same answer,
+// let go of their disks in time, and take nobody for idle.
+func TestSlowCensus(t *testing.T) {
+	free := make(chan struct{})
+	var taken atomic.Int32
+	r := newRig(t, func(o *Options) {
+		o.patience = time.Second
+		o.takeCensus = func() *image.Census {
+			taken.Add(1)
+			<-free
+			return image.TakeCensus()
+		}
+	})
+	var paths []string
+	for n := range 4 {
+		path := filepath.Join(t.TempDir(), fmt.Sprint("disk", n))
+		if err := errors.Join(os.WriteFile(path, nil, 0o600), os.Truncate(path, size)); err != nil {
+			t.Fatal(err)
+		}
+		paths = append(paths, path)
+		r.start(t, noPID+n, 0, fmt.Sprintf("-name vm%d -drive file=%s,format=raw", n, path))
+	}
+	for _, e := range r.told(t, len(paths)) {
+		if !e.Inside.Live || e.Inside.Why != "" {
+			t.Errorf("who writes to it is not known: %+v", e.Inside)
+		}
+	}
+	for end := time.Now().Add(10 * time.Second); ; time.Sleep(time.Millisecond) {
+		links, err := filepath.Glob("/proc/self/fd/*")
+		if err != nil {
+			t.Fatal(err)
+		}
+		open := slices.ContainsFunc(links, func(link string) bool {
+			to, err := os.Readlink(link)
+			return err == nil && slices.Contains(paths, to)
+		})
+		if !open {
+			break
+		}
+		if time.Now().After(end) {
+			t.Fatal("a disk stays open")
+		}
+	}
+	if n := taken.Load(); n != 1 {
+		t.Errorf("%d looks at all processes were taken at a time", n)
+	}
+	close(free)
+}
+
 // One user's looks are bounded, and what goes beyond is said.
 func TestShare(t *testing.T) {
 	free := make(chan struct{})
@@ -355,15 +406,71 @@ func TestBefore(t *testing.T) {
 	}
 }
 
+// What is kept of looks does not keep the command lines, and is bounded for each user;
+// that more of a guest's disks were not looked into is said.
+func TestKept(t *testing.T) {
+	r := newRig(t, nil)
+	const mallory, bob = 1000, 1001
+	heap := func() int64 {
+		runtime.GC()
+		var m runtime.MemStats
+		runtime.ReadMemStats(&m)
+		return int64(m.HeapAlloc)
+	}
+	before := heap()
+	for n := range 100 {
+		var args strings.Builder
+		for d := range 2000 {
+			fmt.Fprintf(&args, " -drive file=/nowhere/%d/%0*d,format=raw", n, 200, d)
+		}
+		l := r.start(t, noPID+n, mallory, args.String())
+		if l == nil {
+			t.Fatal("there is no room for it, although all that is there is over")
+		}
+		wait(t, l)
+		if last := l.Infos[len(l.Infos)-1]; len(l.Infos) != mostDisks+1 || !strings.HasPrefix(last.Why, "this and 1935 more are not looked into") {
+			t.Fatalf("the last of %d says %q", len(l.Infos), last.Why)
+		}
+	}
+	l := r.start(t, noPID, bob, "-name bob -drive file=/nowhere,format=raw")
+	wait(t, l)
+	r.mu.Lock()
+	r.events = nil
+	r.mu.Unlock()
+	if more := heap() - before; more > 2*mostKept {
+		t.Errorf("%d bytes are kept", more)
+	}
+	if again := r.start(t, noPID, bob, "-name bob -drive file=/nowhere,format=raw"); again != l {
+		t.Error("another user's look serves no more")
+	}
+	r.Inspector.mu.Lock()
+	defer r.Inspector.mu.Unlock()
+	if o := r.owners[mallory]; o.kept > mostKept || len(r.recent) > len(o.fresh)+1 {
+		t.Errorf("%d bytes, %d looks, and %d in all", o.kept, len(o.fresh), len(r.recent))
+	}
+}
+
+// Paths that differ in bytes that are no text are those of different disks.
+func TestBytes(t *testing.T) {
+	r := newRig(t, nil)
+	a := r.start(t, noPID, 0, "-name a -drive file=/nowhere/\xfe,format=raw")
+	b := r.start(t, noPID, 0, "-name b -drive file=/nowhere/\xff,format=raw")
+	wait(t, a)
+	wait(t, b)
+	if a == b || a.disks[0].Path != "/nowhere/\xfe" {
+		t.Errorf("one look at %q is for both", a.disks[0].Path)
+	}
+}
+
 // What is left out beyond a user's share is in the record as his loss, by ever larger
 // counts, so that telling it takes no share of anybody.
 func TestUntold(t *testing.T) {
 	r := newRig(t, nil)
 	const beyond = 1000
 	for range mostTold + beyond {
-		r.room(1000)
+		r.record(1000)
 	}
-	if !r.room(1001) {
+	if !r.record(1001) {
 		t.Error("another user has no room")
 	}
 	var count uint64
