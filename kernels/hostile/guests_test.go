@@ -43,7 +43,7 @@ type guests struct {
 	neighbour int
 	there     *disk
 	pool      chan *disk
-	rest      time.Duration // between two guests while all attack at once
+	rest      time.Duration // between two guests under attack
 
 	mu     sync.Mutex
 	phase  string
@@ -100,9 +100,9 @@ func (g *guests) run(done <-chan struct{}, random *rand.Rand) {
 		uid := []int{0, g.neighbour}[random.IntN(2)]
 		g.mu.Lock()
 		paused := g.paused
-		wait = pace
-		if g.phase == atOnce {
-			wait = g.rest
+		wait = g.rest
+		if g.phase == alone {
+			wait = pace
 		}
 		g.mu.Unlock()
 		switch {

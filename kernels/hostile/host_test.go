@@ -22,6 +22,7 @@ import (
 
 	"github.com/bootrace/bootrace/kernels/lab"
 	"github.com/bootrace/bootrace/tracer/control"
+	"github.com/bootrace/bootrace/tracer/event"
 	"github.com/bootrace/bootrace/tracer/proc"
 	"github.com/bootrace/bootrace/tracer/service"
 )
@@ -63,15 +64,35 @@ type host struct {
 
 	mu     sync.Mutex
 	ready  bool
-	fed    time.Time     // when it last said that all is well
-	hungry time.Duration // the longest time that it did not
+	fed    event.Time    // when it last said that all is well
+	hungry time.Duration // the longest time that it did not, but for stalls
 	rss    int64         // bytes, the most that it had resident
+	rssAt  time.Time
 	asked  int
 	answer time.Duration // the slowest answer to a question for its status
 	hanged int           // the most threads that hung
 	deaf   []error       // questions without an answer
 	seen   service.Status
-	stall  time.Duration // the longest time that this process itself did not get a processor
+	stalls []stall
+}
+
+// stall is a time in which this process itself did not get a processor.
+type stall struct{ from, to event.Time }
+
+// stalled is how much of a time this process got no processor.
+func (h *host) stalled(from, to event.Time) (sum time.Duration) {
+	for _, s := range h.stalls {
+		sum += max(0, min(s.to, to).Sub(max(s.from, from)))
+	}
+	return sum
+}
+
+// longest is the longest stall.
+func (h *host) longest() (most time.Duration) {
+	for _, s := range h.stalls {
+		most = max(most, s.to.Sub(s.from))
+	}
+	return most
 }
 
 // newHost starts the service and waits until it holds starts.
@@ -204,7 +225,7 @@ func (h *host) listen() {
 		if err != nil {
 			return
 		}
-		now := time.Now()
+		now := event.Now()
 		h.mu.Lock()
 		for line := range strings.Lines(string(buf[:n])) {
 			switch strings.TrimSpace(line) {
@@ -212,7 +233,7 @@ func (h *host) listen() {
 				h.ready, h.fed = true, now
 			case "WATCHDOG=1":
 				if h.ready {
-					h.hungry, h.fed = max(h.hungry, now.Sub(h.fed)), now
+					h.hungry, h.fed = max(h.hungry, now.Sub(h.fed)-h.stalled(h.fed, now)), now
 				}
 			}
 		}
@@ -256,17 +277,18 @@ const answerLimit = 5 * time.Second
 
 // ask asks for the status and looks at the memory.
 func (h *host) ask() {
-	ctx, cancel := context.WithTimeout(context.Background(), answerLimit)
+	ctx, cancel := context.WithTimeout(context.Background(), 10*answerLimit)
 	defer cancel()
 	var st service.Status
-	begin := time.Now()
+	begin := event.Now()
 	err := control.Call(ctx, control.Socket, control.Request{Do: control.Status}, &st)
-	took := time.Since(begin)
+	end := event.Now()
+	took := end.Sub(begin)
 	rss, rssErr := resident(h.cmd.Process.Pid)
 	h.mu.Lock()
 	defer h.mu.Unlock()
-	if rssErr == nil {
-		h.rss = max(h.rss, rss)
+	if rssErr == nil && rss > h.rss {
+		h.rss, h.rssAt = rss, time.Now()
 	}
 	if !h.ready && errors.Is(err, control.ErrNoService) {
 		return
@@ -278,7 +300,7 @@ func (h *host) ask() {
 	}
 	h.answer, h.seen = max(h.answer, took), st
 	// A question takes some turns of this process: it connects, asks and reads.
-	if took > answerLimit+3*h.stall {
+	if took-h.stalled(begin, end) > answerLimit {
 		h.deaf = append(h.deaf, fmt.Errorf("it took %s", took.Round(time.Millisecond)))
 	}
 	if st.Hold != nil {
@@ -286,20 +308,23 @@ func (h *host) ask() {
 	}
 }
 
-// oversleep takes note of how late this process itself is, until done is closed: what
-// it sees late was not late.
+// oversleep takes note of when this process itself got no processor, until done is
+// closed: what it sees late was not late, and on a machine that gives nobody a
+// processor no service is in time.
 func (h *host) oversleep(done <-chan struct{}) {
-	const nap = 20 * time.Millisecond
+	const nap, noteworthy = 20 * time.Millisecond, 20 * time.Millisecond
 	for {
-		begin := time.Now()
+		begin := event.Now()
 		select {
 		case <-done:
 			return
 		case <-time.After(nap):
 		}
-		h.mu.Lock()
-		h.stall = max(h.stall, time.Since(begin)-nap)
-		h.mu.Unlock()
+		if s := (stall{begin.Add(nap), event.Now()}); s.to.Sub(s.from) > noteworthy {
+			h.mu.Lock()
+			h.stalls = append(h.stalls, s)
+			h.mu.Unlock()
+		}
 	}
 }
 
