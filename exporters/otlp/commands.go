@@ -39,12 +39,13 @@ func (b *boot) commands() {
 	for _, c := range b.commandList() {
 		s := &span{
 			lane: laneLVM, id: b.commandID(&c), parent: b.root, name: commandName(c.by),
-			from: c.from, to: c.to, attrs: append(processAttrs(c.by), keyMapping.StringSlice(c.mappings)),
+			from: c.from, to: c.to, attrs: append(b.processAttrs(c.by), keyMapping.StringSlice(c.mappings)),
 		}
 		if !isLVM(c.by) {
 			s.lane = laneMapper
 		}
 		b.add(s)
+		b.sweep()
 	}
 }
 
@@ -153,11 +154,11 @@ func isLVM(p *event.Proc) bool {
 	return false
 }
 
-func processAttrs(p *event.Proc) []attribute.KeyValue {
+func (b *boot) processAttrs(p *event.Proc) []attribute.KeyValue {
 	if p == nil {
 		return nil
 	}
-	attrs := []attribute.KeyValue{semconv.ProcessPIDKey.Int(p.PID), semconv.ProcessExecutableNameKey.String(p.Comm)}
+	attrs := append(b.list(), semconv.ProcessPIDKey.Int(p.PID), semconv.ProcessExecutableNameKey.String(p.Comm))
 	if p.PPID != 0 {
 		attrs = append(attrs, semconv.ProcessParentPIDKey.Int(p.PPID))
 	}

@@ -24,10 +24,12 @@ const quiet = 30 * event.Duration(1e9)
 func (b *boot) guests() {
 	for _, g := range b.tl.Guests {
 		b.guest(g)
+		b.sweep()
 	}
 	for _, f := range b.tl.Findings {
 		if f.GuestID == "" {
 			b.neverStarted(f)
+			b.sweep()
 		}
 	}
 }
@@ -38,7 +40,7 @@ func (b *boot) neverStarted(f *timeline.Finding) {
 	s := &span{
 		lane: laneGuests, id: b.spanID("never started", f.Disk, f.At), parent: b.root,
 		name: f.Kind + " " + f.Disk, from: f.At, to: f.At,
-		attrs: append(findingAttrs(f), processAttrs(f.By)...),
+		attrs: append(b.findingAttrs(f), b.processAttrs(f.By)...),
 	}
 	if f.Withheld == "" {
 		s.failure = findingText(f)
@@ -54,7 +56,7 @@ func (b *boot) guest(g *timeline.Guest) {
 	p := startOf(g)
 	s := &span{
 		lane: laneGuests, id: b.spanID("guest", g.ID, p.from), parent: b.root,
-		name: "guest " + nameOf(g), from: p.from, to: p.to, attrs: guestAttrs(g),
+		name: "guest " + nameOf(g), from: p.from, to: p.to, attrs: b.guestAttrs(g),
 	}
 	if g.Backfilled {
 		s.attrs = append(s.attrs, keyBackfilled.Bool(true))
@@ -77,7 +79,7 @@ func (b *boot) guest(g *timeline.Guest) {
 	if !g.Backfilled && !g.Unstarted {
 		b.add(&span{
 			lane: laneGuests, id: b.spanID("exec", g.ID, g.Exec.At), parent: s.id,
-			name: "exec " + lastPart(g.Binary), from: g.Exec.From, to: g.Exec.At, attrs: guestAttrs(g),
+			name: "exec " + lastPart(g.Binary), from: g.Exec.From, to: g.Exec.At, attrs: b.guestAttrs(g),
 		})
 	}
 	for i := range g.Disks {
@@ -133,8 +135,8 @@ func nameOf(g *timeline.Guest) string { return cmp.Or(g.Name, g.Identity, g.ID) 
 
 func lastPart(path string) string { return path[strings.LastIndexByte(path, '/')+1:] }
 
-func guestAttrs(g *timeline.Guest) []attribute.KeyValue {
-	attrs := []attribute.KeyValue{keyGuest.String(nameOf(g)), semconv.ProcessPIDKey.Int(g.PID)}
+func (b *boot) guestAttrs(g *timeline.Guest) []attribute.KeyValue {
+	attrs := append(b.list(), keyGuest.String(nameOf(g)), semconv.ProcessPIDKey.Int(g.PID))
 	attrs = optional(attrs, keyGuestUUID, g.UUID)
 	attrs = optional(attrs, keyIdentity, g.Identity)
 	attrs = optional(attrs, keyIdentityFrom, g.IdentityFrom)
@@ -186,7 +188,7 @@ func (b *boot) verdict(s *span, findings []*timeline.Finding) {
 	race := false
 	for _, f := range findings {
 		race = race || f.Race && f.Withheld == ""
-		s.points = append(s.points, point{f.Kind, f.At, findingAttrs(f)})
+		s.points = append(s.points, point{f.Kind, f.At, b.findingAttrs(f)})
 	}
 	s.attrs = append(s.attrs, keyRace.Bool(race))
 	if kinds := findingKinds(findings); len(kinds) > 0 {
@@ -224,11 +226,13 @@ func findingText(f *timeline.Finding) string {
 	return text
 }
 
-func findingAttrs(f *timeline.Finding) []attribute.KeyValue {
-	attrs := []attribute.KeyValue{
-		keyFinding.String(f.Kind), keyRace.Bool(f.Race && f.Withheld == ""), keyGuest.String(f.Guest),
-		semconv.FilePathKey.String(f.Disk), keyText.String(findingText(f)), keyEvidence.Int64Slice(signed(f.Evidence)),
+func (b *boot) findingAttrs(f *timeline.Finding) []attribute.KeyValue {
+	if attrs, made := b.made[f]; made {
+		return attrs
 	}
+	attrs := append(b.list(),
+		keyFinding.String(f.Kind), keyRace.Bool(f.Race && f.Withheld == ""), keyGuest.String(f.Guest),
+		semconv.FilePathKey.String(f.Disk), keyText.String(findingText(f)), keyEvidence.Int64Slice(signed(f.Evidence)))
 	attrs = optional(attrs, keyWithheld, f.Withheld)
 	attrs = optional(attrs, keyBackingOf, f.BackingOf)
 	attrs = optional(attrs, keyMapping, f.MappingName)
@@ -239,7 +243,10 @@ func findingAttrs(f *timeline.Finding) []attribute.KeyValue {
 	if f.Held > 0 {
 		attrs = append(attrs, keyHeld.Int64(int64(f.Held)))
 	}
-	return marginAttrs(attrs, f.Margin)
+	attrs = marginAttrs(attrs, f.Margin)
+	attrs = attrs[:len(attrs):len(attrs)] // each that has more appends to its own
+	b.made[f] = attrs
+	return attrs
 }
 
 func marginAttrs(attrs []attribute.KeyValue, m *timeline.Margin) []attribute.KeyValue {
@@ -271,7 +278,7 @@ func (b *boot) holds(g *timeline.Guest, parent trace.SpanID) {
 		s := &span{
 			lane: laneHold, id: b.spanID("hold", g.ID, h.At), parent: parent,
 			name: "hold " + nameOf(g), from: h.From, to: b.tl.Last,
-			attrs: []attribute.KeyValue{keyGuest.String(nameOf(g)), keyBlockers.StringSlice(h.Blockers)},
+			attrs: append(b.list(), keyGuest.String(nameOf(g)), keyBlockers.StringSlice(h.Blockers)),
 		}
 		s.attrs = optional(s.attrs, keyReason, string(h.Reason))
 		s.attrs = optional(s.attrs, keyOutcome, string(h.Outcome))
@@ -291,7 +298,7 @@ func (b *boot) use(g *timeline.Guest, d *timeline.Disk, i int, parent trace.Span
 	u := &d.Uses[i]
 	s := &span{
 		lane: laneGuests, id: b.spanID("open", g.ID+"\x00"+d.Path, u.At), parent: parent,
-		name: "open " + d.Path, from: u.From, to: u.At, attrs: useAttrs(g, d, u),
+		name: "open " + d.Path, from: u.From, to: u.At, attrs: b.useAttrs(g, d, u),
 	}
 	for _, o := range u.Opens[min(1, len(u.Opens)):] {
 		if o.At.Sub(u.At) <= quiet {
@@ -316,8 +323,8 @@ func (b *boot) use(g *timeline.Guest, d *timeline.Disk, i int, parent trace.Span
 	}
 }
 
-func useAttrs(g *timeline.Guest, d *timeline.Disk, u *timeline.Use) []attribute.KeyValue {
-	attrs := []attribute.KeyValue{keyGuest.String(nameOf(g)), semconv.FilePathKey.String(d.Path), semconv.ProcessPIDKey.Int(g.PID)}
+func (b *boot) useAttrs(g *timeline.Guest, d *timeline.Disk, u *timeline.Use) []attribute.KeyValue {
+	attrs := append(b.list(), keyGuest.String(nameOf(g)), semconv.FilePathKey.String(d.Path), semconv.ProcessPIDKey.Int(g.PID))
 	attrs = optional(attrs, keyDiskID, d.ID)
 	attrs = optional(attrs, keyDiskFormat, d.Format)
 	attrs = optional(attrs, keyDiskKind, d.Kind)
@@ -357,7 +364,7 @@ func (b *boot) tooEarly(g *timeline.Guest, d *timeline.Disk, u *timeline.Use, op
 	b.add(&span{
 		lane: laneGuests, id: b.spanID("too early", g.ID+"\x00"+d.Path, u.At), parent: open.id,
 		name: "too early: " + d.Path, from: u.At, to: u.Ready.At, failure: "the disk was not ready",
-		attrs: marginAttrs([]attribute.KeyValue{keyGuest.String(nameOf(g)), semconv.FilePathKey.String(d.Path)}, u.Margin),
+		attrs: marginAttrs(append(b.list(), keyGuest.String(nameOf(g)), semconv.FilePathKey.String(d.Path)), u.Margin),
 	})
 }
 
@@ -372,14 +379,14 @@ func (b *boot) chain(findings []*timeline.Finding, open trace.SpanID) {
 		s := &span{
 			lane: laneMapper, id: b.spanID("chain", f.Mapping+"\x00"+f.Disk, steps[len(steps)-1].To), parent: b.root,
 			name: "why " + f.Disk + " was ready no sooner", from: steps[0].From, to: steps[len(steps)-1].To,
-			attrs: optional([]attribute.KeyValue{semconv.FilePathKey.String(f.Disk)}, keyMapping, f.MappingName),
+			attrs: optional(append(b.list(), semconv.FilePathKey.String(f.Disk)), keyMapping, f.MappingName),
 			links: []link{{id: open, attrs: []attribute.KeyValue{keyStep.String("what came too early")}}},
 		}
 		for i, step := range steps {
 			b.add(&span{
 				lane: laneMapper, id: b.spanID("chain step", fmt.Sprint(f.Mapping, "\x00", f.Disk, "\x00", i), step.From), parent: s.id,
 				name: "until " + strings.TrimSpace(step.Kind+" "+step.Detail), from: step.From, to: step.To,
-				attrs: []attribute.KeyValue{keyStep.String(step.Kind), keyDetail.String(step.Detail), keyLongest.Bool(i == f.Late.Longest)},
+				attrs: append(b.list(), keyStep.String(step.Kind), keyDetail.String(step.Detail), keyLongest.Bool(i == f.Late.Longest)),
 			})
 		}
 		b.add(s)
@@ -395,7 +402,7 @@ func (b *boot) exit(g *timeline.Guest, parent trace.SpanID) {
 	}
 	s := &span{
 		lane: laneGuests, id: b.spanID("exit", g.ID, e.At), parent: parent,
-		name: "exit " + nameOf(g), from: e.At, to: e.At, attrs: append(guestAttrs(g), exitAttrs(e)...),
+		name: "exit " + nameOf(g), from: e.At, to: e.At, attrs: append(b.guestAttrs(g), exitAttrs(e)...),
 	}
 	if failed(e) {
 		s.failure = exitText(e)

@@ -26,7 +26,7 @@ func (b *boot) insides(g *timeline.Guest, parent trace.SpanID) []attribute.KeyVa
 		s := &span{
 			lane: laneGuests, id: b.spanID("inside", g.ID+"\x00"+d.Path, in.At), parent: parent,
 			name: "inside " + d.Path, from: in.From, to: in.At,
-			attrs: []attribute.KeyValue{keyGuest.String(nameOf(g)), semconv.FilePathKey.String(d.Path), keyInsideLive.Bool(in.Live)},
+			attrs: append(b.list(), keyGuest.String(nameOf(g)), semconv.FilePathKey.String(d.Path), keyInsideLive.Bool(in.Live)),
 		}
 		s.attrs = optional(s.attrs, keyDiskID, d.ID)
 		if len(in.Unknown) > 0 {

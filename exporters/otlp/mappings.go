@@ -40,6 +40,7 @@ func (b *boot) mappings() {
 	for _, m := range b.tl.Mappings {
 		for _, l := range m.Lives {
 			b.life(m, l)
+			b.sweep()
 		}
 	}
 }
@@ -73,7 +74,7 @@ func (b *boot) life(m *timeline.Mapping, l *timeline.Life) {
 	}
 	s := &span{
 		lane: laneOf(m), id: b.spanID("mapping", m.ID, p.from), parent: b.root,
-		name: verb(m) + m.Name, from: p.from, to: p.to, attrs: mappingAttrs(m, l),
+		name: verb(m) + m.Name, from: p.from, to: p.to, attrs: b.mappingAttrs(m, l),
 	}
 	a := activation{id: s.id, start: p.from}
 	if l.Removed != nil {
@@ -92,8 +93,8 @@ func (b *boot) life(m *timeline.Mapping, l *timeline.Life) {
 	b.add(s)
 }
 
-func mappingAttrs(m *timeline.Mapping, l *timeline.Life) []attribute.KeyValue {
-	attrs := []attribute.KeyValue{keyMapping.String(m.Name), keyKind.String(string(m.Kind))}
+func (b *boot) mappingAttrs(m *timeline.Mapping, l *timeline.Life) []attribute.KeyValue {
+	attrs := append(b.list(), keyMapping.String(m.Name), keyKind.String(string(m.Kind)))
 	attrs = optional(attrs, keyMappingUUID, m.UUID)
 	attrs = optional(attrs, keyVG, m.VG)
 	attrs = optional(attrs, keyLV, m.LV)
@@ -163,7 +164,7 @@ func (b *boot) state(m *timeline.Mapping, parent *span, name string, from, to *t
 	b.add(&span{
 		lane: laneOf(m), id: b.spanID("state "+name, m.ID, from.At), parent: parent.id,
 		name: name, from: from.At, to: to.At,
-		attrs: window([]attribute.KeyValue{keyMapping.String(m.Name), keyState.String(name)}, *from),
+		attrs: window(append(b.list(), keyMapping.String(m.Name), keyState.String(name)), *from),
 	})
 }
 
@@ -180,7 +181,7 @@ func (b *boot) handling(m *timeline.Mapping, l *timeline.Life, parent *span) {
 		h := &span{
 			lane: laneUdev, id: b.spanID("udev", m.ID+"\x00"+s.Detail, s.At), parent: parent.id,
 			name: "udev " + s.Detail + " " + m.Name, from: announced(l, s), to: s.At,
-			attrs: []attribute.KeyValue{keyMapping.String(m.Name), keyAction.String(s.Detail)},
+			attrs: append(b.list(), keyMapping.String(m.Name), keyAction.String(s.Detail)),
 		}
 		if !l.Dev.IsZero() {
 			h.attrs = append(h.attrs, keyDev.String(number(l.Dev)))
@@ -232,7 +233,7 @@ func (b *boot) changes(m *timeline.Mapping, l *timeline.Life, parent *span, p pe
 		c := &span{
 			lane: laneOf(m), id: b.spanID("change "+s.Kind, fmt.Sprint(m.ID, "\x00", s.Detail, s.Event), s.At), parent: parent.id,
 			name: s.Kind + " " + m.Name, from: s.From, to: s.At,
-			attrs: append([]attribute.KeyValue{keyMapping.String(m.Name), keyStep.String(s.Kind)}, processAttrs(s.By)...),
+			attrs: append(append(b.list(), keyMapping.String(m.Name), keyStep.String(s.Kind)), b.processAttrs(s.By)...),
 		}
 		c.attrs = optional(c.attrs, keyDetail, s.Detail)
 		if s.Errno != 0 {

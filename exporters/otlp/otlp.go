@@ -86,7 +86,8 @@ func WriteJSON(w io.Writer, requests iter.Seq2[ptrace.Traces, error]) error {
 var ErrNoClock = errors.New("the record has no wall time, so its spans have no place in time")
 
 // Encode makes the spans of tl that memory does not know, in requests that a
-// receiver takes: at most 2,000 spans and 3 MiB each.
+// receiver takes: at most 2,000 spans and 3 MiB each. They are made as they are asked
+// for, and memory knows those of the requests that were.
 func Encode(tl timeline.Stand, memory *Memory) (iter.Seq[ptrace.Traces], error) {
 	if memory.Wall == nil {
 		if tl.Clock == nil && !tl.Ended {
@@ -106,10 +107,11 @@ func Encode(tl timeline.Stand, memory *Memory) (iter.Seq[ptrace.Traces], error) 
 		return nil, err
 	}
 	shown, left := tl.Most(words.MaxGuests)
-	b.overview(left)
-	b.tl = shown // from here on
-	b.mappings()
-	b.commands()
-	b.guests()
-	return requests(b), nil
+	return requests(b, func() {
+		b.overview(left)
+		b.tl = shown // from here on
+		b.mappings()
+		b.commands()
+		b.guests()
+	}), nil
 }

@@ -370,18 +370,19 @@ func TestTraceID(t *testing.T) {
 	}
 }
 
-// testBoot is a boot with spans of the test's own.
-func testBoot(t testing.TB, spans ...*span) *boot {
+// requestsWith are those of a boot with spans of the test's own.
+func requestsWith(t testing.TB, spans ...*span) iter.Seq[ptrace.Traces] {
 	t.Helper()
 	tl := &timeline.Timeline{BootID: "c87a4a11-ab7f-490c-8d68-d7171f250ef2", Complete: true}
 	b, err := newBoot(timeline.Stand{Timeline: tl}, &Memory{Wall: &event.ClockInfo{WallOffset: 1e18}, Spans: map[trace.SpanID]struct{}{}})
 	if err != nil {
 		t.Fatal(err)
 	}
-	for _, s := range spans {
-		b.add(s)
-	}
-	return b
+	return requests(b, func() {
+		for _, s := range spans {
+			b.add(s)
+		}
+	})
 }
 
 // A span that is too large is cut, says what it lost, and fits.
@@ -402,7 +403,7 @@ func TestCut(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			s := c.span
 			s.id, s.name, s.lane = [8]byte{1}, "large", laneGuests
-			for r := range requests(testBoot(t, &s)) {
+			for r := range requestsWith(t, &s) {
 				if got := named(t, spansOf([]ptrace.Traces{r}), "large"); !strings.Contains(got.attr(keyCut), c.said) {
 					t.Errorf("it says %.300q", got.attr(keyCut))
 				}
@@ -437,7 +438,7 @@ func TestRequests(t *testing.T) {
 		spans = append(spans, s)
 	}
 	n := 0
-	for r := range requests(testBoot(t, spans...)) {
+	for r := range requestsWith(t, spans...) {
 		n += r.SpanCount()
 		if r.SpanCount() > maxSpans {
 			t.Errorf("a request of %d spans", r.SpanCount())

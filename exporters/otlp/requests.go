@@ -31,17 +31,20 @@ const (
 	fewPoints    = 100
 )
 
-// requests puts the spans into requests, and what does not fit into the next.
-func requests(b *boot) iter.Seq[ptrace.Traces] {
+// requests puts the spans that make makes into requests, and what does not fit into
+// the next.
+func requests(b *boot, make func()) iter.Seq[ptrace.Traces] {
 	return func(yield func(ptrace.Traces) bool) {
 		r := request{boot: b}
-		for _, s := range b.spans {
+		b.emit = func(s *span) bool {
 			if !r.fits() && !yield(r.take()) {
-				return
+				return false
 			}
 			r.add(s)
+			return true
 		}
-		if r.spans > 0 {
+		make()
+		if !b.done && r.spans > 0 {
 			yield(r.take())
 		}
 	}

@@ -46,7 +46,13 @@ type boot struct {
 	root   trace.SpanID
 	ended  bool
 	memory *Memory
-	spans  []*span
+	// emit takes each span, once it is whole; it reports whether to go on.
+	emit func(*span) bool
+	done bool
+	// spare is room for the attributes of spans that are not whole yet.
+	spare []attribute.KeyValue
+	// made are the attributes of findings, which several spans have.
+	made map[*timeline.Finding][]attribute.KeyValue
 	// activations are the spans of the mappings' lives, by mapping and then by
 	// order.
 	activations map[string][]activation
@@ -73,7 +79,7 @@ func newBoot(tl timeline.Stand, memory *Memory) (*boot, error) {
 	}
 	b := &boot{
 		tl: tl.Timeline, id: id, root: bootSpanID(id), ended: tl.Ended, memory: memory,
-		activations: map[string][]activation{}, verdicts: map[[2]string][]*timeline.Finding{},
+		activations: map[string][]activation{}, verdicts: map[[2]string][]*timeline.Finding{}, made: map[*timeline.Finding][]attribute.KeyValue{},
 		complete: []attribute.KeyValue{keyComplete.Bool(tl.Complete)},
 	}
 	if !tl.Complete && tl.CompleteFrom != nil {
@@ -91,17 +97,34 @@ func (b *boot) spanID(kind, key string, start event.Time) trace.SpanID {
 	return spanID(b.id, kind, key, start)
 }
 
-// add keeps s, unless it was made before. A span has to last: what happened at
-// one instant lasts a nanosecond.
+// add passes on s, unless it was made before. It must be whole. A span has to last:
+// what happened at one instant lasts a nanosecond.
 func (b *boot) add(s *span) {
-	if _, made := b.memory.Spans[s.id]; made {
+	if _, made := b.memory.Spans[s.id]; made || b.done {
 		return
 	}
 	b.memory.Spans[s.id] = struct{}{}
 	s.to = max(s.to, s.from+1)
 	s.attrs = append(s.attrs, b.complete...)
 	slices.SortStableFunc(s.points, func(a, b point) int { return cmp.Compare(a.at, b.at) })
-	b.spans = append(b.spans, s)
+	b.done = !b.emit(s)
+}
+
+// list is an empty list of attributes. It is good until sweep.
+func (b *boot) list() []attribute.KeyValue {
+	const usual, least, most = 24, 1 << 10, 1 << 16
+	if cap(b.spare)-len(b.spare) < usual { // the lists in the old room stay good
+		b.spare = make([]attribute.KeyValue, 0, min(max(2*cap(b.spare), least), most))
+	}
+	n := len(b.spare)
+	b.spare = b.spare[:n+usual]
+	return b.spare[n : n : n+usual]
+}
+
+// sweep takes back all lists: no span that has one is still to be added.
+func (b *boot) sweep() {
+	b.spare = b.spare[:0]
+	clear(b.made)
 }
 
 // window says how far before the given instant something can have happened.
