@@ -170,7 +170,10 @@ func (b *boot) processAttrs(p *event.Proc) []attribute.KeyValue {
 
 // errorName is ENOENT, or the number where it has no name.
 func errorName(errno int) string {
-	return cmp.Or(unix.ErrnoName(unix.Errno(errno)), fmt.Sprint("errno ", errno))
+	if name := unix.ErrnoName(unix.Errno(errno)); name != "" {
+		return name
+	}
+	return fmt.Sprint("errno ", errno)
 }
 
 func contains(sorted []string, name string) bool {

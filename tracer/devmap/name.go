@@ -30,17 +30,16 @@ func SplitName(name string) (vg, lv, layer string, ok bool) {
 
 // cutName undoubles dashes up to the first single one.
 func cutName(name string) (part, rest string, found bool) {
-	var b strings.Builder
+	undouble := func(part string) string { return strings.ReplaceAll(part, "--", "-") }
 	for i := 0; i < len(name); i++ {
 		if name[i] == '-' {
 			if i+1 == len(name) || name[i+1] != '-' {
-				return b.String(), name[i+1:], true
+				return undouble(name[:i]), name[i+1:], true
 			}
 			i++
 		}
-		b.WriteByte(name[i])
 	}
-	return b.String(), "", false
+	return undouble(name), "", false
 }
 
 // Mangle writes each byte that libdevmapper does not accept in a name as \xNN.
@@ -48,8 +47,16 @@ func cutName(name string) (part, rest string, found bool) {
 // (_is_whitelisted_char and mangle_string, lvm2 libdm/libdm-common.c).
 func Mangle(name string) string {
 	const hex = "0123456789abcdef"
+	odd := 0
+	for odd < len(name) && plain(name[odd]) {
+		odd++
+	}
+	if odd == len(name) { // as most are
+		return name
+	}
 	var b strings.Builder
-	for i := range len(name) {
+	b.WriteString(name[:odd])
+	for i := odd; i < len(name); i++ {
 		if c := name[i]; plain(c) {
 			b.WriteByte(c)
 		} else if isEscape(name[i:]) {

@@ -8,9 +8,13 @@ import (
 )
 
 // A look at all processes serves for a second from its beginning, and where there are
-// many, for twice as long as it took beside. A guest takes longer than a second from
-// its start to its first write.
-const censusFor = time.Second
+// many, for four times as long as it took beside, so that these looks take a fifth of a
+// processor at the most. A guest takes longer than a second from its start to its first
+// write.
+const (
+	censusFor   = time.Second
+	censusShare = 4
+)
 
 // writers says who may write to the images of a chain just now. Of a mapping the
 // kernel counts who has it open: where that is nobody, there is no need to look at
@@ -83,6 +87,6 @@ func (i *Inspector) count(over chan<- struct{}) {
 	i.censusMu.Lock()
 	defer i.censusMu.Unlock()
 	i.census, i.coming = census, nil
-	i.serves = begin.Add(censusFor + 2*time.Since(begin))
+	i.serves = begin.Add(censusFor + censusShare*time.Since(begin))
 	close(over)
 }

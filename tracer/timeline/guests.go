@@ -341,7 +341,10 @@ func (d *Disk) use(f *openFact, names *symbols) {
 }
 
 func errorName(errno int32) string {
-	return cmp.Or(unix.ErrnoName(unix.Errno(errno)), fmt.Sprintf("errno %d", errno))
+	if name := unix.ErrnoName(unix.Errno(errno)); name != "" {
+		return name
+	}
+	return fmt.Sprintf("errno %d", errno)
 }
 
 func (u *Use) same(f *openFact) bool {
