@@ -32,7 +32,7 @@ LIBEXECDIR := $(PREFIX)/libexec/bootrace
 export CGO_ENABLED := 0
 
 .DEFAULT_GOAL := help
-.PHONY: help build generate generate-check matrix test unit lab-test browser-test demo soak soak-enforce disks-test fuzz bench bench-boot bench-probes bench-latency lint judge lab install uninstall clean
+.PHONY: help build generate generate-check matrix test unit lab-test browser-test demo soak soak-enforce disks-test fuzz bench bench-boot bench-probes bench-latency bench-scale lint judge lab install uninstall clean
 
 help: ## this list
 	@grep -hE '^[a-z0-9-]+:.*##' $(MAKEFILE_LIST) | sort | awk -F ':.*## ' '{printf "  %-16s %s\n", $$1, $$2}'
@@ -152,6 +152,9 @@ bench-probes: ## what the probes cost an ioctl, an open and an exec that are not
 
 bench-latency: build ## how soon a held guest goes on, against udevadm wait and polling: 100 rounds in the lab
 	BOOTRACE_LAB=1 BOOTRACE_ROUNDS=100 $(GO) test -count=1 -timeout 2h -v -run 'TestLatency$$' ./kernels/scenarios
+
+bench-scale: ## a host of 100, 300 and 1,000 volumes with a guest on each, without bootrace, traced and held, counted (half an hour)
+	BOOTRACE_SCALE=1 $(GO) test -count=1 -timeout 5h -v -run 'TestScale$$' ./kernels/scenarios
 
 soak: ## clean boots and power cuts, twenty of each, and every cause five times (hours)
 	BOOTRACE_LAB=1 BOOTRACE_SOAK=1 $(GO) test -count=1 -timeout 6h -v -run 'TestSoak' ./kernels/scenarios

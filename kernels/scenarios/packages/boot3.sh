@@ -15,6 +15,30 @@ bootrace races || status=$?
 bootrace show --format json > /lab/out/trace.json || [ $? = 3 ]
 bootrace check --format json > /lab/out/check.json || [ $? -le 3 ]
 
+# Who is not root reads what is recorded as a member of one group, and in no other way.
+# Members change nothing.
+as() { # runs a command as somebody of these groups
+	setpriv --reuid 4711 --regid 4711 "$@"
+}
+member() { as --groups "$(getent group bootrace | cut -d: -f3)" bootrace "$@"; }
+fails() { # and not for what it found
+	status=0
+	"$@" || status=$?
+	[ $status = 1 ]
+}
+member status
+member boots
+for what in show races; do # of the boot before: this one goes on
+	member $what -1 > "/lab/out/member-$what.txt" || [ $? = 3 ]
+	bootrace $what -1 > "/lab/out/root-$what.txt" || [ $? = 3 ]
+	cmp "/lab/out/member-$what.txt" "/lab/out/root-$what.txt"
+done
+for what in status boots show races; do
+	fails as --clear-groups bootrace $what
+done
+fails member release db-b
+fails member accept db-b
+
 gone() { # waits until web-a's process has ended
 	lab-await 30 "web-a to have been let go" '! systemctl --quiet is-active guest@web-a'
 }
